@@ -1,0 +1,1 @@
+//! Parlour's end-to-end encryption: identities, devices, MLS conversations.

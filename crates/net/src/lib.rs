@@ -1,0 +1,1 @@
+//! Tokio drivers for Parlour's protocol machines.

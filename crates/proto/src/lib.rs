@@ -1,0 +1,1 @@
+//! Parlour's pure protocol machines: the link.

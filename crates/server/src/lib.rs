@@ -1,0 +1,2 @@
+//! What a Parlour server decides.
+pub mod store;

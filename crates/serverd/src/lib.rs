@@ -1,0 +1,1 @@
+//! The Parlour server program.

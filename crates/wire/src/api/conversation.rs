@@ -1,0 +1,302 @@
+//! Conversations: commits, messages, reading the log, cursors, welcomes.
+
+use minicbor::{Decode, Encode};
+
+use super::{Done, call, notice};
+use crate::{
+    id::{AccountId, ConversationId, DeviceId, MessageId},
+    limits,
+    log::Entry,
+};
+
+/// Kinds of conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct ConversationKind(#[n(0)] pub u8);
+
+impl ConversationKind {
+    /// Between two accounts; the id is [`ConversationId::direct`] of the two.
+    pub const DIRECT: Self = Self(0);
+    /// A group.
+    pub const GROUP: Self = Self(1);
+}
+
+/// Makes a conversation, together with its first commit.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Create {
+    /// Direct or group.
+    #[n(0)]
+    pub kind: ConversationKind,
+    /// The member accounts, the creator among them.
+    #[n(1)]
+    pub members: Vec<AccountId>,
+}
+
+/// A device that a commit adds, with what it needs to join.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Added {
+    /// Whose device.
+    #[n(0)]
+    pub account: AccountId,
+    /// Which device.
+    #[n(1)]
+    pub device: DeviceId,
+}
+
+/// A commit: takes the conversation from `parent_epoch` to the next. The server accepts one for each epoch, and the first with
+/// the conversation's creation at epoch 0. Asking again with the same `id` gives the same answer.
+///
+/// Answers [`crate::Code::STALE_EPOCH`] if another commit was first, [`crate::Code::ALREADY_EXISTS`] if `create` is given and the
+/// conversation exists.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Commit {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Made by the committer.
+    #[n(1)]
+    pub id: MessageId,
+    /// The epoch that the commit ends.
+    #[n(2)]
+    pub parent_epoch: u64,
+    /// Present in the commit that makes the conversation.
+    #[n(3)]
+    pub create: Option<Create>,
+    /// The MLS commit.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub commit: Vec<u8>,
+    /// The MLS welcome for all devices in `added`; released to them with the commit.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub welcome: Option<Vec<u8>>,
+    /// Devices that the commit adds by welcome. They start to read after this commit.
+    #[n(6)]
+    pub added: Vec<Added>,
+    /// Devices that the commit removes. They cannot read past this commit.
+    #[n(7)]
+    pub removed: Vec<DeviceId>,
+    /// The MLS group info of the new epoch with its ratchet tree, for devices that join by external commit.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub group_info: Vec<u8>,
+    /// Whether this is an external commit: the sender's device joins by it.
+    #[n(9)]
+    pub external: bool,
+}
+call!(Commit, "conversation.commit" => Stored,
+    commit <= limits::HANDSHAKE_PAYLOAD, group_info <= limits::HANDSHAKE_PAYLOAD,
+    added <= limits::SYNC_PAGE, removed <= limits::SYNC_PAGE);
+
+/// Where an entry stands in the log. The server answers it only when the entry is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Stored {
+    /// Number in the log.
+    #[n(0)]
+    pub seq: u64,
+    /// Hash of the entry before.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub previous: [u8; 32],
+    /// When it was stored, Unix time in milliseconds.
+    #[n(2)]
+    pub stored_ms: u64,
+    /// The receipt, for a commit.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub receipt: Option<[u8; 64]>,
+}
+
+/// Sends a message. Sending again with the same `id` gives the same answer and stores nothing twice.
+///
+/// Answers [`crate::Code::STALE_EPOCH`] if `epoch` is older than readers can still decrypt: the sender then encrypts anew.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Send {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Made by the sender.
+    #[n(1)]
+    pub id: MessageId,
+    /// The epoch under which `payload` is encrypted.
+    #[n(2)]
+    pub epoch: u64,
+    /// The MLS application message.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub payload: Vec<u8>,
+}
+call!(Send, "conversation.send" => Stored, payload <= limits::ENTRY_PAYLOAD);
+
+/// How many epochs behind the current one a message may be when it reaches the server. Readers keep as many past epochs and
+/// one more.
+pub const EPOCH_WINDOW: u64 = 2;
+
+/// Reads a log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Read {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Entries after this one. A device cannot read from before it joined.
+    #[n(1)]
+    pub after: u64,
+    /// At most so many; the server has a limit of its own.
+    #[n(2)]
+    pub limit: u32,
+}
+call!(Read, "conversation.read" => ReadAnswer);
+
+/// A page of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ReadAnswer {
+    /// Entries in order, without gaps.
+    #[n(0)]
+    pub entries: Vec<Entry>,
+    /// Number of the newest entry of the log.
+    #[n(1)]
+    pub head: u64,
+}
+
+/// Asks for what a device needs to join by external commit. For devices of member accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GroupInfoGet {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+}
+call!(GroupInfoGet, "conversation.group_info" => GroupInfoAnswer);
+
+/// The state to join.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GroupInfoAnswer {
+    /// The current epoch.
+    #[n(0)]
+    pub epoch: u64,
+    /// MLS group info with the ratchet tree.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub group_info: Vec<u8>,
+}
+
+/// Asks what there is: conversations of the account with their heads and this device's cursors, and welcomes that wait.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Sync {
+    /// Continue after this conversation; absent for the first page.
+    #[n(0)]
+    pub after: Option<ConversationId>,
+}
+call!(Sync, "sync" => SyncAnswer);
+
+/// One page of what there is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SyncAnswer {
+    /// Conversations in order of id.
+    #[n(0)]
+    pub conversations: Vec<ConversationState>,
+    /// Whether more conversations follow.
+    #[n(1)]
+    pub more: bool,
+}
+
+/// A conversation as the server sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ConversationState {
+    /// Which.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Direct or group.
+    #[n(1)]
+    pub kind: ConversationKind,
+    /// Member accounts.
+    #[n(2)]
+    pub members: Vec<AccountId>,
+    /// Number of the newest entry.
+    #[n(3)]
+    pub head: u64,
+    /// How far this device has acknowledged; absent if the device is not in the conversation.
+    #[n(4)]
+    pub cursor: Option<u64>,
+    /// The welcome that this device has not acknowledged, if one waits.
+    #[n(5)]
+    pub welcome: Option<Welcome>,
+}
+
+/// Push, and part of a sync: this device has been added to a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Welcome {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Direct or group.
+    #[n(1)]
+    pub kind: ConversationKind,
+    /// Number of the commit that added the device; it reads from there.
+    #[n(2)]
+    pub seq: u64,
+    /// Hash of that commit's entry.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
+    /// The MLS welcome, with the ratchet tree.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub welcome: Vec<u8>,
+    /// Member accounts.
+    #[n(5)]
+    pub members: Vec<AccountId>,
+}
+notice!(Welcome, "welcome");
+
+/// Push: new entries, in order. A device that misses some reads them from its cursor.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entries {
+    /// The entries; all of one conversation.
+    #[n(0)]
+    pub entries: Vec<Entry>,
+}
+notice!(Entries, "entries");
+
+/// Push: entries were not pushed because this link was slow; read from the cursors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Lagging {}
+notice!(Lagging, "lagging");
+
+/// Action of a device: everything up to `seq` is safe on its disk. Cursors only move forward. Also acknowledges a welcome whose
+/// commit is at or before `seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Cursors {
+    /// One for each conversation that moved.
+    #[n(0)]
+    pub cursors: Vec<Cursor>,
+}
+notice!(Cursors, "cursors");
+
+/// How far a device has taken a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Cursor {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// The last entry taken.
+    #[n(1)]
+    pub seq: u64,
+}
+
+/// The same as a request, for a device that wants to be sure before it leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CursorsSet {
+    /// One for each conversation that moved.
+    #[n(0)]
+    pub cursors: Vec<Cursor>,
+}
+call!(CursorsSet, "cursors.set" => Done, cursors <= limits::READ_ENTRIES);

@@ -1,0 +1,32 @@
+//! Parlour's bytes: everything two of our programs must agree on, and nothing they do on their own.
+//!
+//! - [`id`]: accounts, devices, conversations, messages.
+//! - [`frame`]: the unit of the link: fixed proto-header, CBOR header, content.
+//! - [`header`]: the CBOR headers of the frame kinds.
+//! - [`api`]: requests, answers and pushes between a client and a server.
+//! - [`identity`]: device certificates and signed device lists.
+//! - [`content`]: what a message says once it is decrypted (the MIMI content model).
+//! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
+//! - [`name`], [`address`]: user names and server addresses.
+//! - [`code`]: the one table of error codes, with blame and exit status.
+//! - [`limits`]: every bound, each with its reason.
+//!
+//! The crate knows no socket, no clock, no store and no secret key.
+
+pub mod address;
+pub mod api;
+pub mod code;
+pub mod codec;
+pub mod content;
+pub mod frame;
+pub mod header;
+pub mod id;
+pub mod identity;
+pub mod limits;
+pub mod log;
+pub mod name;
+
+pub use code::Code;
+pub use codec::{DecodeError, decode, encode};
+pub use frame::{Frame, FrameDecoder, Kind};
+pub use id::{AccountId, ConversationId, DeviceId, LinkSessionId, MessageId};

@@ -1,0 +1,58 @@
+//! Every bound of the wire, each with its reason. Relations between them are asserted at compile time.
+
+/// Largest frame, header and content together, in bytes. Bounds what one peer can make the other allocate.
+pub const FRAME: usize = 1024 * 1024;
+/// Largest CBOR header of a frame, in bytes: names, capabilities and error texts are short.
+pub const FRAME_HEADER: usize = 16 * 1024;
+/// Largest ciphertext of one log entry, in bytes. Room for [`MESSAGE_INLINE`] plus MLS framing and padding.
+pub const ENTRY_PAYLOAD: usize = 96 * 1024;
+/// Largest MLS commit, group info or welcome that a server takes, in bytes: a 0x004F commit in a cold tree of 150 devices
+/// is about 190 KB.
+pub const HANDSHAKE_PAYLOAD: usize = 384 * 1024;
+/// Longest message text sent inline, in bytes; longer text becomes an attachment.
+pub const MESSAGE_INLINE: usize = 64 * 1024;
+/// Longest user or group name after normalisation, in bytes of UTF-8.
+pub const NAME: usize = 64;
+/// Longest name of a device, agent or capability, in bytes: these are shown in one line.
+pub const LABEL: usize = 128;
+/// Longest text of an error, in bytes.
+pub const ERROR_TEXT: usize = 1024;
+/// Most capabilities in a hello.
+pub const CAPABILITIES: usize = 64;
+/// Requests in flight in one direction of a link. Beyond it the peer is misbehaving, not busy.
+pub const REQUESTS_IN_FLIGHT: usize = 1024;
+/// Unacknowledged sequenced frames that a session keeps for a resume: twice the requests in flight, answers included.
+pub const UNACKED_FRAMES: usize = 4096;
+/// Bytes of unacknowledged sequenced frames that a session keeps: four full frames in flight.
+pub const UNACKED_BYTES: usize = 4 * FRAME;
+/// Links at the same time of one device: an old one that has not been noticed dead, a new one, and two to spare.
+pub const SESSIONS_PER_DEVICE: usize = 4;
+/// Devices of one account, revoked ones not counted.
+pub const DEVICES_PER_ACCOUNT: usize = 16;
+/// Revoked devices that a device list remembers; the oldest fall out.
+pub const REVOKED_PER_ACCOUNT: usize = 256;
+/// Largest signed device list, in bytes: certificates are about 250 bytes each.
+pub const DEVICE_LIST: usize = 32 * 1024;
+/// One-time key packages that a server keeps for one device.
+pub const KEY_PACKAGES_PER_DEVICE: usize = 100;
+/// Largest key package, in bytes (X-Wing: about 3.2 KB with our credential).
+pub const KEY_PACKAGE: usize = 8 * 1024;
+/// Entries that one read of a log returns at most; the answer also stays under [`READ_BYTES`].
+pub const READ_ENTRIES: usize = 1024;
+/// Bytes of payload that one read of a log returns at most.
+pub const READ_BYTES: usize = FRAME / 2;
+/// Conversations that one page of a sync returns.
+pub const SYNC_PAGE: usize = 256;
+/// Accounts that one presence request may name.
+pub const PRESENCE_ACCOUNTS: usize = 1024;
+/// Message ids that one delivery report may name, so that it fits an entry.
+pub const REPORT_IDS: usize = 512;
+/// Longest text of a CBOR string outside payloads, in bytes.
+pub const TEXT: usize = 4096;
+
+const _: () = assert!(FRAME_HEADER < FRAME);
+const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
+const _: () = assert!(2 * HANDSHAKE_PAYLOAD + FRAME_HEADER < FRAME, "a commit and its group info share a frame");
+const _: () = assert!(READ_BYTES + ENTRY_PAYLOAD + READ_ENTRIES * 200 < FRAME, "a page of entries fits a frame");
+const _: () = assert!(REPORT_IDS * 24 < ENTRY_PAYLOAD);
+const _: () = assert!(UNACKED_FRAMES > 2 * REQUESTS_IN_FLIGHT);
