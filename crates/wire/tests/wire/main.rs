@@ -1,0 +1,5 @@
+//! The bytes of the wire, pinned, and every decoder against bytes that nobody should send.
+
+mod golden;
+mod robust;
+mod samples;

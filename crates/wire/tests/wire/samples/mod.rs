@@ -1,0 +1,321 @@
+//! One value of every message, with every optional field present.
+
+use ed25519_dalek::{Signer, SigningKey};
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId, api,
+    code::Code,
+    content, encode,
+    frame::{ContentType, Frame, Kind},
+    header, identity,
+    log::{Entry, EntryKind},
+    name::Name,
+};
+
+pub(crate) const ACCOUNT: AccountId = AccountId([0xa1; 32]);
+pub(crate) const DEVICE: DeviceId = DeviceId([0xd1; 16]);
+pub(crate) const CONVERSATION: ConversationId = ConversationId([0xc1; 32]);
+pub(crate) const MESSAGE: MessageId = MessageId([0x71; 16]);
+
+fn name() -> Name {
+    Name::parse("alice").expect("valid")
+}
+
+fn entry() -> Entry {
+    Entry {
+        conversation: CONVERSATION,
+        seq: 7,
+        previous: [5; 32],
+        id: MESSAGE,
+        kind: EntryKind::COMMIT,
+        stored_ms: 1_700_000_000_000,
+        payload: b"ciphertext".to_vec(),
+        receipt: Some([9; 64]),
+    }
+}
+
+fn welcome() -> api::Welcome {
+    api::Welcome {
+        conversation: CONVERSATION,
+        kind: api::ConversationKind::DIRECT,
+        seq: 1,
+        hash: [6; 32],
+        welcome: b"welcome".to_vec(),
+        members: vec![ACCOUNT],
+    }
+}
+
+/// A signed certificate and a signed list of a fixed account.
+pub(crate) fn identity() -> (Vec<u8>, Vec<u8>) {
+    let account = SigningKey::from_bytes(&[1; 32]);
+    let device = SigningKey::from_bytes(&[2; 32]);
+    let sign = |context: &[u8], bytes: Vec<u8>| {
+        let signature = account.sign(&[context, &bytes].concat()).to_bytes();
+        identity::signed_bytes(bytes, signature)
+    };
+    let certificate = identity::Certificate {
+        account_key: account.verifying_key().to_bytes(),
+        signature_key: device.verifying_key().to_bytes(),
+        label: "laptop".to_owned(),
+        created_ms: 1_700_000_000_000,
+    };
+    let certificate = sign(identity::CERTIFICATE_CONTEXT, encode(&certificate));
+    let list = identity::DeviceList {
+        account_key: account.verifying_key().to_bytes(),
+        version: 1,
+        previous: [0; 32],
+        devices: vec![certificate.clone().into()],
+        revoked: vec![DEVICE],
+        created_ms: 1_700_000_000_000,
+    };
+    (certificate, sign(identity::LIST_CONTEXT, encode(&list)))
+}
+
+/// A message by name: its bytes, and a decoder that says whether bytes are such a message.
+type Message = (&'static str, Vec<u8>, fn(&[u8]) -> bool);
+
+macro_rules! message {
+    ($all:ident, $name:literal, $type:ty, $value:expr) => {{
+        let value: $type = $value;
+        $all.push(($name, encode(&value), |bytes| parlour_wire::decode::<$type>(bytes).is_ok()));
+    }};
+}
+
+/// Every message by name: its bytes, and a decoder that says whether bytes are such a message.
+pub(crate) fn all() -> Vec<Message> {
+    let mut all = Vec::new();
+    accounts(&mut all);
+    headers(&mut all);
+    conversations(&mut all);
+    bare(&mut all);
+    all
+}
+
+fn accounts(all: &mut Vec<Message>) {
+    message!(all, "server.info", api::ServerInfo, api::ServerInfo {});
+    message!(
+        all,
+        "server.info.answer",
+        api::ServerInfoAnswer,
+        api::ServerInfoAnswer {
+            registration: api::Registration::INVITE,
+            receipt_key: [3; 32],
+            version: "parlour/0.1".into(),
+            now_ms: 1_700_000_000_000,
+            login_parameters: 1
+        }
+    );
+    message!(
+        all,
+        "register.start",
+        api::RegisterStart,
+        api::RegisterStart { name: name(), invite: Some("tok".into()), request: vec![1; 32] }
+    );
+    message!(all, "opaque.answer", api::OpaqueAnswer, api::OpaqueAnswer { response: vec![2; 64], login: 9 });
+    message!(
+        all,
+        "register.finish",
+        api::RegisterFinish,
+        api::RegisterFinish {
+            name: name(),
+            invite: None,
+            upload: vec![1; 192],
+            wrapped_root: vec![2; 72],
+            device_list: vec![3; 9]
+        }
+    );
+    message!(all, "login.start", api::LoginStart, api::LoginStart { name: name(), request: vec![1; 96] });
+    message!(all, "login.finish", api::LoginFinish, api::LoginFinish { login: 9, finalization: vec![1; 64] });
+    message!(
+        all,
+        "login.finish.answer",
+        api::LoginFinishAnswer,
+        api::LoginFinishAnswer { wrapped_root: vec![2; 72], device_list: vec![3; 9] }
+    );
+    message!(all, "password.start", api::PasswordStart, api::PasswordStart { request: vec![1; 32] });
+    message!(
+        all,
+        "password.finish",
+        api::PasswordFinish,
+        api::PasswordFinish { upload: vec![1; 192], wrapped_root: vec![2; 72] }
+    );
+    message!(all, "devices.update", api::DevicesUpdate, api::DevicesUpdate { device_list: vec![3; 9] });
+    message!(all, "device.auth", api::DeviceAuth, api::DeviceAuth { account: ACCOUNT, device: DEVICE, signature: [4; 64] });
+    message!(
+        all,
+        "device.auth.answer",
+        api::DeviceAuthAnswer,
+        api::DeviceAuthAnswer { name: name(), list_version: 2, key_packages: 50, last_resort: true }
+    );
+    message!(all, "device.logout", api::Logout, api::Logout {});
+    message!(all, "devices.get", api::DevicesGet, api::DevicesGet {});
+    message!(
+        all,
+        "devices.get.answer",
+        api::DevicesGetAnswer,
+        api::DevicesGetAnswer {
+            device_list: vec![3; 9],
+            seen: vec![api::DeviceSeen { device: DEVICE, seen_ms: 5, online: true }]
+        }
+    );
+    message!(all, "account.by_name", api::AccountByName, api::AccountByName { name: name() });
+    message!(all, "account.by_id", api::AccountById, api::AccountById { account: ACCOUNT });
+    message!(all, "account.answer", api::AccountAnswer, api::AccountAnswer { name: name(), device_list: vec![3; 9] });
+    message!(
+        all,
+        "keys.publish",
+        api::KeyPackagesPublish,
+        api::KeyPackagesPublish { one_time: vec![vec![1; 4].into()], last_resort: Some(vec![2; 4]) }
+    );
+    message!(all, "keys.claim", api::KeyPackagesClaim, api::KeyPackagesClaim { account: ACCOUNT });
+    message!(
+        all,
+        "keys.claim.answer",
+        api::KeyPackagesClaimAnswer,
+        api::KeyPackagesClaimAnswer {
+            device_list: vec![3; 9],
+            packages: vec![api::DeviceKeyPackage { device: DEVICE, package: vec![1; 4] }]
+        }
+    );
+    message!(all, "presence.watch", api::PresenceWatch, api::PresenceWatch { accounts: vec![ACCOUNT] });
+    message!(all, "presence", api::Presence, api::Presence { account: ACCOUNT, online: true, seen_ms: 5 });
+    message!(all, "devices.changed", api::DevicesChanged, api::DevicesChanged { account: ACCOUNT, version: 3 });
+}
+
+fn headers(all: &mut Vec<Message>) {
+    message!(
+        all,
+        "header.hello",
+        header::Hello,
+        header::Hello { capabilities: vec!["parlour/1".into()], agent: "test/1".into() }
+    );
+    message!(
+        all,
+        "header.resume",
+        header::Resume,
+        header::Resume {
+            capabilities: vec!["parlour/1".into()],
+            agent: "test/1".into(),
+            session: LinkSessionId([1; 16]),
+            token: [2; 32],
+            received: 3
+        }
+    );
+    message!(
+        all,
+        "header.welcome",
+        header::Welcome,
+        header::Welcome {
+            capabilities: vec![],
+            session: LinkSessionId([1; 16]),
+            token: [2; 32],
+            resumed: true,
+            received: 3,
+            grace_ms: 300_000,
+            challenge: [4; 32]
+        }
+    );
+    message!(all, "header.action", header::Action, header::Action { name: "cursors".into() });
+    message!(all, "header.request", header::Request, header::Request { name: "sync".into(), deadline_ms: 10_000 });
+    message!(
+        all,
+        "header.fault",
+        header::Fault,
+        header::Fault { code: Code::RATE_LIMITED, message: "wait".into(), retry_after_ms: Some(900_000) }
+    );
+    message!(all, "header.progress", header::Progress, header::Progress { done: 1, total: Some(2) });
+}
+
+fn conversations(all: &mut Vec<Message>) {
+    message!(
+        all,
+        "conversation.commit",
+        api::Commit,
+        api::Commit {
+            conversation: CONVERSATION,
+            id: MESSAGE,
+            parent_epoch: 0,
+            create: Some(api::Create { kind: api::ConversationKind::DIRECT, members: vec![ACCOUNT] }),
+            commit: vec![1; 4],
+            welcome: Some(vec![2; 4]),
+            added: vec![api::Added { account: ACCOUNT, device: DEVICE }],
+            removed: vec![DEVICE],
+            group_info: vec![3; 4],
+            external: false
+        }
+    );
+    message!(
+        all,
+        "conversation.stored",
+        api::Stored,
+        api::Stored { seq: 7, previous: [5; 32], stored_ms: 1_700_000_000_000, receipt: Some([9; 64]) }
+    );
+    message!(
+        all,
+        "conversation.send",
+        api::Send,
+        api::Send { conversation: CONVERSATION, id: MESSAGE, epoch: 1, payload: vec![1; 4] }
+    );
+    message!(all, "conversation.read", api::Read, api::Read { conversation: CONVERSATION, after: 3, limit: 100 });
+    message!(all, "conversation.read.answer", api::ReadAnswer, api::ReadAnswer { entries: vec![entry()], head: 9 });
+    message!(all, "conversation.group_info", api::GroupInfoGet, api::GroupInfoGet { conversation: CONVERSATION });
+    message!(
+        all,
+        "conversation.group_info.answer",
+        api::GroupInfoAnswer,
+        api::GroupInfoAnswer { epoch: 2, group_info: vec![3; 4] }
+    );
+    message!(all, "sync", api::Sync, api::Sync { after: Some(CONVERSATION) });
+    message!(
+        all,
+        "sync.answer",
+        api::SyncAnswer,
+        api::SyncAnswer {
+            conversations: vec![api::ConversationState {
+                conversation: CONVERSATION,
+                kind: api::ConversationKind::DIRECT,
+                members: vec![ACCOUNT],
+                head: 9,
+                cursor: Some(3),
+                welcome: Some(welcome())
+            }],
+            more: true
+        }
+    );
+    message!(all, "welcome", api::Welcome, welcome());
+    message!(all, "entries", api::Entries, api::Entries { entries: vec![entry()] });
+    message!(all, "lagging", api::Lagging, api::Lagging {});
+    message!(all, "cursors", api::Cursors, api::Cursors { cursors: vec![api::Cursor { conversation: CONVERSATION, seq: 7 }] });
+    message!(
+        all,
+        "cursors.set",
+        api::CursorsSet,
+        api::CursorsSet { cursors: vec![api::Cursor { conversation: CONVERSATION, seq: 7 }] }
+    );
+}
+
+/// Messages that are not plain CBOR maps: signed values, contents, a frame.
+fn bare(all: &mut Vec<Message>) {
+    let (certificate, list) = identity();
+    all.push(("identity.certificate", certificate, |b| identity::VerifiedCertificate::parse(b).is_ok()));
+    all.push(("identity.list", list, |b| identity::VerifiedList::parse(b).is_ok()));
+    let text =
+        content::Content { sent_ms: 1_700_000_000_000, in_reply_to: Some(MESSAGE), body: content::Body::Text("*hello*".into()) };
+    let report = content::Content {
+        sent_ms: 1_700_000_000_000,
+        in_reply_to: None,
+        body: content::Body::Report(vec![content::Report { message: MESSAGE, status: content::Status::READ }]),
+    };
+    all.push(("content.text", text.to_bytes().expect("short"), |b| content::Content::from_bytes(b).is_ok()));
+    all.push(("content.report", report.to_bytes().expect("short"), |b| content::Content::from_bytes(b).is_ok()));
+    let frame = Frame {
+        kind: Kind::REQUEST,
+        content_type: ContentType::CBOR,
+        flags: 0,
+        seq: 1,
+        id: 2,
+        header: encode(&header::Request { name: "sync".into(), deadline_ms: 10_000 }).into(),
+        content: encode(&api::Sync { after: None }).into(),
+    };
+    let bytes = frame.to_bytes().expect("small").to_vec();
+    all.push(("frame.request", bytes, |b| Frame::decode(bytes::Bytes::copy_from_slice(b)).is_ok()));
+}
