@@ -2,8 +2,11 @@
 //!
 //! A [`Write`] is one change that happens wholly or not at all. An engine may put many writes into one disk transaction (group
 //! commit), but it applies them in the order in which [`Store::apply`] was *called*, and resolves a write's future only when
-//! it is on disk. What the rules of the service refuse is a [`Refusal`]; what the engine cannot do is a [`StoreError`].
+//! it is on disk. A write whose future is dropped is applied all the same. What the rules of the service refuse is a [`Refusal`]; what the engine cannot do is a [`StoreError`].
 //! The suite in `suite` is the specification; every engine runs it.
+
+pub mod memory;
+pub mod suite;
 
 use std::{future::Future, sync::Arc};
 
@@ -124,7 +127,7 @@ pub type AddedDevice = parlour_wire::api::Added;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Makes an account, using up an invitation if one is given. Answers [`Written::Done`]; refuses `NameTaken`,
-    /// `AccountExists`, `Invite…`.
+    /// `AccountExists`, `Invite…`, and `NoDevice` if one of the devices is another account's.
     CreateAccount {
         /// The account; `seen_ms` and `disabled` as given.
         account: Account,
@@ -145,8 +148,8 @@ pub enum Write {
         wrapped_root: Vec<u8>,
     },
     /// Replaces the device list: devices that are new in it begin, devices that are gone from it end (their cursors, key
-    /// packages and welcomes go). A device that logged out does not come back by this. Refuses `NoAccount`, and `StaleList`
-    /// unless `version` is the current one plus one.
+    /// packages and welcomes go). A device that logged out does not come back by this. Refuses `NoAccount`, `StaleList`
+    /// unless `version` is the current one plus one, and `NoDevice` if one of the devices is another account's.
     ReplaceDeviceList {
         /// Whose.
         account: AccountId,
@@ -171,8 +174,8 @@ pub enum Write {
         /// Replaces the earlier one, if given.
         last_resort: Option<Vec<u8>>,
     },
-    /// Takes one key package for each device of the account, one-time ones first. Answers [`Written::KeyPackages`].
-    /// Refuses `NoAccount`.
+    /// Takes one key package for each device of the account: the oldest one-time one, else the last-resort one. Answers
+    /// [`Written::KeyPackages`] in order of device id. Refuses `NoAccount`.
     ClaimKeyPackages {
         /// Whose.
         account: AccountId,
@@ -186,19 +189,23 @@ pub enum Write {
         /// When it ends, Unix milliseconds.
         expires_ms: u64,
     },
-    /// Appends a message. Answers [`Written::Stored`]; with `duplicate` if the conversation has an entry of this id already.
-    /// Refuses `NoConversation`, `NotMember`, `StaleEpoch` (more than [`parlour_wire::api::EPOCH_WINDOW`] behind, or ahead).
+    /// Appends a message. Answers [`Written::Stored`]; with `duplicate` if the conversation has an entry of this id already,
+    /// whatever the epoch is by then. Refuses `NoConversation`, `NotMember` (the device has no cursor), `StaleEpoch` (more than [`parlour_wire::api::EPOCH_WINDOW`] behind, or ahead).
     Append(Append),
-    /// Appends a commit. Answers [`Written::Stored`]. Refuses `NoConversation`, `ConversationExists`, `NotMember`, `StaleEpoch`.
+    /// Appends a commit. Answers [`Written::Stored`]; with `duplicate` as for a message. Refuses `NoConversation`,
+    /// `ConversationExists`, `NotMember`, `StaleEpoch`, `NoDevice`, and `NoAccount` if a member of a conversation that it
+    /// creates is unknown.
     Commit(Box<CommitWrite>),
-    /// Moves cursors forward (never back; unknown ones are skipped) and drops welcomes at or before them. Answers `Done`.
+    /// Moves cursors forward (never back, never past the newest entry; unknown ones are skipped) and drops welcomes at or
+    /// before them. Answers `Done`.
     MoveCursors {
         /// Whose.
         device: DeviceId,
         /// How far.
         cursors: Vec<Cursor>,
     },
-    /// Notes that a device is here. Answers `Done`.
+    /// Notes that a device is here, for the device and its account; never back in time. Answers `Done`, also for an unknown
+    /// device.
     Seen {
         /// Which.
         device: DeviceId,
@@ -240,8 +247,9 @@ pub struct Append {
 }
 
 /// A commit to append. On acceptance, in one step: the entry is appended, the epoch is `parent_epoch + 1`, added devices get
-/// cursors at this entry and the welcome, removed devices lose theirs, the group info is replaced. The committer's own
-/// cursor is made (at this entry) if the commit creates the conversation or is external.
+/// cursors at this entry and the welcome, removed devices lose theirs (removals come before additions, so a device in both
+/// starts afresh), the group info is replaced. The committer's own cursor is made (at this entry) if the commit creates the
+/// conversation or is external; otherwise it must have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitWrite {
     /// To which log.
@@ -308,8 +316,12 @@ pub enum Committed {
         from: DeviceId,
         /// Devices that the entry added; they get the welcome and no entry.
         added: Vec<DeviceId>,
-        /// Devices that the entry removed.
+        /// Devices that the entry removed and not added again; they get the entry as their last.
         removed: Vec<DeviceId>,
+        /// The member accounts, if the entry made the conversation.
+        created: Option<Vec<AccountId>>,
+        /// Whether the sender joined by this entry: it made the conversation, or the commit is external.
+        joined: bool,
     },
     /// A device has been added to a conversation; comes right after the commit's entry.
     Welcome {
@@ -318,7 +330,7 @@ pub enum Committed {
         /// What it needs.
         welcome: Arc<parlour_wire::api::Welcome>,
     },
-    /// An account's devices changed.
+    /// An account's devices changed: a new list, or a device that logged out. Not for the first list of an account.
     Devices {
         /// Whose.
         account: AccountId,
@@ -329,7 +341,8 @@ pub enum Committed {
     },
 }
 
-/// Hears what a store has committed. Called by the engine's writer: must not block.
+/// Hears what a store has committed, after it is on disk and before the futures of the writes resolve. Called by the engine's
+/// writer, one call after the other in the order of the writes: must not block and must not call the store.
 pub trait Observer: Send + Sync + 'static {
     /// These changes are on disk.
     fn committed(&self, changes: Vec<Committed>);
@@ -351,6 +364,14 @@ pub struct GroupInfo {
     pub epoch: u64,
     /// MLS group info with its tree.
     pub group_info: Vec<u8>,
+}
+
+/// What a conversation weighs in a page of [`Store::conversations`], in bytes. A page ends before the sum exceeds
+/// [`parlour_wire::limits::READ_BYTES`], so that it fits a frame and nobody makes the server load all welcomes at once.
+#[must_use]
+pub fn page_bytes(members: usize, welcome: Option<usize>) -> usize {
+    let names = members * (AccountId::LEN + 2);
+    128 + names + welcome.map_or(0, |length| 128 + names + length)
 }
 
 /// A store. All futures are `Send` and owned, so a caller may hold many at once.
@@ -395,7 +416,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Result<GroupInfo, Refusal>, StoreError>> + Send + 'static;
 
     /// One page of the conversations of an account, in order of id, with this device's cursors and waiting welcomes; and
-    /// whether more follow.
+    /// whether more follow. At most `limit`, and as many as [`page_bytes`] allows, but at least one.
     fn conversations(
         &self,
         account: AccountId,
@@ -404,7 +425,7 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<(Vec<ConversationState>, bool), StoreError>> + Send + 'static;
 
-    /// The accounts that share a conversation with this one.
+    /// The accounts that share a conversation with this one, itself left out, in order of id.
     fn peers(&self, account: AccountId) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send + 'static;
 
     /// A value that the server keeps about itself.

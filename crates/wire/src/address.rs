@@ -61,6 +61,43 @@ impl FromStr for ServerUrl {
     }
 }
 
+/// An invitation with the server that it is for: `parlour://join/HOST:PORT?token=TOKEN#FINGERPRINT`. The fingerprint is optional
+/// as in [`ServerUrl`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InviteLink {
+    /// Where to register.
+    pub server: ServerUrl,
+    /// What to show there.
+    pub token: String,
+}
+
+impl fmt::Display for InviteLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "parlour://join/{}?token={}", self.server.authority(), self.token)?;
+        match self.server.fingerprint {
+            Some(fingerprint) => write!(f, "#{}", hex::encode(fingerprint)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for InviteLink {
+    type Err = DecodeError;
+
+    fn from_str(text: &str) -> Result<Self, DecodeError> {
+        let invalid = DecodeError::Invalid("invitation link");
+        let rest = text.trim().strip_prefix("parlour://join/").ok_or(invalid)?;
+        let (rest, fragment) = rest.split_once('#').map_or((rest, None), |(rest, fragment)| (rest, Some(fragment)));
+        let (location, token) = rest.split_once("?token=").ok_or(invalid)?;
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(invalid);
+        }
+        let server: ServerUrl = format!("wss://{location}").parse()?;
+        let fingerprint = fragment.map(parse_fingerprint).transpose()?;
+        Ok(Self { server: ServerUrl { fingerprint, ..server }, token: token.to_owned() })
+    }
+}
+
 fn split_authority(location: &str) -> Option<(String, u16)> {
     if let Some(bracketed) = location.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']')?;
@@ -102,6 +139,25 @@ mod tests {
             assert_eq!(text.parse::<ServerUrl>().map(|url| url.to_string()), Ok(text));
         }
         assert_eq!("wss://chat.example/".parse::<ServerUrl>().map(|url| url.port), Ok(DEFAULT_PORT));
+    }
+
+    #[test]
+    fn invitation_links_survive_text() {
+        let fingerprint = "ab".repeat(32);
+        for text in
+            [format!("parlour://join/[::1]:9000?token=00ff#{fingerprint}"), "parlour://join/a.example:7443?token=x1".to_owned()]
+        {
+            assert_eq!(text.parse::<InviteLink>().map(|link| link.to_string()), Ok(text));
+        }
+        for text in [
+            "parlour://join/a",
+            "parlour://join/a?token=",
+            "parlour://join/?token=1",
+            "wss://a?token=1",
+            "parlour://join/a?token=1&x",
+        ] {
+            assert!(text.parse::<InviteLink>().is_err(), "{text}");
+        }
     }
 
     #[test]

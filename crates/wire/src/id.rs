@@ -128,9 +128,28 @@ impl ConversationId {
         let mut material = [0; 64];
         material[..32].copy_from_slice(&low.0);
         material[32..].copy_from_slice(&high.0);
-        Self(blake3::derive_key("parlour direct conversation v1", &material))
+        let mut id = blake3::derive_key("parlour direct conversation v1", &material);
+        id[0] &= !GROUP_BIT;
+        Self(id)
+    }
+
+    /// The id of a group, from 32 random bytes. Its first bit is set and that of a direct conversation is not, so nobody can
+    /// take the id of other people's direct conversation for a group.
+    #[must_use]
+    pub const fn group(mut random: [u8; 32]) -> Self {
+        random[0] |= GROUP_BIT;
+        Self(random)
+    }
+
+    /// Whether it is the id of a group.
+    #[must_use]
+    pub const fn is_group(&self) -> bool {
+        self.0[0] & GROUP_BIT != 0
     }
 }
+
+/// The first bit of a [`ConversationId`], set for groups.
+const GROUP_BIT: u8 = 0x80;
 
 impl MessageId {
     /// A new id from Unix time in milliseconds and 10 random bytes (RFC 9562, section 5.7).
@@ -162,6 +181,14 @@ mod tests {
         let (a, b) = (AccountId([1; 32]), AccountId([2; 32]));
         assert_eq!(ConversationId::direct(&a, &b), ConversationId::direct(&b, &a));
         assert_ne!(ConversationId::direct(&a, &b), ConversationId::direct(&a, &a));
+    }
+
+    #[test]
+    fn no_group_has_the_id_of_a_direct_conversation() {
+        for n in 0..=255 {
+            assert!(!ConversationId::direct(&AccountId([n; 32]), &AccountId([7; 32])).is_group());
+            assert!(ConversationId::group([n; 32]).is_group());
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct ConversationKind(#[n(0)] pub u8);
 impl ConversationKind {
     /// Between two accounts; the id is [`ConversationId::direct`] of the two.
     pub const DIRECT: Self = Self(0);
-    /// A group.
+    /// A group; the id is a random [`ConversationId::group`].
     pub const GROUP: Self = Self(1);
 }
 

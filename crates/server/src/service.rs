@@ -1,0 +1,343 @@
+//! The service: sessions, the table of handlers with their access rules, and what every request goes through.
+
+mod accounts;
+mod conversations;
+mod devices;
+mod passwords;
+mod session;
+
+use std::{
+    fmt,
+    future::{Future, ready},
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parlour_wire::{
+    AccountId, Code, DecodeError, DeviceId,
+    api::{self, Call, Notice as _},
+    decode, encode,
+};
+use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+
+pub use self::session::Session;
+pub(crate) use self::session::Shared;
+use self::session::Who;
+use crate::{
+    Counters, Failure, Fanout, Rejection, Secrets, Sink,
+    metrics::Metrics,
+    store::{Refusal, Store, StoreError, Write, Written},
+    throttle::{AddressKey, ThrottleConfig, Throttles},
+};
+
+/// The time of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Unix time in milliseconds.
+    pub unix_ms: u64,
+}
+
+/// What a service is told at birth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// How registration works here.
+    pub registration: api::Registration,
+    /// Program and version, as told to clients.
+    pub version: String,
+    /// How often somebody may try.
+    pub throttle: ThrottleConfig,
+}
+
+/// The answer to a request, on its way: CBOR of the call's answer type, or why there is none.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>>;
+
+/// The form in which an invitation token is stored.
+#[must_use]
+pub fn invite_hash(token: &str) -> [u8; 32] {
+    *blake3::hash(token.as_bytes()).as_bytes()
+}
+
+/// What a server decides. One for all sessions; cheap to share by reference.
+pub struct Service<S: Store> {
+    core: Arc<Core<S>>,
+    next_session: AtomicU64,
+}
+
+impl<S: Store> fmt::Debug for Service<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("config", &self.core.config).finish_non_exhaustive()
+    }
+}
+
+/// What handlers share.
+struct Core<S: Store> {
+    config: ServiceConfig,
+    store: Arc<S>,
+    fanout: Arc<Fanout>,
+    secrets: Secrets,
+    throttles: Throttles,
+    metrics: Metrics,
+    rng: Mutex<StdRng>,
+}
+
+/// A write under way. In a box because what a store returns names the borrow of the store, although it does not hold it.
+type Applying = Pin<Box<dyn Future<Output = Result<Result<Written, Refusal>, StoreError>> + Send>>;
+
+impl<S: Store> Core<S> {
+    /// Gives a write its place in the store's order.
+    fn apply(&self, write: Write) -> Applying {
+        Box::pin(self.store.apply(write))
+    }
+
+    /// Counts how a request ended, and says in the log what needs saying.
+    fn note(&self, name: &str, failure: Option<&Failure>) {
+        self.metrics.answered(self.metrics.row(name), failure.map(Failure::code));
+        match failure {
+            None => {}
+            Some(Failure::Rejected(rejection)) => tracing::debug!(request = name, code = %rejection.code, "refused"),
+            Some(Failure::Failed(fault)) => tracing::error!(request = name, %fault, "failed"),
+        }
+    }
+
+    /// A generator of its own for one handler, so that none waits for another's arithmetic.
+    fn rng(&self) -> StdRng {
+        let mut seed = <StdRng as rand::SeedableRng>::Seed::default();
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut seed);
+        StdRng::from_seed(seed)
+    }
+}
+
+/// One request that has passed its access rule, and what its handler works with.
+struct Ask<S: Store> {
+    core: Arc<Core<S>>,
+    session: Arc<Shared>,
+    who: Who,
+    now_ms: u64,
+}
+
+/// What a link must have shown for a request to be heard. What is not in the table is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Nothing.
+    Anyone,
+    /// The password, on this link.
+    Password,
+    /// A device's key, on this link.
+    Device,
+    /// Either of the two.
+    Account,
+}
+
+impl Access {
+    fn check(self, who: &Who) -> Result<(), Rejection> {
+        let (passed, text) = match self {
+            Self::Anyone => (true, ""),
+            Self::Password => (who.password.is_some(), "this needs a login by password on this link"),
+            Self::Device => (who.device.is_some(), "this needs an authenticated device on this link"),
+            Self::Account => (who.password.or(who.device.map(|(account, _)| account)).is_some(), "this needs a login"),
+        };
+        if passed { Ok(()) } else { Err(Rejection::new(Code::NOT_AUTHENTICATED, text)) }
+    }
+}
+
+const NOT_AUTHENTICATED: Failure =
+    Failure::Rejected(Rejection { code: Code::NOT_AUTHENTICATED, text: "this needs a login", retry_after_ms: None });
+
+impl<S: Store> Ask<S> {
+    fn password(&self) -> Result<AccountId, Failure> {
+        self.who.password.ok_or(NOT_AUTHENTICATED)
+    }
+
+    fn device(&self) -> Result<(AccountId, DeviceId), Failure> {
+        self.who.device.ok_or(NOT_AUTHENTICATED)
+    }
+
+    fn account(&self) -> Result<AccountId, Failure> {
+        self.who.password.or(self.who.device.map(|(account, _)| account)).ok_or(NOT_AUTHENTICATED)
+    }
+}
+
+/// The table: which call, who may, and by whom it is answered. A handler is a function called at once, in order of arrival; what
+/// it returns is polled later.
+macro_rules! handlers {
+    ($($call:ident, $access:ident => $handler:path;)*) => {
+        const NAMES: &[&str] = &[$(<api::$call as Call>::NAME),*];
+
+        impl<S: Store> Service<S> {
+            fn dispatch(&self, session: &Session, name: &str, content: &[u8], now: Now) -> Answering {
+                match name {
+                    $(<api::$call as Call>::NAME => self.answer::<api::$call, _>(session, Access::$access, content, now, $handler),)*
+                    _ => self.reject(name, Rejection::new(Code::UNKNOWN_REQUEST, "no handler of that name")),
+                }
+            }
+        }
+    };
+}
+
+handlers! {
+    ServerInfo, Anyone => accounts::server_info;
+    RegisterStart, Anyone => accounts::register_start;
+    RegisterFinish, Anyone => accounts::register_finish;
+    LoginStart, Anyone => passwords::login_start;
+    LoginFinish, Anyone => passwords::login_finish;
+    PasswordStart, Password => passwords::change_start;
+    PasswordFinish, Password => passwords::change_finish;
+    DevicesUpdate, Password => devices::update;
+    DeviceAuth, Anyone => devices::authenticate;
+    Logout, Device => devices::log_out;
+    DevicesGet, Account => devices::get;
+    AccountByName, Account => accounts::by_name;
+    AccountById, Account => accounts::by_id;
+    KeyPackagesPublish, Device => devices::publish;
+    KeyPackagesClaim, Device => devices::claim;
+    PresenceWatch, Device => devices::watch;
+    Commit, Device => conversations::commit;
+    Send, Device => conversations::send;
+    Read, Device => conversations::read;
+    GroupInfoGet, Device => conversations::group_info;
+    Sync, Device => conversations::sync;
+    CursorsSet, Device => conversations::set_cursors;
+}
+
+/// A handler: called with a decoded and checked request.
+trait Handler<S: Store, C: Call> {
+    type Answer: Future<Output = Result<C::Answer, Failure>> + Send + 'static;
+    fn call(self, ask: Ask<S>, call: C) -> Self::Answer;
+}
+
+impl<S, C, F, A> Handler<S, C> for F
+where
+    S: Store,
+    C: Call,
+    F: FnOnce(Ask<S>, C) -> A,
+    A: Future<Output = Result<C::Answer, Failure>> + Send + 'static,
+{
+    type Answer = A;
+    fn call(self, ask: Ask<S>, call: C) -> A {
+        self(ask, call)
+    }
+}
+
+fn read_call<C: Call>(content: &[u8]) -> Result<C, DecodeError> {
+    let call: C = decode(content)?;
+    call.check()?;
+    Ok(call)
+}
+
+impl<S: Store> Service<S> {
+    /// A service over a store whose observer is `fanout`. `seed` must be random and used once.
+    #[must_use]
+    pub fn new(config: ServiceConfig, store: Arc<S>, fanout: Arc<Fanout>, secrets: Secrets, seed: [u8; 32]) -> Self {
+        let throttles = Throttles::new(&config.throttle);
+        let (metrics, rng) = (Metrics::new(NAMES), Mutex::new(StdRng::from_seed(seed)));
+        let core = Core { config, store, fanout, secrets, throttles, metrics, rng };
+        Self { core: Arc::new(core), next_session: AtomicU64::new(1) }
+    }
+
+    /// Begins a session: a link from `peer` that has been welcomed with `challenge` under the certificate of `fingerprint`.
+    /// Pushes go to `sink`.
+    pub fn open(&self, peer: IpAddr, challenge: [u8; 32], fingerprint: [u8; 32], sink: Arc<dyn Sink>) -> Session {
+        let key = self.next_session.fetch_add(1, Ordering::Relaxed);
+        self.core.metrics.sessions.fetch_add(1, Ordering::Relaxed);
+        Session(Arc::new(Shared::new(key, AddressKey::of(peer), challenge, fingerprint, sink)))
+    }
+
+    /// Answers a request. To be called in the order in which a session's requests arrive: what must keep that order is ordered by
+    /// the call, whenever the answer is polled.
+    pub fn request(&self, session: &mut Session, name: &str, content: &[u8], now: Now) -> Answering {
+        self.core.fanout.drained(&session.0);
+        self.dispatch(session, name, content, now)
+    }
+
+    fn answer<C, H>(&self, session: &Session, access: Access, content: &[u8], now: Now, handler: H) -> Answering
+    where
+        C: Call,
+        H: Handler<S, C>,
+    {
+        let admitted = session.0.who().and_then(|who| {
+            access.check(&who)?;
+            Ok((who, read_call::<C>(content)?))
+        });
+        let (who, call) = match admitted {
+            Ok(admitted) => admitted,
+            Err(rejection) => return self.reject(C::NAME, rejection),
+        };
+        let core = Arc::clone(&self.core);
+        let ask = Ask { core: Arc::clone(&core), session: Arc::clone(&session.0), who, now_ms: now.unix_ms };
+        let answering = handler.call(ask, call);
+        Box::pin(async move {
+            let answer = answering.await;
+            core.note(C::NAME, answer.as_ref().err());
+            answer.map(|answer| encode(&answer).into())
+        })
+    }
+
+    fn reject(&self, name: &str, rejection: Rejection) -> Answering {
+        let failure = Failure::Rejected(rejection);
+        self.core.note(name, Some(&failure));
+        Box::pin(ready(Err(failure)))
+    }
+
+    /// Takes an action. Like a request, in order of arrival; what is wrong with it is not told to anybody.
+    pub fn action(&self, session: &mut Session, name: &str, content: &[u8], _now: Now) {
+        self.core.fanout.drained(&session.0);
+        let taken = match name {
+            api::Cursors::NAME => self.take_cursors(session, content),
+            _ => Err(Rejection::new(Code::UNKNOWN_REQUEST, "no handler of that name")),
+        };
+        if let Err(rejection) = taken {
+            tracing::debug!(code = %rejection.code, "action refused");
+        }
+    }
+
+    fn take_cursors(&self, session: &Session, content: &[u8]) -> Result<(), Rejection> {
+        let who = session.0.who()?;
+        Access::Device.check(&who)?;
+        let api::Cursors { cursors } = decode(content)?;
+        let call = api::CursorsSet { cursors };
+        call.check()?;
+        if let Some((_, device)) = who.device {
+            // Cursors that are lost with a broken store are sent again with the next ones.
+            drop(self.core.apply(Write::MoveCursors { device, cursors: call.cursors }));
+        }
+        Ok(())
+    }
+
+    /// The session's carrier has been lost (`up` is false) or is back. Its presence follows; it stays authenticated.
+    pub fn connection(&self, session: &mut Session, up: bool, now: Now) {
+        self.note_seen(session, now);
+        self.core.fanout.connection(&session.0, up, now.unix_ms);
+    }
+
+    /// The session's sink, which was full, has room again.
+    pub fn drained(&self, session: &Session) {
+        self.core.fanout.drained(&session.0);
+    }
+
+    /// The session is over.
+    pub fn close(&self, session: Session, now: Now) {
+        self.note_seen(&session, now);
+        session.0.end(Code::LINK_LOST, "the session is over");
+        self.core.fanout.leave(&session.0, now.unix_ms);
+        self.core.metrics.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn note_seen(&self, session: &Session, now: Now) {
+        if let Ok(Who { device: Some((_, device)), .. }) = session.0.who() {
+            drop(self.core.apply(Write::Seen { device, now_ms: now.unix_ms }));
+        }
+    }
+
+    /// Counters at this moment.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.core.metrics.snapshot();
+        self.core.fanout.count(&mut counters);
+        counters
+    }
+}

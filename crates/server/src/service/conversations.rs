@@ -1,0 +1,145 @@
+//! Conversations: commits, messages, reading, cursors. What must keep its order calls the store before it returns.
+
+use std::{collections::BTreeSet, future::Future};
+
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId,
+    api::{
+        Commit, ConversationKind, Create, CursorsSet, Done, GroupInfoAnswer, GroupInfoGet, Read, ReadAnswer, Send as SendMessage,
+        Stored, Sync as SyncPage, SyncAnswer,
+    },
+    codec::bounded,
+    limits,
+};
+
+use super::{Ask, devices::page_limit};
+use crate::{
+    Failure, Fault, Rejection,
+    store::{Append, CommitWrite, Store, Write, Written},
+};
+
+/// Member accounts of one conversation: not more than there may be devices (DESIGN 10).
+const MEMBERS: usize = 5000;
+
+fn stored(written: Written) -> Result<Stored, Failure> {
+    match written {
+        Written::Stored { stored, .. } => Ok(stored),
+        _ => Err(Fault::Broken("an entry was answered with something else").into()),
+    }
+}
+
+pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
+    let SendMessage { conversation, id, epoch, payload } = call;
+    let begun = ask.device().and_then(|(_, device)| {
+        if payload.is_empty() {
+            return Err(Rejection::bad("an empty message").into());
+        }
+        let append = Append { conversation, device, id, epoch, payload, now_ms: ask.now_ms };
+        Ok(ask.core.apply(Write::Append(append)))
+    });
+    async move { stored(begun?.await??) }
+}
+
+pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
+    let begun = ask.device().and_then(|(account, device)| {
+        check_commit(&call, &account)?;
+        let write = commit_write(&ask, call, account, device);
+        Ok(ask.core.apply(Write::Commit(Box::new(write))))
+    });
+    async move { stored(begun?.await??) }
+}
+
+fn commit_write<S: Store>(ask: &Ask<S>, call: Commit, account: AccountId, device: DeviceId) -> CommitWrite {
+    let receipt = ask.core.secrets.receipt(&call.conversation, call.parent_epoch, &call.commit);
+    CommitWrite {
+        conversation: call.conversation,
+        account,
+        device,
+        id: call.id,
+        parent_epoch: call.parent_epoch,
+        create: call.create.map(|create| (create.kind, create.members)),
+        commit: call.commit,
+        receipt,
+        welcome: call.welcome,
+        added: call.added,
+        removed: call.removed,
+        group_info: call.group_info,
+        external: call.external,
+        now_ms: ask.now_ms,
+    }
+}
+
+/// Whether all are different.
+fn distinct<T: Ord>(mut all: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    all.all(|one| seen.insert(one))
+}
+
+/// What can be said about a commit without the store.
+fn check_commit(call: &Commit, committer: &AccountId) -> Result<(), Rejection> {
+    if let Some(welcome) = &call.welcome {
+        bounded("welcome", welcome.len(), limits::HANDSHAKE_PAYLOAD)?;
+    }
+    if call.commit.is_empty() || call.group_info.is_empty() {
+        return Err(Rejection::bad("a commit without content or group info"));
+    }
+    if call.added.is_empty() != call.welcome.is_none() {
+        return Err(Rejection::bad("a welcome is for added devices, and they need it"));
+    }
+    if !distinct(call.added.iter().map(|added| added.device)) || !distinct(call.removed.iter()) {
+        return Err(Rejection::bad("a device is named twice"));
+    }
+    if call.parent_epoch == u64::MAX {
+        return Err(Rejection::bad("no epoch follows the last one"));
+    }
+    match &call.create {
+        None => Ok(()),
+        Some(_) if call.external || call.parent_epoch != 0 || !call.removed.is_empty() => {
+            Err(Rejection::bad("a conversation begins in epoch 0, with its creator, and removes nobody"))
+        }
+        Some(create) => check_create(create, &call.conversation, committer),
+    }
+}
+
+fn check_create(create: &Create, conversation: &ConversationId, committer: &AccountId) -> Result<(), Rejection> {
+    bounded("members", create.members.len(), MEMBERS)?;
+    if !create.members.contains(committer) || !distinct(create.members.iter()) {
+        return Err(Rejection::bad("the creator is a member, and nobody is one twice"));
+    }
+    let fits = match (create.kind, create.members.as_slice()) {
+        (ConversationKind::DIRECT, [a, b]) => *conversation == ConversationId::direct(a, b),
+        (ConversationKind::GROUP, _) => conversation.is_group(),
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(Rejection::bad("the conversation's id does not fit its kind and members")) }
+}
+
+pub(super) async fn read<S: Store>(ask: Ask<S>, call: Read) -> Result<ReadAnswer, Failure> {
+    let (_, device) = ask.device()?;
+    let limit = call.limit.clamp(1, u32::try_from(limits::READ_ENTRIES).unwrap_or(u32::MAX));
+    let page = ask.core.store.log(call.conversation, device, call.after, limit).await??;
+    Ok(ReadAnswer { entries: page.entries, head: page.head })
+}
+
+pub(super) async fn group_info<S: Store>(ask: Ask<S>, call: GroupInfoGet) -> Result<GroupInfoAnswer, Failure> {
+    let (account, _) = ask.device()?;
+    let info = ask.core.store.group_info(call.conversation, account).await??;
+    Ok(GroupInfoAnswer { epoch: info.epoch, group_info: info.group_info })
+}
+
+pub(super) async fn sync<S: Store>(ask: Ask<S>, call: SyncPage) -> Result<SyncAnswer, Failure> {
+    let (account, device) = ask.device()?;
+    let (conversations, more) = ask.core.store.conversations(account, device, call.after, page_limit()).await?;
+    Ok(SyncAnswer { conversations, more })
+}
+
+pub(super) fn set_cursors<S: Store>(
+    ask: Ask<S>,
+    call: CursorsSet,
+) -> impl Future<Output = Result<Done, Failure>> + Send + 'static {
+    let begun = ask.device().map(|(_, device)| ask.core.apply(Write::MoveCursors { device, cursors: call.cursors }));
+    async move {
+        begun?.await??;
+        Ok(Done {})
+    }
+}
