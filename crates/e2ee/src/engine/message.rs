@@ -1,0 +1,104 @@
+//! Messages: sealing and opening.
+
+use openmls::{
+    framing::errors::{MessageDecryptionError, SecretTreeError},
+    group::ValidationError,
+    prelude::{ContentType, MlsGroupStateError, MlsMessageIn, ProcessMessageError, ProcessedMessageContent, ProtocolMessage},
+};
+use parlour_wire::{
+    id::{ConversationId, MessageId},
+    limits,
+    log::Entry,
+};
+use tls_codec::{Deserialize as _, Serialize as _};
+
+use super::{
+    Opened, Sealed,
+    leaf::{is_quarantined, named},
+    record::Origin,
+    work::Work,
+};
+use crate::{error::E2eeError, storage::StorageError};
+
+/// Reads a protocol message and checks where it belongs.
+pub(super) fn parse(payload: &[u8], conversation: &ConversationId, content: ContentType) -> Result<ProtocolMessage, E2eeError> {
+    let malformed = E2eeError::Malformed("MLS message");
+    let message = MlsMessageIn::tls_deserialize_exact(payload).map_err(|_| malformed.clone())?;
+    let message = message.try_into_protocol_message().map_err(|_| malformed.clone())?;
+    if message.group_id().as_slice() != conversation.0 {
+        return Err(E2eeError::WrongConversation);
+    }
+    if message.content_type() == content { Ok(message) } else { Err(malformed) }
+}
+
+/// What a failure to process means to the caller; `otherwise` for all that is the fault of the message.
+pub(super) fn process_error(error: ProcessMessageError<StorageError>, otherwise: E2eeError) -> E2eeError {
+    match error {
+        ProcessMessageError::StorageError(_) => E2eeError::Internal("group state"),
+        ProcessMessageError::GroupStateError(MlsGroupStateError::UseAfterEviction) => E2eeError::Removed,
+        ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(MessageDecryptionError::SecretTreeError(
+            SecretTreeError::SecretReuseError,
+        ))) => E2eeError::AlreadyRead,
+        _ => otherwise,
+    }
+}
+
+impl Work<'_> {
+    pub(super) fn encrypt(&mut self, id: MessageId, content: &[u8]) -> Result<Sealed, E2eeError> {
+        let record = self.take_record()?;
+        if record.is_pending(Origin::Create) || record.is_pending(Origin::External) {
+            return Err(E2eeError::AwaitingReceipt);
+        }
+        if let Some(revoked) = record.revoked.first() {
+            return Err(E2eeError::RevokedDevice { account: revoked.account, device: revoked.device });
+        }
+        let mut group = self.take_group()?;
+        if !group.is_active() {
+            return Err(E2eeError::Removed);
+        }
+        let epoch = group.epoch().as_u64();
+        group.set_aad(id.0.to_vec());
+        let payload = group
+            .create_message(&self.provider, self.keys, content)
+            .map_err(|_| E2eeError::Internal("encrypting"))?
+            .tls_serialize_detached()
+            .map_err(|_| E2eeError::Internal("encoding a message"))?;
+        if payload.len() > limits::ENTRY_PAYLOAD {
+            return Err(E2eeError::TooLarge);
+        }
+        self.keep_record(record);
+        self.put_group(group);
+        Ok(Sealed { epoch, payload })
+    }
+
+    pub(super) fn open_message(&mut self, entry: &Entry) -> Result<Opened, E2eeError> {
+        let message = parse(&entry.payload, &entry.conversation, ContentType::Application)?;
+        let record = self.take_record()?;
+        let mut group = self.take_group()?;
+        let (current, of) = (group.epoch().as_u64(), message.epoch().as_u64());
+        if of > current {
+            return Err(E2eeError::WrongEpoch { current, entry: of });
+        }
+        if of < record.joined_epoch {
+            return Err(E2eeError::BeforeJoin);
+        }
+        let processed =
+            group.process_message(&self.provider, message).map_err(|error| process_error(error, E2eeError::Undecryptable))?;
+        // The sender has bound its id to the message: the server cannot show one message as another.
+        if processed.aad() != entry.id.0 {
+            return Err(E2eeError::Undecryptable);
+        }
+        let (sender, device) = named(processed.credential())?;
+        let opened = match processed.into_content() {
+            ProcessedMessageContent::ApplicationMessage(message) => {
+                let revoked = is_quarantined(&record, &(sender, device));
+                Opened::Message { sender, device, content: message.into_bytes(), revoked }
+            }
+            ProcessedMessageContent::OwnPrivateMessage => Opened::Own,
+            _ => return Err(E2eeError::Undecryptable),
+        };
+        self.keep_record(record);
+        self.put_group(group);
+        Ok(opened)
+    }
+}

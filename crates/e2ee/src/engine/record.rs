@@ -1,0 +1,115 @@
+//! What the engine remembers of a conversation beside OpenMLS's own state, and the index of key packages.
+
+use minicbor::{Decode, Encode, bytes::ByteVec};
+use parlour_wire::{api::Added, codec};
+
+use crate::{error::E2eeError, storage::Changes};
+
+/// How a pending commit came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(super) enum Origin {
+    /// In a conversation that is established.
+    #[n(0)]
+    Member,
+    /// It makes the conversation.
+    #[n(1)]
+    Create,
+    /// This device joins by it; the joined state is in a row of its own.
+    #[n(2)]
+    External,
+}
+
+/// A commit of this device that waits for its receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Pending {
+    #[n(0)]
+    pub(super) origin: Origin,
+    /// BLAKE3 of the commit: MLS does not let a device recognise its own ciphertexts.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(super) hash: [u8; 32],
+    #[n(2)]
+    pub(super) parent_epoch: u64,
+    /// Whose receipt is awaited.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub(super) receipt_key: [u8; 32],
+}
+
+impl Pending {
+    pub(super) fn new(origin: Origin, commit: &[u8], parent_epoch: u64, receipt_key: [u8; 32]) -> Self {
+        Self { origin, hash: hash(commit), parent_epoch, receipt_key }
+    }
+}
+
+pub(super) fn hash(commit: &[u8]) -> [u8; 32] {
+    *blake3::hash(commit).as_bytes()
+}
+
+/// The engine's row of a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Record {
+    #[n(0)]
+    pub(super) pending: Option<Pending>,
+    /// Leaves whose devices are known to be revoked.
+    #[n(1)]
+    pub(super) revoked: Vec<Added>,
+    /// The epoch at which this device came in; 0 if it made the conversation.
+    #[n(2)]
+    pub(super) joined_epoch: u64,
+}
+
+impl Record {
+    pub(super) fn is_pending(&self, origin: Origin) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.origin == origin)
+    }
+}
+
+/// A key package whose secrets are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct KeptPackage {
+    /// The key of its row.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) row: Vec<u8>,
+    #[n(1)]
+    pub(super) created_ms: u64,
+}
+
+/// The key packages whose secrets are kept, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PackageIndex {
+    #[n(0)]
+    pub(super) one_time: Vec<KeptPackage>,
+    #[n(1)]
+    pub(super) last_resort: Vec<KeptPackage>,
+}
+
+/// One row of a write set that is kept aside.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StagedRow {
+    #[n(0)]
+    key: ByteVec,
+    #[n(1)]
+    value: Option<ByteVec>,
+}
+
+/// The bytes of a write set.
+pub(super) fn stage(changes: &Changes) -> Vec<u8> {
+    let rows: Vec<StagedRow> = changes
+        .rows
+        .iter()
+        .map(|(key, value)| StagedRow { key: key.clone().into(), value: value.clone().map(Into::into) })
+        .collect();
+    codec::encode(&rows)
+}
+
+/// The write set from the bytes of [`stage`].
+pub(super) fn unstage(bytes: &[u8]) -> Result<Changes, E2eeError> {
+    let rows: Vec<StagedRow> = codec::decode(bytes).map_err(|_| E2eeError::Internal("staged join"))?;
+    let rows = rows.into_iter().map(|row| (row.key.into(), row.value.map(Into::into))).collect();
+    Ok(Changes { rows })
+}

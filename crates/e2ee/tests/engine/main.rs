@@ -1,0 +1,9 @@
+//! The engine from outside: conversations between accounts, their rules, and crashes.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
+
+mod crash;
+mod intruder;
+mod rules;
+mod storage;
+mod talk;
+mod world;
