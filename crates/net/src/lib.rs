@@ -1,1 +1,48 @@
-//! Tokio drivers for Parlour's protocol machines.
+//! Tokio drivers for Parlour's protocol machines: TLS, the WebSocket carrier, the client's and the server's end of a link.
+//!
+//! The client side is [`Link`] with its stream of [`Events`]:
+//!
+//! ```text
+//! let (link, mut events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
+//! // enum LinkEvent {
+//! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], capabilities: Vec<String> },
+//! //     Down { fault: Fault, retry_in: Duration },
+//! //     Action { name: String, content_type, content: Bytes },
+//! //     Request { id: RequestId, name, content_type, content },      answer with link.answer(id, result)
+//! //     Failed(ConnectError),                                        permanent; the stream ends after it
+//! // }
+//! while let Some(event) = events.next().await { … }
+//! link.request("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
+//! link.action("name", ContentType::CBOR, content) -> Result<(), SendError>
+//! link.reconnect(); link.close().await
+//! ```
+//!
+//! The server side is [`Listener`] and a [`SessionService`]:
+//!
+//! ```text
+//! let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".into()])?;
+//! let identity = ServerIdentity::load(&cert_pem, &key_pem)?;          // identity.fingerprint()
+//! let listener = Listener::bind(addr, identity).await?;               // listener.local_addr()
+//! listener.serve(Arc::new(service), ListenConfig::default(), shutdown: watch::Receiver<bool>).await
+//! ```
+//!
+//! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
+
+mod carrier;
+mod connect;
+mod http;
+mod link;
+mod listener;
+mod pump;
+mod pusher;
+mod queue;
+mod session;
+pub mod tls;
+mod websocket;
+
+pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use link::{Events, Link, LinkEvent, SendError};
+pub use listener::{Incoming, ListenConfig, Listener, SessionInfo, SessionService};
+pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, RequestId, Unsent};
+pub use pusher::{PushError, Pusher};
+pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

@@ -1,0 +1,62 @@
+//! What carries frames between two machines: anything that takes and gives whole frames.
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use parlour_wire::{Code, DecodeError, Frame, header::Fault};
+use thiserror::Error;
+
+/// Why a carrier is of no more use.
+#[derive(Debug, Error)]
+pub(crate) enum CarrierError {
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// Not our protocol.
+    #[error("{0}")]
+    Frame(#[from] DecodeError),
+    /// Not WebSocket.
+    #[error("{0}")]
+    WebSocket(&'static str),
+}
+
+impl CarrierError {
+    /// What the peer is told, if it can be told anything.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let code = match self {
+            Self::Closed | Self::Io(_) => return None,
+            Self::Frame(DecodeError::TooLong(_)) => Code::TOO_LARGE,
+            Self::Frame(_) | Self::WebSocket(_) => Code::BAD_FRAME,
+        };
+        Some(Fault { code, message: self.to_string(), retry_after_ms: None })
+    }
+}
+
+/// A connection that carries frames. Every method is called from one task.
+pub(crate) trait Carrier: Send + Unpin {
+    /// The next frame.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CarrierError>>;
+
+    /// Ready when there is room for another frame.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>>;
+
+    /// Takes a frame, which leaves with the next flush, or earlier.
+    fn send(&mut self, frame: &Frame) -> Result<(), CarrierError>;
+
+    /// Writes what was taken to the connection.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>>;
+
+    /// Flushes, says goodbye, closes.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>>;
+
+    /// Reads and drops what is there; the number of bytes.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>>;
+
+    /// The largest frame to accept from here on.
+    fn set_limit(&mut self, bytes: usize);
+}

@@ -1,0 +1,188 @@
+//! Reaching a server: TCP, TLS, the WebSocket handshake, and what can go wrong on the way.
+
+use std::{io, sync::Arc, time::Duration};
+
+use parlour_proto::link::LinkConfig;
+use parlour_wire::{Code, address::ServerUrl, header::Fault};
+use rustls::pki_types::ServerName;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
+
+use crate::{
+    carrier::Carrier,
+    http,
+    tls::{self, ClientTls, TlsError, Trust},
+    websocket::WebSocket,
+};
+
+/// How a client reaches its server.
+#[derive(Clone, Debug)]
+pub struct ConnectConfig {
+    /// The server.
+    pub url: ServerUrl,
+    /// How its certificate is judged.
+    pub trust: Trust,
+    /// Settings of the link.
+    pub link: LinkConfig,
+    /// Waiting between tries.
+    pub backoff: Backoff,
+    /// How long one try may take, name resolution to WebSocket.
+    pub connect_timeout: Duration,
+}
+
+impl ConnectConfig {
+    /// Default settings. A fingerprint in the address wins over `trust`.
+    #[must_use]
+    pub fn new(url: ServerUrl, trust: Trust) -> Self {
+        let trust = url.fingerprint.map_or(trust, Trust::Fingerprint);
+        let connect_timeout = Duration::from_secs(10);
+        Self { url, trust, link: LinkConfig::default(), backoff: Backoff::default(), connect_timeout }
+    }
+}
+
+/// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// At most.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30) }
+    }
+}
+
+impl Backoff {
+    /// The wait after `failures` failures in a row; `random` spreads clients that lost the same server.
+    pub(crate) fn delay(&self, failures: u32, random: u16) -> Duration {
+        let doubled = self.first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        let whole = doubled.min(self.longest);
+        whole - whole.mul_f64(f64::from(random) / f64::from(u16::MAX) / 2.0)
+    }
+}
+
+/// Why a server is not reached.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ConnectError {
+    /// No connection to the address.
+    #[error("cannot reach {address}: {reason}")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The server did not answer in time.
+    #[error("no answer from {0} in time")]
+    TimedOut(String),
+    /// TLS cannot be agreed on.
+    #[error("no secure connection: {0}")]
+    Tls(String),
+    /// No authority that the system trusts vouches for the certificate.
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(String),
+    /// Another certificate than the expected one.
+    #[error("the server's certificate has changed")]
+    CertificateChanged {
+        /// SHA-256 of the expected certificate.
+        expected: [u8; 32],
+        /// SHA-256 of the certificate that was shown.
+        seen: [u8; 32],
+    },
+    /// Something answers, but it is no Parlour server.
+    #[error("no Parlour server at this address: {0}")]
+    NotParlour(String),
+    /// The TLS settings of this side cannot be used.
+    #[error(transparent)]
+    Setup(#[from] TlsError),
+    /// The server refused the link, or ended it for good.
+    #[error("refused by the server: {}", .0.message)]
+    Refused(Fault),
+}
+
+impl ConnectError {
+    /// The wire code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) => Code::UNREACHABLE,
+            Self::CertificateChanged { .. } | Self::Untrusted(_) => Code::CERTIFICATE_CHANGED,
+            Self::NotParlour(_) => Code::INCOMPATIBLE,
+            Self::Setup(_) => Code::INTERNAL,
+            Self::Refused(fault) => fault.code,
+        }
+    }
+
+    /// The same as a fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Refused(fault) => fault.clone(),
+            error => Fault { code: error.code(), message: error.to_string(), retry_after_ms: None },
+        }
+    }
+
+    /// Whether another try is pointless until somebody changes something.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
+            Self::CertificateChanged { .. } | Self::Untrusted(_) | Self::Setup(_) => true,
+            Self::Refused(fault) => !fault.code.retry(),
+        }
+    }
+}
+
+/// A carrier to the server, with the fingerprint of the certificate it showed.
+pub(crate) struct Reached {
+    pub(crate) carrier: Box<dyn Carrier>,
+    pub(crate) fingerprint: [u8; 32],
+}
+
+/// Connects once.
+pub(crate) async fn reach(url: ServerUrl, tls: Arc<ClientTls>, timeout: Duration) -> Result<Reached, ConnectError> {
+    let address = url.authority();
+    match tokio::time::timeout(timeout, reach_unbounded(&url, &tls)).await {
+        Ok(reached) => reached,
+        Err(_) => Err(ConnectError::TimedOut(address)),
+    }
+}
+
+async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, ConnectError> {
+    let unreachable = |error: io::Error| ConnectError::Unreachable { address: url.authority(), reason: error.to_string() };
+    let name = ServerName::try_from(url.host.clone())
+        .map_err(|_| ConnectError::Unreachable { address: url.authority(), reason: "not a host name".to_owned() })?;
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await.map_err(|error| tls_error(&error))?;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = certificates.first().ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
+    let fingerprint = tls::fingerprint(leaf);
+    tls.confirm(fingerprint);
+    let target = format!("wss://{}{}", url.authority(), http::PATH);
+    // The handshake's buffers only; frames have their own.
+    let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
+    let (socket, _) =
+        tokio_tungstenite::client_async_with_config(target, stream, Some(config)).await.map_err(|error| match error {
+            tungstenite::Error::Io(error) => unreachable(error),
+            error => ConnectError::NotParlour(error.to_string()),
+        })?;
+    // A server speaks only after it has heard hello, so nothing can have arrived yet.
+    let carrier = Box::new(WebSocket::client(socket.into_inner(), ()));
+    Ok(Reached { carrier, fingerprint })
+}
+
+fn tls_error(error: &io::Error) -> ConnectError {
+    if let Some(tls::Mismatch { expected, seen }) = tls::mismatch(error) {
+        return ConnectError::CertificateChanged { expected, seen };
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner @ rustls::Error::InvalidCertificate(_)) => ConnectError::Untrusted(inner.to_string()),
+        _ => ConnectError::Tls(error.to_string()),
+    }
+}

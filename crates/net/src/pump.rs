@@ -1,0 +1,218 @@
+//! Moves frames between a machine and its carrier, and keeps its timer. Both ends of a link are built on it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use parlour_proto::link::{Command, Input, Link as Machine, Output};
+use parlour_wire::header::Fault;
+use tokio::time::Sleep;
+
+use crate::carrier::{Carrier, CarrierError};
+
+/// Frames that one turn reads at most, so that reading never starves writing.
+const READ_BATCH: usize = 64;
+/// How long a closed connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Bytes that a closed connection may still say unheard.
+const DISCARDED: usize = 1024 * 1024;
+
+/// The clock of the drivers: the one place in this crate that reads it.
+#[expect(clippy::disallowed_methods, reason = "drivers give the machines their time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A machine with the connection it has at the moment.
+pub(crate) struct Pump {
+    pub(crate) machine: Machine,
+    carrier: Option<Box<dyn Carrier>>,
+    /// Nothing more is read: what comes cannot be understood.
+    deaf: bool,
+    timer: Alarm,
+}
+
+impl Pump {
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self { machine, carrier: None, deaf: false, timer: Alarm::default() }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.carrier.is_some()
+    }
+
+    /// Takes a carrier in place of the one before, if any.
+    pub(crate) fn connect(&mut self, carrier: Box<dyn Carrier>, now: Instant) {
+        self.lose(now);
+        self.carrier = Some(carrier);
+        self.deaf = false;
+        self.handle(Input::Connected, now);
+    }
+
+    /// Drops the connection at once.
+    pub(crate) fn lose(&mut self, now: Instant) {
+        if self.carrier.take().is_some() {
+            self.handle(Input::Lost, now);
+        }
+    }
+
+    /// Gives the machine an input whose failure is the peer's and has been dealt with by the machine.
+    pub(crate) fn handle(&mut self, input: Input, now: Instant) {
+        if let Err(error) = self.machine.handle(input, now) {
+            tracing::debug!(%error, "link");
+        }
+    }
+
+    /// Reads frames into the machine. `true` if there may be more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        // Who is told to go has nothing to say that matters.
+        if self.deaf || self.machine.is_closing() {
+            return false;
+        }
+        for _ in 0..READ_BATCH {
+            let Some(carrier) = &mut self.carrier else { return false };
+            match carrier.poll_recv(cx) {
+                Poll::Ready(Ok(frame)) => self.handle(Input::Frame(frame), now),
+                Poll::Ready(Err(error)) => {
+                    self.fail(&error, now);
+                    return true;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    fn fail(&mut self, error: &CarrierError, now: Instant) {
+        tracing::debug!(%error, "carrier");
+        match error.fault() {
+            Some(fault) => {
+                self.deaf = true;
+                self.handle(Input::Command(Command::Close(fault)), now);
+            }
+            None => self.lose(now),
+        }
+    }
+
+    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. Gives the reason if the machine
+    /// wants the connection closed.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Fault> {
+        let disconnect = loop {
+            let Some(carrier) = &mut self.carrier else { return None };
+            match carrier.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "carrier");
+                    self.lose(now);
+                    return None;
+                }
+                Poll::Pending => return self.forced_disconnect(),
+            }
+            match self.machine.poll_transmit() {
+                Some(Output::Send(frame)) => {
+                    if let Err(error) = carrier.send(&frame) {
+                        tracing::error!(%error, kind = frame.kind.0, "a frame of ours cannot be encoded");
+                        self.lose(now);
+                        return None;
+                    }
+                }
+                Some(Output::Disconnect(fault)) => break Some(fault),
+                Some(Output::Event(_)) | None => break None,
+            }
+        };
+        if let Some(fault) = disconnect {
+            self.retire();
+            return Some(fault);
+        }
+        if let Some(Poll::Ready(Err(error))) = self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
+            tracing::debug!(%error, "carrier");
+            self.lose(now);
+        }
+        None
+    }
+
+    /// The machine can give up a connection that takes no more frames.
+    fn forced_disconnect(&mut self) -> Option<Fault> {
+        let fault = self.machine.poll_disconnect()?;
+        self.retire();
+        Some(fault)
+    }
+
+    /// Lets the connection say goodbye on its own.
+    fn retire(&mut self) {
+        if let Some(carrier) = self.carrier.take() {
+            tokio::spawn(goodbye(carrier));
+        }
+    }
+
+    /// Ticks the machine if it is time.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.timer.is_over(now) {
+            self.handle(Input::Tick, now);
+        }
+    }
+
+    /// Makes sure that the task wakes at the machine's deadline, or at one of the caller's.
+    pub(crate) fn arm(&mut self, cx: &mut Context<'_>, own: Option<Instant>) {
+        let machine = self.machine.deadline().map(|(deadline, _)| deadline);
+        if let Some(deadline) = machine.into_iter().chain(own).min() {
+            self.timer.arm(cx, deadline);
+        }
+    }
+}
+
+/// Closes a connection that nobody reads any more, within bounds.
+pub(crate) async fn goodbye(mut carrier: Box<dyn Carrier>) {
+    let close = async {
+        std::future::poll_fn(|cx| carrier.poll_close(cx)).await?;
+        // To close a socket in which unread bytes lie is to reset it, and the goodbye might not be read.
+        let mut discarded = 0;
+        while discarded < DISCARDED {
+            discarded += std::future::poll_fn(|cx| carrier.poll_discard(cx)).await?;
+        }
+        Ok::<(), CarrierError>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(GOODBYE, close).await {
+        tracing::trace!(%error, "closing a connection");
+    }
+}
+
+/// A timer that is only moved when its deadline comes closer. Traffic moves deadlines away all the time; then it goes off early,
+/// once, and is set again.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    fn is_over(&mut self, now: Instant) -> bool {
+        let over = self.at.is_some_and(|at| at <= now);
+        if over {
+            self.at = None;
+        }
+        over
+    }
+
+    fn arm(&mut self, cx: &mut Context<'_>, deadline: Instant) {
+        if self.at.is_some_and(|at| at <= deadline) {
+            return;
+        }
+        self.at = Some(deadline);
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                sleep.as_mut().reset(deadline);
+                sleep
+            }
+            none => none.insert(Box::pin(tokio::time::sleep_until(deadline))),
+        };
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}

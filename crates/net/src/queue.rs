@@ -1,0 +1,107 @@
+//! A queue from a driver to its application. The driver never waits on it: it looks at its length and stops reading.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<T>,
+    /// Nothing more will come.
+    closed: bool,
+    /// Nobody listens.
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    arrived: AtomicWaker,
+    taken: AtomicWaker,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing that runs under the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end that fills the queue.
+#[derive(Debug)]
+pub(crate) struct Filler<T>(Arc<Shared<T>>);
+
+/// The end that empties the queue.
+#[derive(Debug)]
+pub(crate) struct Taker<T>(Arc<Shared<T>>);
+
+pub(crate) fn queue<T>() -> (Filler<T>, Taker<T>) {
+    let state = Mutex::new(State { items: VecDeque::new(), closed: false, abandoned: false });
+    let shared = Arc::new(Shared { state, arrived: AtomicWaker::new(), taken: AtomicWaker::new() });
+    (Filler(Arc::clone(&shared)), Taker(shared))
+}
+
+impl<T> Filler<T> {
+    pub(crate) fn push(&self, item: T) {
+        let mut state = self.0.lock();
+        if !state.abandoned {
+            state.items.push_back(item);
+            drop(state);
+            self.0.arrived.wake();
+        }
+    }
+
+    /// Whether fewer than `limit` items wait. If not, the task is woken when some are taken.
+    pub(crate) fn poll_below(&self, cx: &mut Context<'_>, limit: usize) -> bool {
+        if self.0.lock().items.len() < limit {
+            return true;
+        }
+        self.0.taken.register(cx.waker());
+        self.0.lock().items.len() < limit
+    }
+}
+
+impl<T> Drop for Filler<T> {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.arrived.wake();
+    }
+}
+
+impl<T> Taker<T> {
+    /// The next item; `None` when the queue is closed and empty.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(item) = self.take() {
+            return Poll::Ready(Some(item));
+        }
+        self.0.arrived.register(cx.waker());
+        match self.take() {
+            None if !self.0.lock().closed => Poll::Pending,
+            // What was pushed between the look above and the closing is still there.
+            None => Poll::Ready(self.take()),
+            some => Poll::Ready(some),
+        }
+    }
+
+    fn take(&self) -> Option<T> {
+        let item = self.0.lock().items.pop_front();
+        if item.is_some() {
+            self.0.taken.wake();
+        }
+        item
+    }
+}
+
+impl<T> Drop for Taker<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.abandoned = true;
+        state.items = VecDeque::new();
+        drop(state);
+        self.0.taken.wake();
+    }
+}

@@ -1,0 +1,226 @@
+//! A server with a small service on loopback, and a proxy that cuts connections.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "tests; each test binary uses a part of this")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parlour_net::{
+    ConnectConfig, Events, Incoming, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity, SessionInfo,
+    SessionService, Trust,
+};
+use parlour_wire::{Code, frame::ContentType, header::Fault};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+/// Longer than anything here takes on a loaded machine.
+pub const BOUND: Duration = Duration::from_secs(30);
+
+/// Fails the test instead of hanging it.
+pub async fn bounded<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(BOUND, future).await.expect("within the bound")
+}
+
+#[derive(Debug)]
+pub enum Seen {
+    Opened(SessionInfo, Pusher),
+    Action(Incoming),
+    Connection(bool),
+    Drained,
+    Closed,
+}
+
+/// Answers `echo`, holds `hold` until the gate opens, counts how often each content arrives with `tally`.
+pub struct Service {
+    seen: mpsc::UnboundedSender<Seen>,
+    pub gate: Arc<Semaphore>,
+    pub tally: Mutex<BTreeMap<Bytes, u32>>,
+    pub held: mpsc::UnboundedSender<()>,
+}
+
+impl SessionService for Service {
+    type Session = ();
+
+    fn open(&self, info: SessionInfo, pusher: Pusher) {
+        self.seen.send(Seen::Opened(info, pusher)).ok();
+    }
+
+    fn request(&self, _session: &mut (), request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
+        let Incoming { name, content_type, content } = request;
+        match name.as_str() {
+            "echo" => Box::pin(async move { Ok((content_type, content)) }),
+            "tally" => {
+                *self.tally.lock().unwrap().entry(content.clone()).or_default() += 1;
+                Box::pin(async move {
+                    tokio::task::yield_now().await;
+                    Ok((content_type, content))
+                })
+            }
+            "hold" => {
+                let gate = Arc::clone(&self.gate);
+                self.held.send(()).ok();
+                Box::pin(async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok((content_type, content))
+                })
+            }
+            _ => {
+                let fault = Fault { code: Code::UNKNOWN_REQUEST, message: name, retry_after_ms: None };
+                Box::pin(async move { Err(fault) })
+            }
+        }
+    }
+
+    fn action(&self, _session: &mut (), action: Incoming) {
+        self.seen.send(Seen::Action(action)).ok();
+    }
+
+    fn connection(&self, _session: &mut (), up: bool) {
+        self.seen.send(Seen::Connection(up)).ok();
+    }
+
+    fn drained(&self, _session: &mut ()) {
+        self.seen.send(Seen::Drained).ok();
+    }
+
+    fn close(&self, _session: ()) {
+        self.seen.send(Seen::Closed).ok();
+    }
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub fingerprint: [u8; 32],
+    pub service: Arc<Service>,
+    pub seen: mpsc::UnboundedReceiver<Seen>,
+    pub held: mpsc::UnboundedReceiver<()>,
+    pub stop: watch::Sender<bool>,
+    pub task: JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start(config: ListenConfig) -> Self {
+        let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap();
+        Self::start_as(ServerIdentity::load(&cert_pem, &key_pem).unwrap(), config).await
+    }
+
+    pub async fn start_as(identity: ServerIdentity, config: ListenConfig) -> Self {
+        let fingerprint = identity.fingerprint();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen_sender, seen) = mpsc::unbounded_channel();
+        let (held_sender, held) = mpsc::unbounded_channel();
+        let service = Arc::new(Service {
+            seen: seen_sender,
+            gate: Arc::new(Semaphore::new(0)),
+            tally: Mutex::default(),
+            held: held_sender,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(listener.serve(Arc::clone(&service), config, stopped));
+        Self { address, fingerprint, service, seen, held, stop, task }
+    }
+
+    pub fn config(&self, address: SocketAddr) -> ConnectConfig {
+        let url = format!("wss://{address}").parse().unwrap();
+        let mut config = ConnectConfig::new(url, Trust::Fingerprint(self.fingerprint));
+        config.backoff.first = Duration::from_millis(5);
+        config.backoff.longest = Duration::from_millis(20);
+        config
+    }
+
+    pub fn connect(&self) -> (Link, Events) {
+        Link::connect(self.config(self.address))
+    }
+
+    pub async fn opened(&mut self) -> (SessionInfo, Pusher) {
+        loop {
+            if let Seen::Opened(info, pusher) = self.next().await {
+                return (info, pusher);
+            }
+        }
+    }
+
+    pub async fn next(&mut self) -> Seen {
+        bounded(self.seen.recv()).await.expect("the server runs")
+    }
+}
+
+/// Passes connections on to the server, and cuts them on demand.
+pub struct Proxy {
+    pub address: SocketAddr,
+    cut: watch::Sender<u64>,
+    target: watch::Sender<SocketAddr>,
+    open: watch::Sender<bool>,
+    _task: JoinSet<()>,
+}
+
+impl Proxy {
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, cuts) = watch::channel(0);
+        let (open, opened) = watch::channel(true);
+        let (target, targets) = watch::channel(target);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut passed = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                if !*opened.borrow() {
+                    continue;
+                }
+                let mut cuts = cuts.clone();
+                cuts.borrow_and_update();
+                let target = *targets.borrow();
+                passed.spawn(async move {
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut, target, open, _task: task }
+    }
+
+    /// Breaks every connection.
+    pub fn cut(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Where connections lead from here on.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+
+    /// Whether connections are let through from here on.
+    pub fn set_open(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+}
+
+pub async fn next(events: &mut Events) -> LinkEvent {
+    bounded(events.next()).await.expect("the link lives")
+}
+
+/// Waits for the link to come up; gives whether the session was resumed.
+pub async fn up(events: &mut Events) -> bool {
+    loop {
+        match next(events).await {
+            LinkEvent::Up { resumed, .. } => return resumed,
+            LinkEvent::Failed(error) => panic!("failed: {error}"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,666 @@
+//! The link: one protocol between any two of our programs, as a machine without socket, clock or task.
+//!
+//! A [`Link`] is one end of one session. The driver gives it what happens ([`Input`]) and carries out what comes of it
+//! ([`Output`]); [`Link::deadline`] says when the machine wants a tick, and why.
+//!
+//! - **Handshake** (`handshake.rs`): a client says hello, or resume if it has a session; a server answers with a welcome.
+//! - **Session** (`outbox.rs`): frames that matter are numbered from 1 in each direction, kept until they are acknowledged,
+//!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
+//! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline.
+//! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
+//!
+//! Everything that a peer can make grow is bounded: requests by number and bytes, unacknowledged frames by number and bytes.
+//! There is no queue of outgoing frames beside the unacknowledged ones, so a driver simply stops asking while its connection
+//! is congested.
+
+mod config;
+mod error;
+mod handshake;
+mod keepalive;
+mod outbox;
+mod requests;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parlour_wire::{
+    Code, DecodeError, Frame, Kind, LinkSessionId, decode, encode,
+    frame::ContentType,
+    header::{self, Fault},
+    limits,
+};
+
+pub use config::{KeepAlive, LinkConfig, OpenRequests, ServerSession, Unsent};
+pub use error::{LinkError, Refusal, Violation};
+pub use requests::Answer;
+
+use handshake::Role;
+use keepalive::{Heart, Pulse};
+use outbox::{Inbox, Outbox};
+use requests::{Ask, Requests, fault, fault_header};
+
+/// The application's name for a request of its own. It must not be in use twice at a time.
+pub type Tag = u64;
+
+/// A request of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    generation: u32,
+    number: u64,
+}
+
+/// What happens to a link.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection to the peer is there.
+    Connected,
+    /// A frame arrived.
+    Frame(Frame),
+    /// The connection is gone.
+    Lost,
+    /// The deadline has passed.
+    Tick,
+    /// The application wants something.
+    Command(Command),
+}
+
+/// What an application can want.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A named message without an answer.
+    Action {
+        /// Name of the handler.
+        name: String,
+        /// How to read the content.
+        content_type: ContentType,
+        /// The content.
+        content: Bytes,
+    },
+    /// A named message that is always answered, by [`Event::Answer`] with the same tag.
+    Request {
+        /// The application's name for it.
+        tag: Tag,
+        /// Name of the handler.
+        name: String,
+        /// How to read the content.
+        content_type: ContentType,
+        /// The content.
+        content: Bytes,
+        /// After this time the answer is `timed_out`.
+        timeout: Option<Duration>,
+    },
+    /// Answers a request of the peer. Without effect on a request that is no longer open.
+    Answer {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        result: Result<Answer, Fault>,
+    },
+    /// Tells the peer how far its request has come.
+    Progress {
+        /// The request.
+        id: RequestId,
+        /// Done so far, in units of the handler.
+        done: u64,
+        /// All there is to do, if known.
+        total: Option<u64>,
+    },
+    /// The application has lost interest in a request of its own; it is answered `cancelled` if it was open.
+    Cancel {
+        /// The request.
+        tag: Tag,
+    },
+    /// Ends the session, after what is queued has left.
+    Close(Fault),
+}
+
+/// What a driver must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write a frame to the connection.
+    Send(Frame),
+    /// Tell the application.
+    Event(Event),
+    /// Close the connection, once what was sent has left. The machine expects nothing more of it.
+    Disconnect(Fault),
+}
+
+/// What an application is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The link works.
+    Up(Up),
+    /// The connection is gone, the session is not.
+    Down {
+        /// Why.
+        fault: Fault,
+        /// When the peer forgets the session.
+        until: Instant,
+    },
+    /// The session is over. A client's machine begins another one at its next connection, unless it was told to close.
+    Ended(Fault),
+    /// The peer sent an action.
+    Action {
+        /// Name of the handler.
+        name: String,
+        /// How to read the content.
+        content_type: ContentType,
+        /// The content.
+        content: Bytes,
+    },
+    /// The peer asks; [`Command::Answer`] is due.
+    Request {
+        /// The name of the request in the answer.
+        id: RequestId,
+        /// Name of the handler.
+        name: String,
+        /// How to read the content.
+        content_type: ContentType,
+        /// The content.
+        content: Bytes,
+        /// When the peer no longer waits.
+        deadline: Option<Instant>,
+    },
+    /// A request of ours has its answer.
+    Answer {
+        /// Which one.
+        tag: Tag,
+        /// The answer.
+        result: Result<Answer, Fault>,
+    },
+    /// How far a request of ours has come.
+    Progress {
+        /// Which one.
+        tag: Tag,
+        /// Done so far, in units of the handler.
+        done: u64,
+        /// All there is to do, if known.
+        total: Option<u64>,
+    },
+    /// The peer no longer waits for this answer.
+    Cancelled {
+        /// Which one.
+        id: RequestId,
+    },
+}
+
+/// What is known when a link comes up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    /// The session.
+    pub session: LinkSessionId,
+    /// Whether the session was there before: then nothing was lost.
+    pub resumed: bool,
+    /// What a device signs to authenticate in this session.
+    pub challenge: [u8; 32],
+    /// What the peer can do.
+    pub capabilities: Vec<String>,
+    /// The peer's program, as it calls itself. Empty at a client.
+    pub agent: String,
+    /// How long the session survives without a connection.
+    pub grace: Duration,
+}
+
+/// Why a machine wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// Hello or welcome is late.
+    Handshake,
+    /// An acknowledgement has waited for company long enough.
+    Acknowledge,
+    /// The peer is silent.
+    KeepAlive,
+    /// A request is unanswered at its deadline.
+    Request,
+    /// Nobody came back to the session.
+    Grace,
+    /// A close cannot leave.
+    Linger,
+}
+
+/// Where a link is.
+#[derive(Debug)]
+enum Phase {
+    /// Without a connection; a server's session is over at `until`.
+    Down { until: Option<Instant> },
+    /// Connected; hello or welcome is to come by `until`.
+    Greeting { until: Instant },
+    /// Both sides know each other.
+    Up { heart: Heart },
+    /// A close is on its way; `flush` says whether queued frames go first.
+    Closing { fault: Fault, until: Instant, flush: bool },
+    /// Over.
+    Ended,
+}
+
+/// One end of a link: the machine.
+#[derive(Debug)]
+pub struct Link {
+    config: Arc<LinkConfig>,
+    role: Role,
+    phase: Phase,
+    outbox: Outbox,
+    inbox: Inbox,
+    requests: Requests,
+    events: VecDeque<Event>,
+    /// First frame of this connection, not sent yet.
+    greeting: Option<Box<Frame>>,
+    ping: Option<u64>,
+    pong: Option<u64>,
+    /// The connection is to be closed.
+    disconnect: Option<Box<Fault>>,
+}
+
+impl Link {
+    /// The end that connects, and comes back after a loss.
+    #[must_use]
+    pub fn client(config: Arc<LinkConfig>) -> Self {
+        Self::new(config, Role::client())
+    }
+
+    /// The end that is connected to; it is one session.
+    #[must_use]
+    pub fn server(config: Arc<LinkConfig>, identity: ServerSession, now: Instant) -> Self {
+        let until = Some(now + config.handshake_timeout);
+        Self { phase: Phase::Down { until }, ..Self::new(config, Role::server(identity)) }
+    }
+
+    fn new(config: Arc<LinkConfig>, role: Role) -> Self {
+        Self {
+            config,
+            role,
+            phase: Phase::Down { until: None },
+            outbox: Outbox::new(),
+            inbox: Inbox::default(),
+            requests: Requests::default(),
+            events: VecDeque::new(),
+            greeting: None,
+            ping: None,
+            pong: None,
+            disconnect: None,
+        }
+    }
+
+    /// Takes note of what happened.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] for a command that cannot be carried out; nothing has changed then.
+    /// [`LinkError::Violation`] and [`LinkError::Overrun`] for a peer that breaks the protocol; the session ends.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Result<(), LinkError> {
+        match input {
+            Input::Connected => self.on_connected(now),
+            Input::Frame(frame) => {
+                if let Err(violation) = self.on_frame(frame, now) {
+                    self.close(violation.fault(), false, now);
+                    return Err(violation.into());
+                }
+            }
+            Input::Lost => self.lose(fault(Code::LINK_LOST, "the connection is lost"), now),
+            Input::Tick => self.on_tick(now),
+            Input::Command(command) => return self.on_command(command, now),
+        }
+        Ok(())
+    }
+
+    /// What to do next, if anything: events first.
+    #[must_use]
+    pub fn poll(&mut self) -> Option<Output> {
+        self.poll_event().map(Output::Event).or_else(|| self.poll_transmit())
+    }
+
+    /// What to tell the application next, if anything.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What to do with the connection next, if anything: [`Output::Send`] or [`Output::Disconnect`]. A driver asks while its
+    /// connection takes more, and not at all without a connection.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Output> {
+        if let Some(fault) = self.disconnect.take() {
+            return Some(Output::Disconnect(*fault));
+        }
+        if let Some(greeting) = self.greeting.take() {
+            return Some(Output::Send(*greeting));
+        }
+        match &self.phase {
+            Phase::Up { .. } => self.next_frame().map(Output::Send),
+            Phase::Closing { fault, flush, .. } => {
+                let (fault, flush) = (fault.clone(), *flush);
+                if let Some(frame) = flush.then(|| self.next_frame()).flatten() {
+                    return Some(Output::Send(frame));
+                }
+                let frame = Frame { header: fault_header(fault.clone()), ..Frame::new(Kind::CLOSE) };
+                self.disconnect = Some(Box::new(fault.clone()));
+                self.finish(fault);
+                Some(Output::Send(frame))
+            }
+            Phase::Down { .. } | Phase::Greeting { .. } | Phase::Ended => None,
+        }
+    }
+
+    /// Whether the connection is to be dropped even though it takes no more frames.
+    #[must_use]
+    pub fn poll_disconnect(&mut self) -> Option<Fault> {
+        self.disconnect.take().map(|fault| *fault)
+    }
+
+    fn next_frame(&mut self) -> Option<Frame> {
+        if let Some(nonce) = self.pong.take() {
+            return Some(Frame { id: nonce, ..Frame::new(Kind::PONG) });
+        }
+        if let Some(nonce) = self.ping.take() {
+            return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
+        }
+        if let Some(received) = self.inbox.take_ack() {
+            return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
+        }
+        self.outbox.take_next()
+    }
+
+    /// When the machine wants [`Input::Tick`], and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Instant, Timer)> {
+        let requests = self.requests.deadline().map(|at| (at, Timer::Request));
+        let own = match &self.phase {
+            Phase::Down { until } => until.map(|at| (at, Timer::Grace)),
+            Phase::Greeting { until } => Some((*until, Timer::Handshake)),
+            Phase::Up { heart } => {
+                let pulse = self.config.keep_alive.as_ref().map(|config| (heart.deadline(config), Timer::KeepAlive));
+                pulse.into_iter().chain(self.inbox.deadline().map(|at| (at, Timer::Acknowledge))).min()
+            }
+            Phase::Closing { until, .. } => Some((*until, Timer::Linger)),
+            Phase::Ended => None,
+        };
+        requests.into_iter().chain(own).min()
+    }
+
+    /// Whether the session is over for good.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// Whether a close is on its way: what arrives is ignored.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// Whether a connection is there and both sides know each other.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// Frames and bytes that wait for the peer's acknowledgement.
+    #[must_use]
+    pub fn unacknowledged(&self) -> (usize, usize) {
+        (self.outbox.len(), self.outbox.bytes())
+    }
+
+    /// Requests in flight: ours, and the peer's.
+    #[must_use]
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.requests.open(), self.requests.inbound())
+    }
+
+    /// Whether [`Link::poll_transmit`] has something.
+    #[must_use]
+    pub fn has_transmit(&self) -> bool {
+        let up = matches!(self.phase, Phase::Up { .. });
+        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due();
+        self.disconnect.is_some()
+            || self.greeting.is_some()
+            || matches!(self.phase, Phase::Closing { .. })
+            || up && (control || self.outbox.has_next())
+    }
+
+    fn on_connected(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Ended | Phase::Closing { .. } => return,
+            Phase::Greeting { .. } | Phase::Up { .. } => self.lose(fault(Code::LINK_LOST, "replaced by another connection"), now),
+            Phase::Down { .. } => {}
+        }
+        if self.is_ended() {
+            return;
+        }
+        self.disconnect = None;
+        self.phase = Phase::Greeting { until: now + self.config.handshake_timeout };
+        self.greet();
+    }
+
+    fn on_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        match &mut self.phase {
+            Phase::Greeting { .. } => self.on_greeting(&frame, now),
+            Phase::Up { heart } => {
+                heart.heard(now);
+                self.on_session_frame(frame, now)
+            }
+            // Frames that were under way when the connection was given up, or the session closed.
+            Phase::Down { .. } | Phase::Closing { .. } | Phase::Ended => Ok(()),
+        }
+    }
+
+    fn on_session_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let kind = frame.kind;
+        match kind {
+            Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
+            _ => {}
+        }
+        // A kind that this version does not know may be numbered too.
+        if frame.seq != 0 && !self.inbox.accept(&frame, now)? {
+            return Ok(());
+        }
+        match kind {
+            Kind::ACTION => {
+                let header: header::Action = read_header(&frame)?;
+                check_name(&header.name)?;
+                self.event(Event::Action { name: header.name, content_type: frame.content_type, content: frame.content });
+            }
+            Kind::REQUEST => self.on_request(frame, now)?,
+            Kind::RESPONSE | Kind::ERROR => self.on_answer(frame)?,
+            Kind::PROGRESS => self.on_progress(&frame)?,
+            Kind::CANCEL => self.on_cancel(frame.id),
+            Kind::ACK => {
+                self.outbox.acknowledge(frame.id)?;
+                self.unpark();
+            }
+            Kind::PING => self.pong = Some(frame.id),
+            Kind::CLOSE => {
+                let mut fault: Fault = read_header(&frame)?;
+                fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
+                self.on_close(fault);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The peer ended the session.
+    fn on_close(&mut self, fault: Fault) {
+        self.disconnect = Some(Box::new(fault.clone()));
+        self.finish(fault);
+    }
+
+    /// The session is over: nothing of it is left but the news. A client may begin another one, unless it closed this one.
+    fn finish(&mut self, fault: Fault) {
+        let again = self.role.is_client() && !matches!(self.phase, Phase::Closing { .. });
+        self.phase = if again { Phase::Down { until: None } } else { Phase::Ended };
+        self.forget_connection();
+        self.role.forget();
+        self.forget_session(&fault);
+        self.event(Event::Ended(fault));
+    }
+
+    fn forget_connection(&mut self) {
+        self.greeting = None;
+        self.ping = None;
+        self.pong = None;
+    }
+
+    /// Ends the session from this side.
+    fn close(&mut self, fault: Fault, flush: bool, now: Instant) {
+        let up = matches!(self.phase, Phase::Up { .. });
+        match self.phase {
+            Phase::Ended | Phase::Closing { .. } => return,
+            Phase::Down { .. } => {
+                self.phase = Phase::Closing { fault: fault.clone(), until: now, flush: false };
+                self.finish(fault);
+                return;
+            }
+            Phase::Greeting { .. } | Phase::Up { .. } => {}
+        }
+        self.greeting = None;
+        self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
+    }
+
+    /// The connection is gone.
+    fn lose(&mut self, reason: Fault, now: Instant) {
+        self.disconnect = None;
+        match &self.phase {
+            Phase::Down { .. } | Phase::Ended => return,
+            Phase::Closing { fault, .. } => {
+                let fault = fault.clone();
+                self.finish(fault);
+                return;
+            }
+            Phase::Greeting { .. } | Phase::Up { .. } => {}
+        }
+        let was_up = self.is_up();
+        self.forget_connection();
+        if self.role.ends_with_its_connection(self.inbox.received()) {
+            self.finish(reason);
+            return;
+        }
+        let until = now + self.role.grace();
+        self.phase = Phase::Down { until: (!self.role.is_client()).then_some(until) };
+        self.outbox.shrink();
+        if was_up {
+            self.event(Event::Down { fault: reason, until });
+        }
+    }
+
+    /// Gives the connection up from this side; the session goes on.
+    fn drop_connection(&mut self, reason: Fault, now: Instant) {
+        self.lose(reason.clone(), now);
+        self.disconnect = Some(Box::new(reason));
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        self.expire_requests(now);
+        match &mut self.phase {
+            Phase::Down { until: Some(until) } if *until <= now => {
+                self.finish(fault(Code::LINK_LOST, "nobody came back to the session"));
+            }
+            Phase::Greeting { until } if *until <= now => {
+                self.drop_connection(fault(Code::TIMED_OUT, "no greeting within the deadline"), now);
+            }
+            Phase::Closing { fault, until, .. } if *until <= now => {
+                let fault = fault.clone();
+                self.disconnect = Some(Box::new(fault.clone()));
+                self.finish(fault);
+            }
+            Phase::Up { heart } => {
+                if self.inbox.tick(now) {
+                    self.outbox.shrink();
+                    self.requests.shrink();
+                    self.events.shrink_to_fit();
+                }
+                match self.config.keep_alive.as_ref().map_or(Pulse::Quiet, |config| heart.tick(config, now)) {
+                    Pulse::Quiet => {}
+                    Pulse::Ping(nonce) => self.ping = Some(nonce),
+                    Pulse::Dead => self.drop_connection(fault(Code::LINK_LOST, "the peer is silent"), now),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_command(&mut self, command: Command, now: Instant) -> Result<(), LinkError> {
+        if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
+            return match command {
+                Command::Action { .. } | Command::Request { .. } | Command::Progress { .. } => Err(Refusal::Closed.into()),
+                Command::Answer { .. } | Command::Close(_) => Ok(()),
+                Command::Cancel { tag } => {
+                    self.cancel(tag);
+                    Ok(())
+                }
+            };
+        }
+        match command {
+            Command::Action { name, content_type, content } => self.act(name, content_type, content),
+            Command::Request { tag, name, content_type, content, timeout } => {
+                self.ask(Ask { tag, name: &name, content_type, content, timeout }, now)
+            }
+            Command::Answer { id, result } => self.answer(id, result, now),
+            Command::Progress { id, done, total } => self.report_progress(id, done, total),
+            Command::Cancel { tag } => {
+                self.cancel(tag);
+                Ok(())
+            }
+            Command::Close(fault) => {
+                self.close(fault, true, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn act(&mut self, name: String, content_type: ContentType, content: Bytes) -> Result<(), LinkError> {
+        if name.len() > limits::LABEL {
+            return Err(Refusal::NameTooLong.into());
+        }
+        self.act_encoded(Bytes::from(encode(&header::Action { name })), content_type, content)
+    }
+
+    /// [`Command::Action`] with the header ([`action_header`]) made by the caller: who sends one message to many links makes it
+    /// once.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`]; nothing has changed then.
+    pub fn act_encoded(&mut self, header: Bytes, content_type: ContentType, content: Bytes) -> Result<(), LinkError> {
+        if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
+            return Err(Refusal::Closed.into());
+        }
+        let frame = Frame { content_type, header, content, ..Frame::new(Kind::ACTION) };
+        self.check_room(&frame)?;
+        self.outbox.push(frame);
+        Ok(())
+    }
+
+    fn check_room(&self, frame: &Frame) -> Result<(), Refusal> {
+        if frame.size() > limits::FRAME {
+            return Err(Refusal::TooLarge);
+        }
+        let bytes = self.outbox.bytes() + frame.size();
+        if self.outbox.len() >= self.config.unacked_frames || bytes > self.config.unacked_bytes.max(limits::FRAME) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}
+
+/// The header of an action, for [`Link::act_encoded`].
+#[must_use]
+pub fn action_header(name: &str) -> Bytes {
+    Bytes::from(encode(&header::Action { name: name.to_owned() }))
+}
+
+fn read_header<'f, H: minicbor::Decode<'f, ()>>(frame: &'f Frame) -> Result<H, DecodeError> {
+    decode(&frame.header)
+}
+
+fn check_name(name: &str) -> Result<(), DecodeError> {
+    parlour_wire::codec::bounded("name", name.len(), limits::LABEL)
+}

@@ -1,0 +1,160 @@
+//! Sequenced frames on their way out: numbered, kept until acknowledged, sent again after a loss. And the count of those coming in.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use parlour_wire::Frame;
+
+use super::error::Violation;
+
+/// Frames received before an acknowledgement is due, so that one ack serves many.
+const ACK_FRAMES: u64 = 32;
+/// Bytes received before an acknowledgement is due: a small part of `limits::UNACKED_BYTES`, so large frames never stall.
+const ACK_BYTES: usize = 64 * 1024;
+/// How long an acknowledgement may wait for company.
+const ACK_DELAY: Duration = Duration::from_millis(50);
+
+/// The sequenced frames of one direction, from the sender's side.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// Frames `base..`, in order, without gaps.
+    frames: VecDeque<Frame>,
+    base: u64,
+    /// The number that is sent next over this connection.
+    next: u64,
+    /// The highest number that was ever written to a connection.
+    sent: u64,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self { frames: VecDeque::new(), base: 1, next: 1, sent: 0, bytes: 0 }
+    }
+
+    /// Numbers a frame and queues it.
+    pub(super) fn push(&mut self, mut frame: Frame) {
+        frame.seq = self.base + self.frames.len() as u64;
+        self.bytes += frame.size();
+        self.frames.push_back(frame);
+    }
+
+    /// The next frame to write to the connection.
+    pub(super) fn take_next(&mut self) -> Option<Frame> {
+        let index = usize::try_from(self.next - self.base).expect("the queue fits memory");
+        let frame = self.frames.get(index)?.clone();
+        self.sent = self.sent.max(self.next);
+        self.next += 1;
+        Some(frame)
+    }
+
+    pub(super) fn has_next(&self) -> bool {
+        self.next < self.base + self.frames.len() as u64
+    }
+
+    /// Forgets the frames up to `received`. An old acknowledgement is no news.
+    pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), Violation> {
+        if received > self.sent {
+            return Err(Violation::AckBeyond(received));
+        }
+        while self.base <= received {
+            let frame = self.frames.pop_front().expect("a frame that was sent and not acknowledged is kept");
+            self.bytes -= frame.size();
+            self.base += 1;
+        }
+        self.next = self.next.max(self.base);
+        Ok(())
+    }
+
+    /// A connection of the same session begins, and the peer has `received`: what follows is sent again.
+    pub(super) fn resume(&mut self, received: u64) -> Result<(), Violation> {
+        if received + 1 < self.base {
+            return Err(Violation::AckedBefore(received));
+        }
+        self.acknowledge(received)?;
+        self.next = self.base;
+        Ok(())
+    }
+
+    /// Every frame that is not acknowledged, and whether it was ever sent. Leaves a queue that begins at 1 again.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Frame, bool)> + use<> {
+        let sent = self.sent;
+        std::mem::replace(self, Self::new()).frames.into_iter().map(move |frame| {
+            let was_sent = frame.seq <= sent;
+            (frame, was_sent)
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives the memory of past bursts back.
+    pub(super) fn shrink(&mut self) {
+        self.frames.shrink_to_fit();
+    }
+}
+
+/// What has come in of the peer's sequenced frames.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    received: u64,
+    acknowledged: u64,
+    bytes: usize,
+    due: bool,
+    deadline: Option<Instant>,
+}
+
+impl Inbox {
+    /// Takes note of a numbered frame: `true` if it is the next one, `false` if it has been here before.
+    pub(super) fn accept(&mut self, frame: &Frame, now: Instant) -> Result<bool, Violation> {
+        let expected = self.received + 1;
+        if frame.seq > expected {
+            return Err(Violation::Gap { expected, got: frame.seq });
+        }
+        self.deadline.get_or_insert(now + ACK_DELAY);
+        if frame.seq < expected {
+            return Ok(false);
+        }
+        self.received = frame.seq;
+        self.bytes += frame.size();
+        self.due |= self.received - self.acknowledged >= ACK_FRAMES || self.bytes >= ACK_BYTES;
+        Ok(true)
+    }
+
+    /// The number to acknowledge, if it is time.
+    pub(super) fn take_ack(&mut self) -> Option<u64> {
+        self.due.then(|| self.told())
+    }
+
+    /// The last number received, which the caller tells the peer.
+    pub(super) fn told(&mut self) -> u64 {
+        *self = Self { received: self.received, acknowledged: self.received, ..Self::default() };
+        self.received
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn ack_due(&self) -> bool {
+        self.due
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.due)
+    }
+
+    /// Whether an acknowledgement has become due because nothing more came.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
+        let lull = !self.due && self.deadline.is_some_and(|deadline| deadline <= now);
+        self.due |= lull;
+        lull
+    }
+}

@@ -1,0 +1,355 @@
+//! Requests in flight, both ways: who waits for which answer, until when, and how much memory that may take.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parlour_wire::{
+    Code, Frame, Kind, encode,
+    frame::ContentType,
+    header::{self, Fault},
+    limits,
+};
+
+use super::{
+    Event, Link, Phase, RequestId, Tag,
+    config::{OpenRequests, Unsent},
+    error::{LinkError, Refusal, Violation},
+};
+
+/// Frames beyond the soft limit that answers may use: every request that was let in, and as many cancels.
+const ANSWER_FRAMES: usize = 2 * limits::REQUESTS_IN_FLIGHT;
+/// The soft limit of bytes, times this, is what answers may use.
+const ANSWER_BYTES_FACTOR: usize = 4;
+
+/// The value that answers a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How to read the content.
+    pub content_type: ContentType,
+    /// The content.
+    pub content: Bytes,
+}
+
+/// A request of ours that waits for its answer.
+#[derive(Debug)]
+struct Open {
+    tag: Tag,
+    deadline: Option<Instant>,
+    bytes: usize,
+    /// Kept for another session if requests are sent again.
+    frame: Option<Frame>,
+}
+
+/// A request of the peer that waits until there is room for its answer.
+#[derive(Debug)]
+struct Parked {
+    number: u64,
+    name: String,
+    content_type: ContentType,
+    content: Bytes,
+    deadline: Option<Instant>,
+}
+
+/// The table of requests of one link.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    last: u64,
+    open: BTreeMap<u64, Open>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    open_bytes: usize,
+    /// The peer's requests, by its number, with their size.
+    inbound: BTreeMap<u64, usize>,
+    inbound_bytes: usize,
+    parked: VecDeque<Parked>,
+    /// Counts sessions, so that an answer to a request of a lost session cannot hit one of this session.
+    generation: u32,
+    /// The header of the last request, which the next one probably shares.
+    header: Option<(String, u64, Bytes)>,
+}
+
+impl Requests {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Gives the memory of past bursts back.
+    pub(super) fn shrink(&mut self) {
+        self.parked.shrink_to_fit();
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn inbound(&self) -> usize {
+        self.inbound.len()
+    }
+
+    fn close_open(&mut self, number: u64) -> Option<Open> {
+        let open = self.open.remove(&number)?;
+        self.open_bytes -= open.bytes;
+        if let Some(deadline) = open.deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
+        Some(open)
+    }
+
+    fn close_inbound(&mut self, number: u64) -> bool {
+        let Some(bytes) = self.inbound.remove(&number) else { return false };
+        self.inbound_bytes -= bytes;
+        true
+    }
+
+    /// The CBOR of a request's header. Programs ask the same thing many times in a row.
+    fn header(&mut self, name: &str, deadline_ms: u64) -> Bytes {
+        match &self.header {
+            Some((last, last_deadline, bytes)) if last == name && *last_deadline == deadline_ms => bytes.clone(),
+            _ => {
+                let bytes = Bytes::from(encode(&header::Request { name: name.to_owned(), deadline_ms }));
+                self.header = Some((name.to_owned(), deadline_ms, bytes.clone()));
+                bytes
+            }
+        }
+    }
+}
+
+/// A request, as the application gives it to the machine.
+pub(super) struct Ask<'a> {
+    pub(super) tag: Tag,
+    pub(super) name: &'a str,
+    pub(super) content_type: ContentType,
+    pub(super) content: Bytes,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Link {
+    pub(super) fn ask(&mut self, ask: Ask<'_>, now: Instant) -> Result<(), LinkError> {
+        if self.requests.open.len() >= limits::REQUESTS_IN_FLIGHT {
+            return Err(Refusal::TooManyRequests.into());
+        }
+        if ask.name.len() > limits::LABEL {
+            return Err(Refusal::NameTooLong.into());
+        }
+        let deadline_ms = ask.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
+        let frame = Frame {
+            content_type: ask.content_type,
+            id: self.requests.last + 1,
+            header: self.requests.header(ask.name, deadline_ms),
+            content: ask.content,
+            ..Frame::new(Kind::REQUEST)
+        };
+        let bytes = frame.size();
+        if self.requests.open_bytes + bytes > self.config.unacked_bytes {
+            return Err(Refusal::TooManyRequests.into());
+        }
+        self.check_room(&frame)?;
+        self.requests.last += 1;
+        let deadline = ask.timeout.and_then(|timeout| now.checked_add(timeout));
+        self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));
+        self.requests.open_bytes += bytes;
+        let kept = (self.config.open_requests == OpenRequests::Resend).then(|| frame.clone());
+        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept });
+        self.outbox.push(frame);
+        Ok(())
+    }
+
+    /// Whether another request would be taken. A driver leaves its callers waiting until it would.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
+            && self.requests.open_bytes < self.config.unacked_bytes / 2
+            && self.outbox.len() < self.config.unacked_frames
+            && self.outbox.bytes() < self.config.unacked_bytes / 2
+    }
+
+    /// The application has lost interest: it gets its answer here, and the peer is told.
+    pub(super) fn cancel(&mut self, tag: Tag) {
+        let number = self.requests.open.iter().find(|(_, open)| open.tag == tag).map(|(number, _)| *number);
+        if let Some(number) = number {
+            self.give_up(number, fault(Code::CANCELLED, "the request was cancelled"));
+        }
+    }
+
+    fn give_up(&mut self, number: u64, fault: Fault) {
+        let Some(open) = self.requests.close_open(number) else { return };
+        self.event(Event::Answer { tag: open.tag, result: Err(fault) });
+        self.outbox.push(Frame { id: number, ..Frame::new(Kind::CANCEL) });
+    }
+
+    pub(super) fn expire_requests(&mut self, now: Instant) {
+        while let Some((deadline, number)) = self.requests.deadlines.first().copied() {
+            if deadline > now {
+                return;
+            }
+            self.give_up(number, fault(Code::TIMED_OUT, "no answer within the deadline"));
+        }
+    }
+
+    /// Answers a request of the peer. An answer to what was cancelled or belongs to a lost session is dropped.
+    pub(super) fn answer(&mut self, id: RequestId, result: Result<Answer, Fault>, now: Instant) -> Result<(), LinkError> {
+        if id.generation != self.requests.generation || !self.requests.close_inbound(id.number) {
+            return Ok(());
+        }
+        let frame = answer_frame(id.number, result);
+        let limit = self.config.unacked_bytes.saturating_mul(ANSWER_BYTES_FACTOR);
+        if self.outbox.len() >= self.config.unacked_frames + ANSWER_FRAMES || self.outbox.bytes() + frame.size() > limit {
+            self.close(fault(Code::OVERLOADED, "answers are not taken"), false, now);
+            return Err(LinkError::Overrun);
+        }
+        self.outbox.push(frame);
+        Ok(())
+    }
+
+    pub(super) fn report_progress(&mut self, id: RequestId, done: u64, total: Option<u64>) -> Result<(), LinkError> {
+        if id.generation != self.requests.generation || !self.requests.inbound.contains_key(&id.number) {
+            return Ok(());
+        }
+        let header = Bytes::from(encode(&header::Progress { done, total }));
+        let frame = Frame { id: id.number, header, ..Frame::new(Kind::PROGRESS) };
+        self.check_room(&frame)?;
+        self.outbox.push(frame);
+        Ok(())
+    }
+
+    pub(super) fn on_request(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let header: header::Request = super::read_header(&frame)?;
+        super::check_name(&header.name)?;
+        let bytes = frame.size();
+        if self.requests.inbound.len() >= limits::REQUESTS_IN_FLIGHT
+            || self.requests.inbound_bytes + bytes > limits::UNACKED_BYTES
+        {
+            return Err(Violation::TooManyRequests);
+        }
+        if self.requests.inbound.insert(frame.id, bytes).is_some() {
+            return Err(Violation::DuplicateRequest(frame.id));
+        }
+        self.requests.inbound_bytes += bytes;
+        let deadline = (header.deadline_ms > 0).then(|| now.checked_add(Duration::from_millis(header.deadline_ms))).flatten();
+        self.requests.parked.push_back(Parked {
+            number: frame.id,
+            name: header.name,
+            content_type: frame.content_type,
+            content: frame.content,
+            deadline,
+        });
+        self.unpark();
+        Ok(())
+    }
+
+    /// Hands requests to the application while there is room for their answers.
+    pub(super) fn unpark(&mut self) {
+        while self.outbox.len() < self.config.unacked_frames && self.outbox.bytes() < self.config.unacked_bytes {
+            let Some(parked) = self.requests.parked.pop_front() else { return };
+            let id = RequestId { generation: self.requests.generation, number: parked.number };
+            let Parked { name, content_type, content, deadline, .. } = parked;
+            self.event(Event::Request { id, name, content_type, content, deadline });
+        }
+    }
+
+    /// An answer of the peer. One that nobody waits for any more is dropped: it crossed our cancel.
+    pub(super) fn on_answer(&mut self, frame: Frame) -> Result<(), Violation> {
+        let result = if frame.kind == Kind::ERROR {
+            let mut fault: Fault = super::read_header(&frame)?;
+            shorten(&mut fault.message);
+            Err(fault)
+        } else {
+            Ok(Answer { content_type: frame.content_type, content: frame.content })
+        };
+        if let Some(open) = self.requests.close_open(frame.id) {
+            self.event(Event::Answer { tag: open.tag, result });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_progress(&mut self, frame: &Frame) -> Result<(), Violation> {
+        let header: header::Progress = super::read_header(frame)?;
+        if let Some(open) = self.requests.open.get(&frame.id) {
+            let tag = open.tag;
+            self.event(Event::Progress { tag, done: header.done, total: header.total });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_cancel(&mut self, number: u64) {
+        if !self.requests.close_inbound(number) {
+            return;
+        }
+        let parked = self.requests.parked.len();
+        self.requests.parked.retain(|parked| parked.number != number);
+        if parked == self.requests.parked.len() {
+            self.event(Event::Cancelled { id: RequestId { generation: self.requests.generation, number } });
+        }
+    }
+
+    /// The session is gone. What the configuration does not carry into the next one fails with `fault`.
+    pub(super) fn forget_session(&mut self, fault: &Fault) {
+        let over = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        self.forget_inbound();
+        self.inbox = super::outbox::Inbox::default();
+        let keep_unsent = self.config.unsent == Unsent::Keep && !over;
+        let mut kept: Vec<Frame> = Vec::new();
+        if !over {
+            kept.extend(self.requests.open.values().filter_map(|open| open.frame.clone()));
+        }
+        let resent: BTreeSet<u64> = kept.iter().map(|frame| frame.id).collect();
+        let unsent = self.outbox.take_all().filter(|(_, sent)| !sent && keep_unsent).map(|(frame, _)| frame);
+        kept.extend(unsent.filter(|frame| match frame.kind {
+            Kind::REQUEST => self.requests.open.contains_key(&frame.id) && !resent.contains(&frame.id),
+            kind => kind == Kind::ACTION,
+        }));
+        let numbers = kept.iter().filter(|frame| frame.kind == Kind::REQUEST).map(|frame| frame.id).collect();
+        self.fail_open_except(&numbers, fault);
+        for frame in kept {
+            self.outbox.push(frame);
+        }
+    }
+
+    fn forget_inbound(&mut self) {
+        let generation = self.requests.generation;
+        self.requests.generation += 1;
+        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|parked| parked.number).collect();
+        for number in std::mem::take(&mut self.requests.inbound).into_keys().filter(|number| !parked.contains(number)) {
+            self.event(Event::Cancelled { id: RequestId { generation, number } });
+        }
+        self.requests.inbound_bytes = 0;
+    }
+
+    fn fail_open_except(&mut self, kept: &BTreeSet<u64>, fault: &Fault) {
+        let lost: Vec<u64> = self.requests.open.keys().filter(|number| !kept.contains(number)).copied().collect();
+        for number in lost {
+            let open = self.requests.close_open(number).expect("just listed");
+            self.event(Event::Answer { tag: open.tag, result: Err(fault.clone()) });
+        }
+    }
+}
+
+fn answer_frame(number: u64, result: Result<Answer, Fault>) -> Frame {
+    let fault = match result {
+        Ok(Answer { content_type, content }) => {
+            let frame = Frame { id: number, content_type, content, ..Frame::new(Kind::RESPONSE) };
+            if frame.size() <= limits::FRAME {
+                return frame;
+            }
+            fault(Code::TOO_LARGE, "the answer is larger than a frame may be")
+        }
+        Err(fault) => fault,
+    };
+    Frame { id: number, header: fault_header(fault), ..Frame::new(Kind::ERROR) }
+}
+
+/// The header of an error or close frame, its text within bounds.
+pub(super) fn fault_header(mut fault: Fault) -> Bytes {
+    shorten(&mut fault.message);
+    Bytes::from(encode(&fault))
+}
+
+fn shorten(text: &mut String) {
+    text.truncate(text.floor_char_boundary(limits::ERROR_TEXT));
+}
+
+pub(super) fn fault(code: Code, message: &str) -> Fault {
+    Fault { code, message: message.to_owned(), retry_after_ms: None }
+}
