@@ -1,0 +1,256 @@
+//! The store in SQLite: one writer that commits in groups, several readers, write-ahead log, `synchronous=FULL`.
+//!
+//! - `schema`: the file, its pragmas and migrations.
+//! - `writer`: the queue of writes and the thread that carries them out.
+//! - `apply`: what each write does inside the transaction.
+//! - `readers`, `query`: reader threads and the questions they answer.
+//!
+//! An acknowledged write is on disk. A disk that fails or is full fails the writes that met it, leaves what was there, and is
+//! tried again with the next write.
+
+mod apply;
+mod error;
+mod query;
+mod readers;
+mod rows;
+mod schema;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use parlour_server::store::{Account, Device, GroupInfo, LogPage, Observer, Refusal, Store, StoreError, Write, Written};
+use parlour_wire::{AccountId, ConversationId, DeviceId, api::ConversationState, name::Name};
+use thiserror::Error;
+
+use self::{
+    error::{stopped, store_error},
+    readers::Readers,
+    writer::{Queue, Task, Writer},
+};
+use crate::metrics::StoreMeter;
+
+/// The name of the database in the data directory.
+pub const FILE: &str = "parlour.db";
+
+/// Why the database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The file is not a database of ours, is damaged, or comes from a later version.
+    #[error("{path}: {reason}")]
+    Corrupt {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// No room for it.
+    #[error("{path}: no space left on the device")]
+    Full {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// It may not be written.
+    #[error("{path}: {reason}")]
+    ReadOnly {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// It cannot be read or written for another reason.
+    #[error("{path}: {reason}")]
+    Unavailable {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite or the system says.
+        reason: String,
+    },
+}
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Reader threads.
+    pub readers: usize,
+    /// Largest size of the database file, in pages of 4 KiB; writes beyond it are refused as on a full disk.
+    pub max_pages: Option<u32>,
+    /// Where batches are counted.
+    pub meter: StoreMeter,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { readers: cores.clamp(2, 8), max_pages: None, meter: StoreMeter::default() }
+    }
+}
+
+/// A store in one SQLite file. Dropping it carries out the writes that wait, and closes the file.
+pub struct SqliteStore {
+    readers: Arc<Readers>,
+    queue: Arc<Queue>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database file, with the usual options.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
+        Self::open_with(path, observer, Options::default())
+    }
+
+    /// Opens or creates the database file.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(path: &Path, observer: Arc<dyn Observer>, options: Options) -> Result<Self, OpenError> {
+        let named = |error| name_file(path, error);
+        let connection = schema::connect(path, schema::Role::Writer, options.max_pages).map_err(|e| open_error(path, &e))?;
+        sync_directory(path).map_err(|error| named(StoreError::Unavailable(error.to_string())))?;
+        let readers = Arc::new(Readers::start(path, options.readers).map_err(named)?);
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::new(connection, observer, options.meter);
+        let thread = std::thread::Builder::new()
+            .name("store-write".to_owned())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || writer.run(&queue)
+            })
+            .map_err(|error| named(StoreError::Unavailable(error.to_string())))?;
+        Ok(Self { readers, queue, writer: Some(thread) })
+    }
+
+    /// Writes, makes it durable, and reads it back: whether the store can do its work at this moment.
+    ///
+    /// # Errors
+    /// [`StoreError`] as for any write.
+    pub fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+        let accepted = self.queue.push(Task::Probe);
+        let readers = Arc::clone(&self.readers);
+        async move {
+            let _written = accepted?.await.map_err(|_| stopped())??;
+            let found = readers.ask(|db| query::setting(db, apply::PROBE)).await?;
+            found.map(drop).ok_or_else(|| StoreError::Corrupt("what was written is not there".to_owned()))
+        }
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.queue.close();
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer thread of the store panicked");
+        }
+    }
+}
+
+/// Makes an invitation beside a server that may be running.
+pub(crate) fn create_invite(path: &Path, token: &[u8; 32], uses: u32, expires_ms: u64) -> Result<(), OpenError> {
+    let failed = |error: rusqlite::Error| open_error(path, &error);
+    let mut connection = schema::connect(path, schema::Role::Writer, None).map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    let mut cache = apply::Cache::default();
+    let write = Write::CreateInvite { token: *token, uses, expires_ms };
+    let _done = apply::Apply::new(&transaction, &mut cache).apply(&write).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied) => {
+            OpenError::ReadOnly { path: path.to_owned(), reason: error.to_string() }
+        }
+        _ => name_file(path, store_error(error)),
+    }
+}
+
+fn name_file(path: &Path, error: StoreError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        StoreError::Corrupt(reason) => OpenError::Corrupt { path, reason },
+        StoreError::Full => OpenError::Full { path },
+        StoreError::Unavailable(reason) => OpenError::Unavailable { path, reason },
+    }
+}
+
+/// Makes the name of a file that was just created survive a power cut.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+impl Store for SqliteStore {
+    fn apply(&self, write: Write) -> impl Future<Output = Result<Result<Written, Refusal>, StoreError>> + Send + 'static {
+        let accepted = self.queue.push(Task::Write(Box::new(write)));
+        async move { accepted?.await.map_err(|_| stopped())? }
+    }
+
+    fn account_by_name(&self, name: &Name) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send + 'static {
+        let name = name.clone();
+        self.readers.ask(move |db| query::account_by_name(db, &name))
+    }
+
+    fn account(&self, id: AccountId) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::account(db, &id))
+    }
+
+    fn device(&self, id: DeviceId) -> impl Future<Output = Result<Option<Device>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::device(db, &id))
+    }
+
+    fn devices(&self, account: AccountId) -> impl Future<Output = Result<Vec<Device>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::devices(db, &account))
+    }
+
+    fn invite(
+        &self,
+        token: [u8; 32],
+        now_ms: u64,
+    ) -> impl Future<Output = Result<Result<(), Refusal>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::invite(db, &token, now_ms))
+    }
+
+    fn log(
+        &self,
+        conversation: ConversationId,
+        device: DeviceId,
+        after: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Result<LogPage, Refusal>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::log(db, &conversation, &device, after, limit))
+    }
+
+    fn group_info(
+        &self,
+        conversation: ConversationId,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Result<GroupInfo, Refusal>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::group_info(db, &conversation, &account))
+    }
+
+    fn conversations(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> impl Future<Output = Result<(Vec<ConversationState>, bool), StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::conversations(db, &account, &device, after.as_ref(), limit))
+    }
+
+    fn peers(&self, account: AccountId) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::peers(db, &account))
+    }
+
+    fn setting(&self, key: &'static str) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::setting(db, key))
+    }
+}
