@@ -190,7 +190,8 @@ pub enum Write {
         expires_ms: u64,
     },
     /// Appends a message. Answers [`Written::Stored`]; with `duplicate` if the conversation has an entry of this id already,
-    /// whatever the epoch is by then. Refuses `NoConversation`, `NotMember` (the device has no cursor), `StaleEpoch` (more than [`parlour_wire::api::EPOCH_WINDOW`] behind, or ahead).
+    /// whatever the epoch is by then. Refuses `NoConversation`, `NotMember` (the device has no cursor), `StaleEpoch` (more than
+    /// [`parlour_wire::api::EPOCH_WINDOW`] behind, older than the last join of a device, or ahead).
     Append(Append),
     /// Appends a commit. Answers [`Written::Stored`]; with `duplicate` as for a message. Refuses `NoConversation`,
     /// `ConversationExists`, `NotMember`, `StaleEpoch`, `NoDevice`, and `NoAccount` if a member of a conversation that it

@@ -71,6 +71,7 @@ macro_rules! store_suite {
             a_message_is_stored_once
             a_message_needs_its_device_in_the_conversation
             a_message_of_an_old_or_future_epoch_is_refused
+            a_message_from_before_the_last_join_is_refused
             a_log_is_read_in_pages
             a_page_of_a_log_is_bounded_in_bytes
             cursors_only_move_forward

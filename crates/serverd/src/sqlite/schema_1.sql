@@ -44,12 +44,14 @@ CREATE TABLE key_package (
 CREATE INDEX key_package_by_device ON key_package (device);
 
 -- The head of a log is not kept here: it is the newest entry, which is never deleted, so that an append writes one row.
+-- `floor` is the oldest epoch that every device was in: that of the last join.
 -- `oldest_ms` is when the oldest entry was stored, and NULL while nothing but the newest is left to keep.
 CREATE TABLE conversation (
     conversation INTEGER PRIMARY KEY,
     id           BLOB    NOT NULL UNIQUE,
     kind         INTEGER NOT NULL,
     epoch        INTEGER NOT NULL,
+    floor        INTEGER NOT NULL,
     oldest_ms    INTEGER
 ) STRICT;
 CREATE INDEX conversation_by_oldest ON conversation (oldest_ms) WHERE oldest_ms IS NOT NULL;

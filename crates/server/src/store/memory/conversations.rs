@@ -28,6 +28,8 @@ struct Conversation {
     kind: ConversationKind,
     members: Vec<AccountId>,
     epoch: u64,
+    /// The oldest epoch that every device of the conversation was in: that of the last join.
+    floor: u64,
     group_info: Vec<u8>,
     /// Without gaps; never empty.
     entries: VecDeque<Arc<Entry>>,
@@ -43,6 +45,7 @@ impl Conversation {
             kind,
             members,
             epoch: 0,
+            floor: 0,
             group_info: Vec::new(),
             entries: VecDeque::new(),
             head: 0,
@@ -122,7 +125,7 @@ impl Conversations {
         if let Some(duplicate) = conversation.duplicate(&append.id) {
             return Ok(duplicate);
         }
-        if epoch > conversation.epoch || conversation.epoch - epoch > EPOCH_WINDOW {
+        if epoch > conversation.epoch || conversation.epoch - epoch > EPOCH_WINDOW || epoch < conversation.floor {
             return Err(Refusal::StaleEpoch);
         }
         let (entry, stored) = conversation.push((id, append.id, EntryKind::MESSAGE), payload, None, now_ms);
@@ -156,6 +159,9 @@ impl Conversations {
         let mut removed = commit.removed;
         removed.retain(|device| conversation.seats.remove(device).is_some());
         let joined = created.is_some() || commit.external;
+        if joined || !commit.added.is_empty() {
+            conversation.floor = conversation.epoch;
+        }
         if joined {
             conversation.sit(commit.device, None);
         }

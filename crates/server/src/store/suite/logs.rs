@@ -4,8 +4,8 @@ use std::future::Future;
 
 use parlour_wire::{api::EPOCH_WINDOW, limits, log::EntryKind};
 
-use super::{Bench, NOW, Place, append, commit, conversation_id, creation, device_id, message_id, open, works};
-use crate::store::{Append, Refusal, Store, Write, Written};
+use super::{Bench, NOW, Place, added, append, commit, conversation_id, creation, device_id, message_id, open, works};
+use crate::store::{Append, CommitWrite, Refusal, Store, Write, Written};
 
 /// Accounts 1 and 2 with conversation 1 between their first devices; its first entry is the creation.
 async fn two<P: Place>(place: &P) -> Bench<P::Store> {
@@ -99,6 +99,22 @@ pub async fn a_message_of_an_old_or_future_epoch_is_refused<P: Place>(place: &P)
     }
 }
 
+/// Whoever joins can read everything from there on: what was encrypted before and comes after is refused.
+pub async fn a_message_from_before_the_last_join_is_refused<P: Place>(place: &P) {
+    let bench = open(place);
+    bench.accounts(2, 2).await;
+    bench.commit(creation(1, 1, 1, &[1, 2])).await;
+    bench.commit(commit(1, 1, 10, 1)).await;
+    bench.send(append(1, device_id(1, 1), 11, 1)).await;
+    bench.commit(CommitWrite { external: true, ..commit(1, 1, 12, 2) }).await;
+    assert_eq!(bench.refused(Write::Append(append(1, device_id(1, 1), 13, 2))).await, Refusal::StaleEpoch);
+    bench.send(append(1, device_id(1, 1), 14, 3)).await;
+    let welcome = CommitWrite { added: vec![added(2, 2)], welcome: Some(vec![1]), ..commit(1, 1, 15, 3) };
+    bench.commit(welcome).await;
+    assert_eq!(bench.refused(Write::Append(append(1, device_id(1, 1), 16, 3))).await, Refusal::StaleEpoch);
+    bench.send(append(1, device_id(1, 1), 17, 4)).await;
+}
+
 /// By count, from anywhere.
 pub async fn a_log_is_read_in_pages<P: Place>(place: &P) {
     let bench = two(place).await;
@@ -119,7 +135,7 @@ pub async fn a_page_of_a_log_is_bounded_in_bytes<P: Place>(place: &P) {
     for id in 2..12 {
         bench.send(Append { payload: vec![1; size], ..append(1, device_id(1, 1), id, 1) }).await;
     }
-    let huge = super::CommitWrite { commit: vec![2; limits::READ_BYTES + 1], ..commit(1, 1, 20, 1) };
+    let huge = CommitWrite { commit: vec![2; limits::READ_BYTES + 1], ..commit(1, 1, 20, 1) };
     bench.commit(huge).await;
     let page = works(bench.store.log(conversation_id(1), device_id(2, 1), 1, 100).await).expect("a member");
     assert_eq!((page.entries.len(), page.head), (limits::READ_BYTES / size, 12));

@@ -43,7 +43,7 @@ impl Apply<'_> {
             return Ok(Err(Refusal::NotMember));
         }
         let head = self.head(&append.conversation);
-        if append.epoch > head.epoch || head.epoch - append.epoch > EPOCH_WINDOW {
+        if append.epoch > head.epoch || head.epoch - append.epoch > EPOCH_WINDOW || append.epoch < head.floor {
             // What was stored in time stays stored, however late its author asks again.
             let stored = self.find_stored(head.key, &append.id)?;
             return Ok(stored.ok_or(Refusal::StaleEpoch));
@@ -227,6 +227,9 @@ impl Apply<'_> {
         head.dated = true;
         if let Some(commit) = commit {
             head.epoch = commit.parent_epoch + 1;
+            if joins(commit) {
+                head.floor = head.epoch;
+            }
             for device in &commit.removed {
                 head.senders.remove(device);
             }
@@ -245,6 +248,7 @@ impl Apply<'_> {
             seq: entry.seq,
             hash,
             epoch,
+            floor: epoch,
             stored_ms: entry.stored_ms,
             dated: false,
             senders: std::collections::HashSet::new(),
@@ -324,7 +328,7 @@ impl Apply<'_> {
 
     fn create_conversation(&self, commit: &CommitWrite, checked: &Checked) -> rusqlite::Result<i64> {
         self.run(
-            "INSERT INTO conversation (id, kind, epoch) VALUES (?1, ?2, 0)",
+            "INSERT INTO conversation (id, kind, epoch, floor) VALUES (?1, ?2, 0, 0)",
             (commit.conversation.as_bytes(), checked.kind),
         )?;
         let key = self.db.last_insert_rowid();
@@ -338,7 +342,11 @@ impl Apply<'_> {
     }
 
     fn move_epoch(&self, key: i64, commit: &CommitWrite) -> rusqlite::Result<()> {
-        self.run("UPDATE conversation SET epoch = ?2 WHERE conversation = ?1", (key, signed(commit.parent_epoch + 1)))?;
+        let epoch = signed(commit.parent_epoch + 1);
+        self.run(
+            "UPDATE conversation SET epoch = ?2, floor = iif(?3, ?2, floor) WHERE conversation = ?1",
+            (key, epoch, joins(commit)),
+        )?;
         self.run(
             "INSERT INTO group_info (conversation, bytes) VALUES (?1, ?2) \
              ON CONFLICT (conversation) DO UPDATE SET bytes = excluded.bytes",
@@ -423,6 +431,11 @@ impl Apply<'_> {
             self.changes.push(Committed::Welcome { device, welcome: Arc::clone(&welcome) });
         }
     }
+}
+
+/// Whether a device is in the new epoch that was not in the one before.
+fn joins(commit: &CommitWrite) -> bool {
+    commit.create.is_some() || commit.external || !commit.added.is_empty()
 }
 
 fn stored(entry: &Entry) -> Written {

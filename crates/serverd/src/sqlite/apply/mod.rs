@@ -32,6 +32,8 @@ struct Head {
     seq: u64,
     hash: [u8; 32],
     epoch: u64,
+    /// The oldest epoch that every device of the conversation was in: that of the last join.
+    floor: u64,
     /// When the newest entry was stored.
     stored_ms: u64,
     /// Whether `conversation.oldest_ms` is set, so that retention finds the conversation.
@@ -163,11 +165,11 @@ impl<'a> Apply<'a> {
 
     fn read_head(&self, id: &ConversationId) -> rusqlite::Result<Option<Head>> {
         let conversation = self.one(
-            "SELECT conversation, kind, epoch, oldest_ms IS NOT NULL FROM conversation WHERE id = ?1",
+            "SELECT conversation, kind, epoch, floor, oldest_ms IS NOT NULL FROM conversation WHERE id = ?1",
             [id.as_bytes()],
-            |row| Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, row.get(3)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, unsigned(row, 3)?, row.get(4)?)),
         )?;
-        let Some((key, kind, epoch, dated)) = conversation else { return Ok(None) };
+        let Some((key, kind, epoch, floor, dated)) = conversation else { return Ok(None) };
         let newest = self.db.prepare_cached(super::rows::NEWEST_ENTRY)?.query_row([key], |row| super::rows::entry(row, *id))?;
         Ok(Some(Head {
             key,
@@ -175,6 +177,7 @@ impl<'a> Apply<'a> {
             seq: newest.seq,
             hash: newest.hash(),
             epoch,
+            floor,
             stored_ms: newest.stored_ms,
             dated,
             senders: HashSet::new(),
