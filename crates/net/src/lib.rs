@@ -14,7 +14,7 @@
 //! while let Some(event) = events.next().await { … }
 //! link.request("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
 //! link.action("name", ContentType::CBOR, content) -> Result<(), SendError>
-//! link.reconnect(); link.close().await
+//! link.answer(id, result)?; link.reconnect(); link.close().await
 //! ```
 //!
 //! The server side is [`Listener`] and a [`SessionService`]:
@@ -30,6 +30,7 @@
 
 mod carrier;
 mod connect;
+mod driver;
 mod http;
 mod link;
 mod listener;

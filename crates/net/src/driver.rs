@@ -1,0 +1,342 @@
+//! The driver of a client's link, between its handle and the server.
+//!
+//! It connects, comes back after every loss with growing waits, and resumes the session. What the application asked for
+//! meanwhile waits in the machine, within its bounds, or in front of it.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use parlour_proto::link::{Answer, Command, Event, Input, Link as Machine, LinkError, Tag, Up};
+use parlour_wire::{Code, header::Fault};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Sleep,
+};
+
+use crate::{
+    connect::{ConnectConfig, ConnectError, Reached, reach},
+    link::{Call, Control, LinkEvent, RequestCall, closed},
+    pump::{Pump, now},
+    queue::Filler,
+    tls::ClientTls,
+};
+
+/// Calls taken in one turn, so that calling never starves reading.
+const CALL_BATCH: usize = 256;
+/// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
+const EVENTS: usize = 8192;
+/// Turns before the driver lets other tasks run.
+const TURNS: usize = 8;
+/// A connection that lasted this long was a good one: the next wait is a short one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// How the driver stands to its server.
+enum Way {
+    Connecting(BoxFuture<'static, Result<Reached, ConnectError>>),
+    Waiting(Pin<Box<Sleep>>),
+    Connected { since: Instant, fingerprint: [u8; 32] },
+}
+
+/// The task of a client's link.
+pub(crate) struct Driver {
+    config: ConnectConfig,
+    tls: Option<Arc<ClientTls>>,
+    pump: Pump,
+    way: Way,
+    failures: u32,
+    calls: mpsc::Receiver<Call>,
+    control: mpsc::UnboundedReceiver<Control>,
+    waiting: BTreeMap<Tag, oneshot::Sender<Result<Answer, Fault>>>,
+    events: Filler<LinkEvent>,
+    /// The session has ended by the server's word.
+    ended: Option<Fault>,
+    /// The application wants the link closed, once its calls have been taken.
+    close_wanted: bool,
+    closing: bool,
+    done: watch::Sender<bool>,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..TURNS {
+            match this.turn(cx) {
+                Turn::Idle => {
+                    this.pump.arm(cx, None);
+                    return Poll::Pending;
+                }
+                Turn::Busy => {}
+                Turn::Over => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What a turn of the driver comes to.
+enum Turn {
+    /// Nothing more to do before something happens.
+    Idle,
+    /// There is more to do.
+    Busy,
+    /// The link has ended.
+    Over,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        config: ConnectConfig,
+        (calls, control): (mpsc::Receiver<Call>, mpsc::UnboundedReceiver<Control>),
+        events: Filler<LinkEvent>,
+        done: watch::Sender<bool>,
+    ) -> Self {
+        let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
+        let (tls, way) = match ClientTls::new(config.trust) {
+            Ok(tls) => {
+                let tls = Arc::new(tls);
+                let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
+                (Some(tls), way)
+            }
+            Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
+        };
+        Self {
+            config,
+            tls,
+            pump,
+            way,
+            failures: 0,
+            calls,
+            control,
+            waiting: BTreeMap::new(),
+            events,
+            ended: None,
+            close_wanted: false,
+            closing: false,
+            done,
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let now = now();
+        self.pump.tick(now);
+        self.poll_control(cx, now);
+        let mut more = match self.poll_way(cx, now) {
+            Ok(more) => more,
+            Err(error) => return self.fail(error, now),
+        };
+        if self.events.poll_below(cx, EVENTS) {
+            more |= self.pump.poll_read(cx, now);
+        }
+        self.drain_events();
+        let more_calls = self.poll_calls(cx, now);
+        if self.close_wanted && !more_calls {
+            self.close(now);
+        }
+        drop(self.pump.poll_write(cx, now));
+        self.drain_events();
+        if self.pump.machine.is_ended() && !self.pump.is_connected() {
+            return self.finish();
+        }
+        match self.after_loss(now) {
+            Ok(retried) if more || more_calls || retried => Turn::Busy,
+            Ok(_) => Turn::Idle,
+            Err(error) => self.fail(error, now),
+        }
+    }
+
+    /// Connects, or waits for the next try. `true` if something came of it.
+    fn poll_way(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, ConnectError> {
+        match &mut self.way {
+            Way::Connected { .. } => Ok(false),
+            Way::Waiting(sleep) => {
+                let over = sleep.as_mut().poll(cx).is_ready();
+                if over {
+                    self.begin();
+                }
+                Ok(over)
+            }
+            Way::Connecting(attempt) => match attempt.as_mut().poll(cx) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Ok(Reached { carrier, fingerprint })) => {
+                    self.way = Way::Connected { since: now, fingerprint };
+                    self.pump.connect(carrier, now);
+                    Ok(true)
+                }
+                Poll::Ready(Err(error)) if error.is_permanent() => Err(error),
+                Poll::Ready(Err(error)) => {
+                    self.retry(error.fault());
+                    Ok(true)
+                }
+            },
+        }
+    }
+
+    fn begin(&mut self) {
+        if let Some(tls) = &self.tls {
+            self.way = Way::Connecting(Box::pin(reach(self.config.url.clone(), Arc::clone(tls), self.config.connect_timeout)));
+        }
+    }
+
+    /// Waits before the next try, at least as long as the server asked.
+    fn retry(&mut self, fault: Fault) {
+        self.failures = self.failures.saturating_add(1);
+        let mut random = [0; 2];
+        if let Err(error) = getrandom::fill(&mut random) {
+            tracing::warn!(%error, "no random numbers: clients will not be spread in time");
+        }
+        let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(self.config.backoff.longest);
+        let retry_in = self.config.backoff.delay(self.failures, u16::from_ne_bytes(random)).max(asked);
+        self.way = Way::Waiting(Box::pin(tokio::time::sleep(retry_in)));
+        self.events.push(LinkEvent::Down { fault, retry_in });
+    }
+
+    /// A connection that has gone since the last look leads to the next one.
+    fn after_loss(&mut self, now: Instant) -> Result<bool, ConnectError> {
+        let Way::Connected { since, .. } = self.way else { return Ok(false) };
+        if self.pump.is_connected() {
+            return Ok(false);
+        }
+        if now.saturating_duration_since(since) >= STEADY {
+            self.failures = 0;
+        }
+        let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };
+        let fault = self.ended.take().unwrap_or_else(lost);
+        if !fault.code.retry() {
+            return Err(ConnectError::Refused(fault));
+        }
+        self.retry(fault);
+        Ok(true)
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.pump.machine.poll_event() {
+            match event {
+                Event::Up(up) => self.on_up(up),
+                Event::Answer { tag, result } => {
+                    if let Some(reply) = self.waiting.remove(&tag) {
+                        // A caller that has gone wants no answer.
+                        drop(reply.send(result));
+                    }
+                }
+                Event::Action { name, content_type, content } => {
+                    self.events.push(LinkEvent::Action { name, content_type, content });
+                }
+                Event::Request { id, name, content_type, content, .. } => {
+                    self.events.push(LinkEvent::Request { id, name, content_type, content });
+                }
+                Event::Ended(fault) => self.ended = Some(fault),
+                // Told by the driver, with the time of the next try.
+                Event::Down { .. } => {}
+                Event::Progress { .. } | Event::Cancelled { .. } => {}
+            }
+        }
+    }
+
+    fn on_up(&mut self, up: Up) {
+        let Way::Connected { fingerprint, .. } = self.way else { return };
+        tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
+        self.events.push(LinkEvent::Up {
+            session: up.session,
+            resumed: up.resumed,
+            challenge: up.challenge,
+            fingerprint,
+            capabilities: up.capabilities,
+        });
+    }
+
+    /// Takes calls while the machine has room. `true` if there may be more.
+    fn poll_calls(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for _ in 0..CALL_BATCH {
+            if !self.pump.machine.has_room() {
+                return false;
+            }
+            match self.calls.poll_recv(cx) {
+                Poll::Ready(Some(Call::Request(call))) => self.on_request(*call, now),
+                Poll::Ready(Some(Call::Action { name, content_type, content })) => {
+                    self.pump.handle(Input::Command(Command::Action { name, content_type, content }), now);
+                }
+                // The last handle is gone.
+                Poll::Ready(None) => {
+                    self.close_wanted = true;
+                    return false;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    fn poll_control(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while let Poll::Ready(Some(control)) = self.control.poll_recv(cx) {
+            match control {
+                Control::Answer { id, result } => self.pump.handle(Input::Command(Command::Answer { id, result }), now),
+                Control::Cancel(tag) => self.pump.handle(Input::Command(Command::Cancel { tag }), now),
+                Control::Reconnect => self.reconnect(now),
+                Control::Close => self.close_wanted = true,
+            }
+        }
+    }
+
+    fn reconnect(&mut self, now: Instant) {
+        if self.pump.is_connected() {
+            self.pump.lose(now);
+            let message = "the connection was dropped on purpose".to_owned();
+            let fault = Fault { code: Code::LINK_LOST, message, retry_after_ms: None };
+            self.events.push(LinkEvent::Down { fault, retry_in: Duration::ZERO });
+        }
+        self.begin();
+    }
+
+    fn close(&mut self, now: Instant) {
+        if !self.closing {
+            self.closing = true;
+            let fault = Fault { code: Code::CANCELLED, message: "closed by the client".to_owned(), retry_after_ms: None };
+            self.pump.handle(Input::Command(Command::Close(fault)), now);
+        }
+    }
+
+    fn on_request(&mut self, call: RequestCall, now: Instant) {
+        if call.reply.is_closed() {
+            return;
+        }
+        let RequestCall { tag, name, content_type, content, timeout, reply } = call;
+        let command = Command::Request { tag, name, content_type, content, timeout: Some(timeout) };
+        match self.pump.machine.handle(Input::Command(command), now) {
+            Ok(()) => drop(self.waiting.insert(tag, reply)),
+            Err(LinkError::Refused(refusal)) => {
+                let fault = Fault { code: refusal.code(), message: refusal.to_string(), retry_after_ms: None };
+                drop(reply.send(Err(fault)));
+            }
+            Err(error) => tracing::error!(%error, "a command cannot be a violation"),
+        }
+    }
+
+    /// The link cannot work until somebody changes something.
+    fn fail(&mut self, error: ConnectError, now: Instant) -> Turn {
+        self.pump.handle(Input::Command(Command::Close(error.fault())), now);
+        self.drain_events();
+        self.waiting.clear();
+        self.events.push(LinkEvent::Failed(error));
+        self.done.send_replace(true);
+        Turn::Over
+    }
+
+    fn finish(&mut self) -> Turn {
+        if !self.closing {
+            let fault = self.ended.take().unwrap_or_else(closed);
+            self.events.push(LinkEvent::Failed(ConnectError::Refused(fault)));
+        }
+        self.done.send_replace(true);
+        Turn::Over
+    }
+}
