@@ -1,0 +1,275 @@
+//! The types of the SDK's interface: what callers give and get.
+
+use std::path::PathBuf;
+
+use parlour_wire::{AccountId, ConversationId, DeviceId, MessageId, address::ServerUrl, api::Registration};
+use zeroize::Zeroizing;
+
+use crate::key::KeySource;
+
+/// How to open a profile.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The profile's folder; made with mode 0700 if `create`.
+    pub home: PathBuf,
+    /// What opens the database.
+    pub key: KeySource,
+    /// Whether to make the profile if there is none.
+    pub create: bool,
+}
+
+/// What a new account needs.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// The server; with a fingerprint, its certificate must match.
+    pub server: ServerUrl,
+    /// The name wanted.
+    pub name: String,
+    /// The password; never leaves this process.
+    pub password: Zeroizing<String>,
+    /// Invitation token, where registration is by invitation.
+    pub invite: Option<String>,
+    /// What the owner calls this device.
+    pub label: String,
+}
+
+/// What adding this device to an account needs.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The server; with a fingerprint, its certificate must match.
+    pub server: ServerUrl,
+    /// The account's name.
+    pub name: String,
+    /// The password; never leaves this process.
+    pub password: Zeroizing<String>,
+    /// What the owner calls this device.
+    pub label: String,
+}
+
+/// Who this profile is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhoAmI {
+    /// The account's name at its server.
+    pub name: String,
+    /// The account.
+    pub account: AccountId,
+    /// The account's Ed25519 public key.
+    pub account_key: [u8; 32],
+    /// This device.
+    pub device: DeviceId,
+    /// What the owner calls this device.
+    pub label: String,
+    /// The server, with the pinned fingerprint of its certificate.
+    pub server: ServerUrl,
+}
+
+/// The outcome of a registration or login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Who this profile is.
+    pub who: WhoAmI,
+    /// The server's certificate was unknown and has been pinned by this connection (trust on first use).
+    pub pinned_now: bool,
+}
+
+/// What a server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// How registration works.
+    pub registration: Registration,
+    /// Program and version.
+    pub version: String,
+    /// Its address with the fingerprint of the certificate that it showed.
+    pub server: ServerUrl,
+}
+
+/// A device of one's own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Which.
+    pub id: DeviceId,
+    /// What the owner calls it.
+    pub label: String,
+    /// Whether it is this one.
+    pub this: bool,
+    /// Whether it is online.
+    pub online: bool,
+    /// When it was last at the server, Unix milliseconds; 0 if never.
+    pub seen_ms: u64,
+    /// When it was added, Unix milliseconds.
+    pub created_ms: u64,
+}
+
+/// Whether somebody is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// A device is connected.
+    Online,
+    /// No device is connected.
+    Offline,
+    /// This client is offline, or not allowed to know.
+    Unknown,
+}
+
+impl Presence {
+    /// The word for it on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Somebody this profile knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The account: the hash of its key, so it never changes hands.
+    pub account: AccountId,
+    /// The name at the server.
+    pub name: String,
+    /// What the owner of this profile calls them.
+    pub petname: Option<String>,
+    /// Messages from and to them are refused.
+    pub blocked: bool,
+    /// The safety number has been compared.
+    pub verified: bool,
+    /// Added by the owner; otherwise they wrote first or were written to.
+    pub added: bool,
+    /// Whether they are there.
+    pub presence: Presence,
+    /// When they were last there, Unix milliseconds; 0 if not known.
+    pub seen_ms: u64,
+}
+
+impl Contact {
+    /// The name to show: the petname if there is one.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        self.petname.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// How far a message has come. States only move forward, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Safe on this device's disk; it goes out when it can.
+    Queued,
+    /// Safe on the server's disk.
+    Stored,
+    /// Decrypted and stored by at least one device of the recipient.
+    Delivered,
+    /// Shown to the recipient.
+    Read,
+}
+
+impl State {
+    /// The word for it on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Stored => "stored",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Text in CommonMark.
+    Text,
+    /// Said by this program about the conversation, such as that something could not be read.
+    System,
+}
+
+impl MessageKind {
+    /// The word for it on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::System => "system",
+        }
+    }
+}
+
+/// A message as this profile keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Made by its sender.
+    pub id: MessageId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// Who else is in the (direct) conversation.
+    pub peer: AccountId,
+    /// The peer's name as it is to be shown.
+    pub peer_name: String,
+    /// The account that wrote it.
+    pub sender: AccountId,
+    /// The writer's name as it is to be shown.
+    pub sender_name: String,
+    /// The device that wrote it.
+    pub device: DeviceId,
+    /// Written by this account (on this or another device).
+    pub outgoing: bool,
+    /// What it is.
+    pub kind: MessageKind,
+    /// What it says.
+    pub text: String,
+    /// The message that it answers.
+    pub reply_to: Option<MessageId>,
+    /// When its sender wrote it, Unix milliseconds (the sender's claim).
+    pub sent_ms: u64,
+    /// When the server stored it, Unix milliseconds.
+    pub stored_ms: Option<u64>,
+    /// Its number in the conversation's log.
+    pub seq: Option<u64>,
+    /// How far it has come; [`State::Delivered`] for what has been received.
+    pub state: State,
+    /// Whether it has been shown here ([`crate::Client::mark_shown`]).
+    pub shown: bool,
+}
+
+/// The fate of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which message.
+    pub id: MessageId,
+    /// How far it has come in all.
+    pub state: State,
+    /// How far it has come on each device of the recipient that reported.
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// How far a message has come on one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// Which device.
+    pub device: DeviceId,
+    /// How far.
+    pub state: State,
+    /// When the report arrived, Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// Which part of a history. Without `before` and `after`: the newest. The bounds are message ids and are left out themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many messages.
+    pub limit: u32,
+    /// Only older ones than this; the newest of them.
+    pub before: Option<MessageId>,
+    /// Only newer ones than this; the oldest of them.
+    pub after: Option<MessageId>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { limit: 50, before: None, after: None }
+    }
+}

@@ -1,0 +1,367 @@
+//! The machine behind a client: every decision, no socket, no clock, no task.
+//!
+//! A core owns the profile's database and its encryption engine. [`Core::handle`] takes one [`Input`], does its work in one
+//! transaction, and gives out [`Output`]s only when that transaction is on disk. What cannot be put on disk has not happened:
+//! the transaction is taken back, nothing is given out, and what came from the server is read again later.
+//!
+//! What is kept in memory (the `Session`) can be lost at any moment without harm: after a restart everything is found
+//! again from the database and the server.
+//!
+//! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
+//! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
+//! - `send`: the outbox. `commit`: making conversations and changing their devices.
+//! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
+
+mod auth;
+mod commit;
+mod contacts;
+mod devices;
+mod enrol;
+mod input;
+mod presence;
+mod query;
+mod receive;
+mod reports;
+mod send;
+mod session;
+mod sync;
+mod welcome;
+
+use std::time::Duration;
+
+use parlour_e2ee::Engine;
+use parlour_wire::{AccountId, Code, ConversationId, MessageId, address::ServerUrl, api::Call};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
+use self::session::{Pending, Phase, Session, Timer, Waiters};
+use crate::{
+    error::Error,
+    event::Event,
+    profile::Profile,
+    store::{Account, Store},
+};
+
+/// The machine. See the module's documentation.
+pub struct Core {
+    store: Store,
+    /// Present while this profile has a device.
+    engine: Option<Engine>,
+    /// The account row, as it is in the database.
+    account: Option<Account>,
+    rng: StdRng,
+    session: Session,
+    waiters: Waiters,
+    /// What the current step wants done, once it is on disk.
+    outputs: Vec<Output>,
+    /// Requests that the current step makes; forgotten if it does not reach the disk.
+    issued: Vec<RequestId>,
+    next_request: u64,
+    now: Now,
+    /// Keeps the lock.
+    _profile: Profile,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Opens the database of a profile. Ids and pauses come from `seed`; keys and ciphertexts get
+    /// their randomness from the operating system.
+    ///
+    /// # Errors
+    /// `wrong_passphrase`, `read_only`, `disk_full`, `incompatible` for a profile of a newer version.
+    pub fn open(profile: Profile, seed: [u8; 32]) -> Result<Self, Error> {
+        let store = Store::open(&profile.database, &profile.key)?;
+        let mut core = Self {
+            account: None,
+            engine: None,
+            store,
+            rng: StdRng::from_seed(seed),
+            session: Session::default(),
+            waiters: Waiters::default(),
+            outputs: Vec::new(),
+            issued: Vec::new(),
+            next_request: 1,
+            now: Now { unix_ms: 0, steady: Duration::ZERO },
+            _profile: profile,
+        };
+        core.load_account()?;
+        Ok(core)
+    }
+
+    /// Takes one input in one transaction; gives what is to be done once that is on disk.
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Output> {
+        self.now = now;
+        let is_command = matches!(input, Input::Command(..));
+        let tickets = self.session.tickets(&input);
+        match self.step(input).and_then(|()| self.store.commit()) {
+            Ok(()) => {
+                if let Some(engine) = &mut self.engine {
+                    engine.committed();
+                }
+            }
+            Err(error) => self.take_back(is_command, tickets, &error),
+        }
+        self.issued.clear();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Input::Tick`] is due, on the steady clock; `None` if nothing is.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.session.timers.values().min().copied()
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), Error> {
+        self.store.begin()?;
+        self.dispatch(input)?;
+        self.run_timers()?;
+        self.pump()
+    }
+
+    fn dispatch(&mut self, input: Input) -> Result<(), Error> {
+        match input {
+            Input::Command(ticket, command) => self.command(ticket, command),
+            Input::Abandon(ticket) => {
+                self.waiters.abandon(ticket);
+                Ok(())
+            }
+            Input::Up { resumed, challenge, fingerprint } => self.link_up(resumed, challenge, fingerprint),
+            Input::Down { error, retry_in } => self.link_down(&error, retry_in),
+            Input::Answer(id, result) => match self.session.inflight.remove(&id) {
+                Some(pending) => self.answered(pending, result),
+                None => Ok(()),
+            },
+            Input::Push { name, content } => self.pushed(&name, &content),
+            Input::Tick => Ok(()),
+        }
+    }
+
+    /// The step has not happened: whoever would have heard of it hears why. A refused command leaves no trace; a failing disk
+    /// leaves the session's memory doubtful, so it is built anew from the database after a pause.
+    fn take_back(&mut self, is_command: bool, mut tickets: Vec<Ticket>, error: &Error) {
+        self.store.rollback();
+        if let Some(engine) = &mut self.engine {
+            engine.rolled_back();
+        }
+        for output in std::mem::take(&mut self.outputs) {
+            if let Output::Reply(ticket, _) = output
+                && !tickets.contains(&ticket)
+            {
+                tickets.push(ticket);
+            }
+        }
+        if !is_command || error.is_local() {
+            self.session.start_over();
+            self.set_timer(Timer::Restart, RESTART);
+            // A step that changed who we are may be among those taken back.
+            if let Err(error) = self.load_account() {
+                self.event(Event::Trouble(error));
+            }
+        }
+        if !is_command {
+            self.event(Event::Trouble(error.clone()));
+        }
+        for ticket in tickets {
+            self.reply(ticket, Err(error.clone()));
+        }
+    }
+
+    /// Reads who this profile is and makes its engine.
+    fn load_account(&mut self) -> Result<(), Error> {
+        self.account = self.store.account()?;
+        self.engine = match &self.account {
+            Some(account) => auth::engine(account)?,
+            None => None,
+        };
+        Ok(())
+    }
+
+    fn pushed(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
+        use parlour_wire::api::{DevicesChanged, Entries, Lagging, Notice as _, Presence, Welcome};
+        if self.session.phase != Phase::Ready {
+            return Ok(());
+        }
+        match name {
+            Entries::NAME => self.take_push(parlour_wire::decode::<Entries>(content)?.entries),
+            Welcome::NAME => self.take_welcome(parlour_wire::decode(content)?),
+            Lagging::NAME => self.start_sync(),
+            Presence::NAME => self.take_presence(&parlour_wire::decode(content)?),
+            DevicesChanged::NAME => self.devices_changed(&parlour_wire::decode(content)?),
+            other => {
+                tracing::debug!(name = other, "a push that this version does not know");
+                Ok(())
+            }
+        }
+    }
+
+    fn answered(&mut self, pending: Pending, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        if let Err(error) = &result
+            && auth::ends_device(error.code)
+            && !matches!(pending, Pending::Enrol)
+        {
+            return self.signed_out(error.clone());
+        }
+        match pending {
+            Pending::Enrol => self.enrol_answered(result),
+            Pending::Auth => self.auth_answered(result),
+            Pending::Sync => self.sync_answered(result),
+            Pending::Read(conversation) => self.read_answered(conversation, result),
+            Pending::Outbox(id) => self.outbox_answered(&id, result),
+            Pending::GroupInfo(conversation) => self.group_info_answered(conversation, result),
+            Pending::Claim(conversation, account) => self.claim_answered(conversation, account, result),
+            Pending::Publish => self.published(result),
+            Pending::ByName(name, then) => self.name_answered(&name, then, result),
+            Pending::ById(account) => self.account_answered(account, result),
+            Pending::Presence => self.presence_answered(result),
+            Pending::Cursors => self.cursors_answered(result),
+            Pending::Devices(ticket) => self.devices_answered(ticket, result),
+            Pending::Logout(ticket) => self.logout_answered(ticket, result),
+        }
+    }
+
+    fn run_timers(&mut self) -> Result<(), Error> {
+        let due: Vec<Timer> =
+            self.session.timers.iter().filter(|(_, at)| **at <= self.now.steady).map(|(timer, _)| timer.clone()).collect();
+        for timer in due {
+            self.session.timers.remove(&timer);
+            match timer {
+                Timer::Cursors => self.send_cursors(),
+                Timer::Restart => self.restart()?,
+                Timer::Retry(conversation) => {
+                    self.session.resting.remove(&conversation);
+                    if let Some(account) = self.session.blocked.get(&conversation).copied() {
+                        self.look_up_account(account)?;
+                    }
+                    self.session.dirty.insert(conversation);
+                }
+                Timer::Maintain(conversation) => self.maintain(&conversation)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what can be done: the idempotent heart of the core. Everything that waits for a reason is found here again.
+    fn pump(&mut self) -> Result<(), Error> {
+        if self.session.is_usable() {
+            while let Some(conversation) = self.session.dirty.pop_first() {
+                self.pump_conversation(&conversation)?;
+            }
+            self.watch_presence()?;
+            self.pump_key_packages()?;
+        }
+        self.settle_waiters()
+    }
+
+    /// Makes a request; the answer comes back with `pending`.
+    fn request<C: Call>(&mut self, call: &C, pending: Pending) -> Result<(), Error> {
+        call.check().map_err(|error| Error::internal(format!("{}: {error}", C::NAME)))?;
+        self.request_bytes(C::NAME, parlour_wire::encode(call), pending);
+        Ok(())
+    }
+
+    fn request_bytes(&mut self, name: &'static str, content: Vec<u8>, pending: Pending) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.session.inflight.insert(id, pending);
+        self.issued.push(id);
+        self.outputs.push(Output::Request { id, name, content });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push(Output::Event(event));
+    }
+
+    fn trouble(&mut self, error: Error) {
+        self.event(Event::Trouble(error));
+    }
+
+    fn reply(&mut self, ticket: Ticket, result: Result<Reply, Error>) {
+        self.outputs.push(Output::Reply(ticket, result));
+    }
+
+    fn set_timer(&mut self, timer: Timer, after: Duration) {
+        let at = self.now.steady + after;
+        self.session.timers.entry(timer).or_insert(at);
+    }
+
+    /// A random span between two bounds, so that many devices do not act at once.
+    fn jitter(&mut self, from_ms: u64, to_ms: u64) -> Duration {
+        Duration::from_millis(self.rng.gen_range(from_ms..to_ms))
+    }
+
+    fn new_id(&mut self) -> MessageId {
+        MessageId::new(self.now.unix_ms, &self.rng.r#gen())
+    }
+
+    /// The account, if this profile has a device.
+    fn signed_in(&self) -> Result<&Account, Error> {
+        self.account.as_ref().filter(|account| account.device_secret.is_some()).ok_or_else(|| {
+            Error::new(Code::PROFILE_NOT_FOUND, "this profile has no account")
+                .hint("make one with `register`, or add this device to one with `login`")
+        })
+    }
+
+    fn me(&self) -> Result<AccountId, Error> {
+        self.signed_in().map(|account| account.account)
+    }
+
+    /// The engine beside the database that holds its rows.
+    fn engine(&mut self) -> Result<(&mut Engine, &Store), Error> {
+        let engine = self.engine.as_mut().ok_or_else(|| Error::internal("no device, no engine"))?;
+        Ok((engine, &self.store))
+    }
+
+    fn server_url(&self) -> Result<ServerUrl, Error> {
+        self.signed_in()?.server.parse().map_err(Error::internal)
+    }
+
+    /// Stops a conversation for good: the server broke a promise that can be proved.
+    fn misbehaved(&mut self, conversation: &ConversationId, what: &str) -> Result<(), Error> {
+        self.store.set_phase(conversation, crate::store::ConversationPhase::Stopped)?;
+        self.session.forget(conversation);
+        let error = Error::new(Code::SERVER_MISBEHAVED, format!("the server broke the log of a conversation: {what}"))
+            .hint("nothing more is read or sent in it; keep this profile as evidence and ask who runs the server");
+        self.trouble(error);
+        Ok(())
+    }
+}
+
+/// Pause after a step that the disk refused.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// What tests look at or break.
+#[cfg(test)]
+impl Core {
+    pub(crate) fn enrol_for_test(&mut self, account: &Account, list: &parlour_wire::identity::VerifiedList) {
+        self.store.set_account(account).expect("a database");
+        self.store.pin(list).expect("a database");
+        self.load_account().expect("a database");
+    }
+
+    pub(crate) fn device_for_test(&self) -> parlour_wire::DeviceId {
+        self.account.as_ref().expect("an account").device
+    }
+
+    pub(crate) fn contact_for_test(&self, name: &str) -> crate::store::ContactRow {
+        self.store.contact_by_name("", name).expect("a database").expect("a contact")
+    }
+
+    pub(crate) fn update_contact_for_test(&self, contact: &crate::store::ContactRow) {
+        self.store.update_contact(contact).expect("a database");
+    }
+
+    /// The last entry taken of the only conversation.
+    pub(crate) fn head_for_test(&self) -> u64 {
+        self.store.conversations().expect("a database")[0].seq
+    }
+
+    pub(crate) fn fill_disk_for_test(&self, full: bool) {
+        let pages = if full { self.store.page_count() } else { u32::MAX };
+        self.store.limit_pages(pages);
+    }
+}

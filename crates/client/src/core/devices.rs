@@ -1,0 +1,123 @@
+//! Device lists: pinned, only ever replaced by higher ones, and acted on.
+
+use parlour_wire::{
+    AccountId,
+    api::{AccountAnswer, AccountById, DeviceSeen, DevicesChanged, DevicesGetAnswer},
+    identity::VerifiedList,
+};
+
+use super::{Core, Reply, Ticket, session::Pending};
+use crate::{
+    api::Device,
+    error::Error,
+    event::Event,
+    store::{ConversationPhase, Pin},
+};
+
+impl Core {
+    /// Pins a list if it is newer, and lets the conversations of its account follow.
+    pub(super) fn pin_list(&mut self, list: &VerifiedList) -> Result<(), Error> {
+        let account = list.account();
+        match self.store.pin(list)? {
+            Pin::Same => Ok(()),
+            Pin::Refused => {
+                tracing::warn!(%account, version = list.get().version, "a device list that does not follow the pinned one");
+                Ok(())
+            }
+            Pin::Pinned => {
+                self.event(Event::DevicesChanged { account });
+                let own = self.signed_in().is_ok_and(|own| own.account == account);
+                for conversation in self.store.conversations()? {
+                    if conversation.phase == ConversationPhase::Active && (own || conversation.peer == account) {
+                        self.set_maintenance(&conversation)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn devices_changed(&mut self, changed: &DevicesChanged) -> Result<(), Error> {
+        let known = self.store.list(&changed.account)?.map_or(0, |list| list.get().version);
+        if changed.version > known { self.look_up_account(changed.account) } else { Ok(()) }
+    }
+
+    /// Asks the server for an account's list and name, unless that is under way.
+    pub(super) fn look_up_account(&mut self, account: AccountId) -> Result<(), Error> {
+        if !self.session.is_usable() || !self.session.looking.insert(account) {
+            return Ok(());
+        }
+        self.request(&AccountById { account }, Pending::ById(account))
+    }
+
+    pub(super) fn account_answered(&mut self, account: AccountId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        self.session.looking.remove(&account);
+        match result {
+            Ok(bytes) => {
+                let answer: AccountAnswer = parlour_wire::decode(&bytes)?;
+                let list = VerifiedList::parse(&answer.device_list)?;
+                if list.account() == account {
+                    self.pin_list(&list)?;
+                    self.name_account(&account, answer.name.as_str())?;
+                } else {
+                    self.trouble(Error::new(
+                        parlour_wire::Code::SERVER_MISBEHAVED,
+                        "the server sent the device list of another account",
+                    ));
+                }
+            }
+            Err(error) if error.is_transient() => {
+                let waiting: Vec<_> = self.session.blocked.iter().filter(|(_, a)| **a == account).map(|(id, _)| *id).collect();
+                waiting.into_iter().for_each(|id| self.rest(id));
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(%account, %error, "an account could not be looked up");
+                self.session.absent.insert(account);
+            }
+        }
+        let waiting: Vec<_> = self.store.conversations()?.into_iter().filter(|c| c.peer == account).map(|c| c.id).collect();
+        self.session.dirty.extend(waiting);
+        self.unblock(&account)
+    }
+
+    pub(super) fn devices_answered(&mut self, ticket: Ticket, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        match result {
+            Ok(bytes) => {
+                let answer: DevicesGetAnswer = parlour_wire::decode(&bytes)?;
+                let list = VerifiedList::parse(&answer.device_list)?;
+                if list.account() == self.me()? {
+                    self.pin_list(&list)?;
+                }
+                self.reply_devices(ticket, &answer.seen)
+            }
+            Err(error) if error.is_transient() => self.reply_devices(ticket, &[]),
+            Err(error) => {
+                self.reply(ticket, Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn reply_devices(&mut self, ticket: Ticket, seen: &[DeviceSeen]) -> Result<(), Error> {
+        let account = self.signed_in()?;
+        let (me, this) = (account.account, account.device);
+        let list = self.store.list(&me)?;
+        let devices = list.iter().flat_map(|list| list.certificates()).map(|certificate| {
+            let certificate = certificate.get();
+            let id = certificate.device();
+            let seen = seen.iter().find(|seen| seen.device == id);
+            Device {
+                id,
+                label: certificate.label.clone(),
+                this: id == this,
+                online: seen.is_some_and(|seen| seen.online),
+                seen_ms: seen.map_or(0, |seen| seen.seen_ms),
+                created_ms: certificate.created_ms,
+            }
+        });
+        let devices = devices.collect();
+        self.reply(ticket, Ok(Reply::Devices(devices)));
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! What goes into the core and what comes out of it.
+
+use std::time::Duration;
+
+use parlour_wire::{MessageId, address::ServerUrl};
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{Contact, Device, Login, Message, Page, Register, SignedIn, State, Status, WhoAmI},
+    error::Error,
+    event::Event,
+};
+
+/// The two clocks, read by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Unix time in milliseconds; may jump.
+    pub unix_ms: u64,
+    /// Time since an arbitrary start; never goes back.
+    pub steady: Duration,
+}
+
+/// Names a command until its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names a request until its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a caller wants. Each has one [`Reply`], sometimes much later.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make an account.
+    Register(Register),
+    /// Add this device to an account.
+    Login(Login),
+    /// Connect and stay connected.
+    GoOnline,
+    /// Reply when everything at the server is here and the outbox has been tried.
+    WaitSynced,
+    /// Leave the account.
+    Logout,
+    /// Change the password.
+    ChangePassword {
+        /// The one in force.
+        old: Zeroizing<String>,
+        /// The next one.
+        new: Zeroizing<String>,
+    },
+    /// Who this profile is.
+    WhoAmI,
+    /// The account's devices.
+    Devices,
+    /// End a device.
+    RevokeDevice {
+        /// Its id, or a unique beginning of it.
+        device: parlour_wire::DeviceId,
+        /// The account's password.
+        password: Zeroizing<String>,
+    },
+    /// All contacts.
+    Contacts,
+    /// Add somebody.
+    AddContact(String),
+    /// Forget somebody; their history stays.
+    RemoveContact(String),
+    /// Refuse messages, or take them again.
+    Block {
+        /// Whom.
+        to: String,
+        /// Whether to refuse.
+        blocked: bool,
+    },
+    /// Give somebody a petname.
+    RenameContact {
+        /// Whom.
+        to: String,
+        /// The petname; empty for none.
+        petname: String,
+    },
+    /// Contacts whose names contain a text.
+    SearchContacts(String),
+    /// A contact's public key.
+    ContactKey(String),
+    /// The safety number with a contact.
+    SafetyNumber(String),
+    /// Say that the safety number has been compared.
+    SetVerified {
+        /// Whose.
+        to: String,
+        /// Whether it has.
+        verified: bool,
+    },
+    /// Write to somebody.
+    Send {
+        /// To whom.
+        to: String,
+        /// CommonMark.
+        text: String,
+        /// The message that this one answers.
+        reply_to: Option<MessageId>,
+    },
+    /// Reply when a message has come so far.
+    WaitState {
+        /// Which message.
+        id: MessageId,
+        /// How far.
+        state: State,
+    },
+    /// Received messages that have not been shown.
+    Unshown {
+        /// Only from this contact.
+        from: Option<String>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Messages have been shown.
+    MarkShown(Vec<MessageId>),
+    /// A part of a history.
+    History {
+        /// With whom.
+        to: String,
+        /// Which part.
+        page: Page,
+    },
+    /// The fate of a message.
+    Status(MessageId),
+    /// Drop the connection; it is restored at once.
+    Cut,
+    /// Say what is left to say and disconnect.
+    Close,
+}
+
+/// What a command comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// Registered or logged in.
+    SignedIn(SignedIn),
+    /// Who this profile is, if anyone.
+    WhoAmI(Option<WhoAmI>),
+    /// Devices.
+    Devices(Vec<Device>),
+    /// Contacts.
+    Contacts(Vec<Contact>),
+    /// One contact.
+    Contact(Contact),
+    /// A public key.
+    Key([u8; 32]),
+    /// A safety number and whether it has been compared.
+    Safety(String, bool),
+    /// One message.
+    Message(Message),
+    /// Messages.
+    Messages(Vec<Message>),
+    /// A state.
+    State(State),
+    /// A fate.
+    Status(Status),
+}
+
+/// What happens to a core.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A caller wants something.
+    Command(Ticket, Command),
+    /// A caller no longer waits for its reply.
+    Abandon(Ticket),
+    /// A link session began, or an old one was resumed.
+    Up {
+        /// The session goes on where it was; nothing in flight is lost.
+        resumed: bool,
+        /// To be signed for authentication.
+        challenge: [u8; 32],
+        /// SHA-256 of the certificate that the server showed.
+        fingerprint: [u8; 32],
+    },
+    /// The connection was lost or could not be made.
+    Down {
+        /// Why.
+        error: Error,
+        /// When the driver tries again; `None` if it has given up.
+        retry_in: Option<Duration>,
+    },
+    /// The answer to a request.
+    Answer(RequestId, Result<Vec<u8>, Error>),
+    /// Something that the server says without being asked.
+    Push {
+        /// Its name.
+        name: String,
+        /// Its CBOR.
+        content: Vec<u8>,
+    },
+    /// A deadline has passed.
+    Tick,
+}
+
+/// What a core wants done. Given out only after everything that it rests on is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to this server and stay connected until [`Output::Disconnect`].
+    Connect(ServerUrl),
+    /// Give up the connection.
+    Disconnect,
+    /// Drop the connection and make it again; the session goes on if it can.
+    Cut,
+    /// Make a request; its answer comes back as [`Input::Answer`]. Requests go out in order.
+    Request {
+        /// For the answer.
+        id: RequestId,
+        /// The handler.
+        name: &'static str,
+        /// Its CBOR.
+        content: Vec<u8>,
+    },
+    /// Say something without an answer.
+    Action {
+        /// The handler.
+        name: &'static str,
+        /// Its CBOR.
+        content: Vec<u8>,
+    },
+    /// The reply to a command.
+    Reply(Ticket, Result<Reply, Error>),
+    /// Something to tell listeners.
+    Event(Event),
+}

@@ -1,0 +1,97 @@
+//! Who is there, as the server says; and enough key packages at the server for others to reach this device.
+
+use parlour_wire::{
+    api::{self, KeyPackagesPublish, PresenceAnswer, PresenceWatch},
+    limits,
+};
+
+use super::{Core, session::Pending};
+use crate::{api::Presence, error::Error, event::Event};
+
+/// Below so many one-time key packages at the server, it gets new ones.
+const FEW: u32 = 10;
+/// So many it has then. Each costs a key generation here and 3 KB there; the last-resort package covers a rush.
+const ENOUGH: u32 = 20;
+
+impl Core {
+    /// Asks about contacts that have not been asked about in this session.
+    pub(super) fn watch_presence(&mut self) -> Result<(), Error> {
+        if !self.session.synced || self.session.inflight.values().any(|pending| matches!(pending, Pending::Presence)) {
+            return Ok(());
+        }
+        if !self.session.contacts_dirty {
+            return Ok(());
+        }
+        self.session.contacts_dirty = false;
+        let accounts: Vec<_> =
+            self.store.contacts()?.into_iter().map(|c| c.account).filter(|a| !self.session.watched.contains(a)).collect();
+        for page in accounts.chunks(limits::PRESENCE_ACCOUNTS) {
+            self.request(&PresenceWatch { accounts: page.to_vec() }, Pending::Presence)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn presence_answered(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        match result {
+            Ok(bytes) => {
+                let answer: PresenceAnswer = parlour_wire::decode(&bytes)?;
+                for presence in answer.presence {
+                    self.session.watched.insert(presence.account);
+                    self.take_presence(&presence)?;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "nothing is known about who is there"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_presence(&mut self, presence: &api::Presence) -> Result<(), Error> {
+        let Some(mut contact) = self.store.contact(&presence.account)? else { return Ok(()) };
+        let is = if presence.online { Presence::Online } else { Presence::Offline };
+        let was = self.session.presence.insert(presence.account, is);
+        let seen_ms = if presence.online { self.now.unix_ms.max(presence.seen_ms) } else { presence.seen_ms };
+        if seen_ms > contact.seen_ms {
+            contact.seen_ms = seen_ms;
+            self.store.update_contact(&contact)?;
+        }
+        if was != Some(is) {
+            self.event(Event::Presence { account: presence.account, presence: is, seen_ms: contact.seen_ms });
+        }
+        Ok(())
+    }
+
+    /// Leaves key packages at the server when few are left. If this step is lost, the packages are never seen by anyone; if the
+    /// answer is lost, some may be there twice over, up to the server's limit.
+    pub(super) fn pump_key_packages(&mut self) -> Result<(), Error> {
+        let Some(left) = self.session.key_packages.filter(|left| *left < FEW || !self.session.last_resort) else {
+            return Ok(());
+        };
+        let now_ms = self.now.unix_ms;
+        let count = ENOUGH.saturating_sub(left) as usize;
+        let (engine, store) = self.engine()?;
+        let step = engine.key_packages(store, count, now_ms).map_err(Error::internal)?;
+        self.store.apply(&step.changes)?;
+        let one_time = step.output.iter().map(|package| package.clone().into()).collect();
+        let mut last_resort = None;
+        if !self.session.last_resort {
+            let (engine, store) = self.engine()?;
+            let step = engine.last_resort_key_package(store, now_ms).map_err(Error::internal)?;
+            self.store.apply(&step.changes)?;
+            last_resort = Some(step.output.clone());
+        }
+        self.session.key_packages = None;
+        self.request(&KeyPackagesPublish { one_time, last_resort }, Pending::Publish)
+    }
+
+    pub(super) fn published(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        match result {
+            Ok(_) => {
+                self.session.key_packages = Some(ENOUGH);
+                self.session.last_resort = true;
+            }
+            // The next authentication tells how many there are.
+            Err(error) => tracing::debug!(%error, "key packages were not taken"),
+        }
+        Ok(())
+    }
+}

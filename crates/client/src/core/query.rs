@@ -1,0 +1,172 @@
+//! The command table, and the commands that only read.
+
+use std::collections::BTreeMap;
+
+use parlour_wire::{AccountId, Code, ConversationId, MessageId};
+
+use super::{Command, Core, Output, Reply, Ticket, contacts::not_found, session::Phase};
+use crate::{
+    api::{Message, Page, State, Status},
+    error::Error,
+    store::{Conversation, MessageRow},
+};
+
+impl Core {
+    pub(super) fn command(&mut self, ticket: Ticket, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Register(register) => return self.register(ticket, register),
+            Command::Login(login) => return self.login(ticket, login),
+            Command::GoOnline => return self.go_online(ticket),
+            Command::WaitSynced => return self.wait_synced(ticket),
+            Command::Logout => return self.logout(ticket),
+            Command::ChangePassword { old, new } => return self.change_password(ticket, old, new),
+            Command::Devices => return self.ask_devices(ticket),
+            Command::RevokeDevice { device, password } => return self.revoke_device(ticket, device, password),
+            Command::AddContact(to) => return self.add_contact(ticket, to),
+            Command::RemoveContact(to) => return self.remove_contact(ticket, &to),
+            Command::Block { to, blocked } => return self.block(ticket, &to, blocked),
+            Command::RenameContact { to, petname } => return self.rename_contact(ticket, &to, &petname),
+            Command::ContactKey(to) => return self.contact_key(ticket, &to),
+            Command::SafetyNumber(to) => return self.safety_number(ticket, &to),
+            Command::SetVerified { to, verified } => return self.set_verified(ticket, &to, verified),
+            Command::Send { to, text, reply_to } => return self.send(ticket, to, text, reply_to),
+            Command::WaitState { id, state } => return self.wait_state(ticket, id, state),
+            Command::Close => {
+                self.session.dirty.extend(self.store.conversations_with_work()?);
+                self.waiters.closing = Some(ticket);
+                return Ok(());
+            }
+            Command::Cut => {
+                if self.session.phase != Phase::Off {
+                    self.outputs.push(Output::Cut);
+                }
+            }
+            Command::MarkShown(ids) => self.mark_shown(&ids)?,
+            query => {
+                let reply = self.query(query)?;
+                self.reply(ticket, Ok(reply));
+                return Ok(());
+            }
+        }
+        self.reply(ticket, Ok(Reply::Done));
+        Ok(())
+    }
+
+    fn query(&self, command: Command) -> Result<Reply, Error> {
+        match command {
+            Command::WhoAmI => Ok(Reply::WhoAmI(self.whoami()?)),
+            Command::Contacts => self.contacts(|_| true),
+            Command::SearchContacts(text) => {
+                let text = text.to_lowercase();
+                self.contacts(|name| name.to_lowercase().contains(&text))
+            }
+            Command::Unshown { from, limit } => self.unshown(from.as_deref(), limit),
+            Command::History { to, page } => self.history(&to, &page),
+            Command::Status(id) => self.status(&id),
+            other => Err(Error::internal(format!("{other:?} is no query"))),
+        }
+    }
+
+    fn contacts(&self, wanted: impl Fn(&str) -> bool) -> Result<Reply, Error> {
+        let rows = self.store.contacts()?.into_iter();
+        let rows = rows.filter(|row| wanted(&row.name) || row.petname.as_deref().is_some_and(&wanted));
+        Ok(Reply::Contacts(rows.map(|row| self.shown_contact(row)).collect()))
+    }
+
+    fn conversation_with(&self, to: &str) -> Result<ConversationId, Error> {
+        let account = self.account.as_ref().ok_or_else(|| not_found(to))?;
+        let contact = self.known_or_not_found(to)?;
+        Ok(ConversationId::direct(&account.account, &contact.account))
+    }
+
+    fn unshown(&self, from: Option<&str>, limit: u32) -> Result<Reply, Error> {
+        let from = from.map(|from| self.conversation_with(from)).transpose()?;
+        let rows = self.store.unshown(from.as_ref(), limit)?;
+        self.shown_messages(rows)
+    }
+
+    fn history(&self, to: &str, page: &Page) -> Result<Reply, Error> {
+        let conversation = self.conversation_with(to)?;
+        let rows = self.store.history(&conversation, page)?;
+        let rows = rows.ok_or_else(|| no_message("the message named as a bound is not in this history"))?;
+        self.shown_messages(rows)
+    }
+
+    fn status(&self, id: &MessageId) -> Result<Reply, Error> {
+        let message = self.store.message(id)?.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
+        Ok(Reply::Status(Status { id: *id, state: message.state, devices: self.store.receipts(id)? }))
+    }
+
+    fn wait_state(&mut self, ticket: Ticket, id: MessageId, state: State) -> Result<(), Error> {
+        let message = self.store.message(&id)?.filter(|message| message.outgoing);
+        let message = message.ok_or_else(|| no_message(&format!("there is no sent message {id}")))?;
+        if message.state >= state {
+            self.reply(ticket, Ok(Reply::State(message.state)));
+        } else {
+            self.waiters.states.push((ticket, id, state));
+        }
+        Ok(())
+    }
+
+    fn wait_synced(&mut self, ticket: Ticket) -> Result<(), Error> {
+        self.signed_in()?;
+        if self.session.phase == Phase::Off {
+            return Err(Error::new(Code::UNREACHABLE, "not connected"));
+        }
+        self.waiters.synced.push(ticket);
+        Ok(())
+    }
+
+    fn shown_messages(&self, rows: Vec<MessageRow>) -> Result<Reply, Error> {
+        let mut conversations: BTreeMap<ConversationId, Conversation> = BTreeMap::new();
+        let mut messages = Vec::with_capacity(rows.len());
+        for row in rows {
+            let conversation = match conversations.get(&row.conversation) {
+                Some(conversation) => conversation,
+                None => {
+                    let found = self.store.conversation(&row.conversation)?;
+                    let found = found.ok_or_else(|| Error::internal("a message without a conversation"))?;
+                    conversations.entry(row.conversation).or_insert(found)
+                }
+            };
+            messages.push(self.shown_message(row, conversation)?);
+        }
+        Ok(Reply::Messages(messages))
+    }
+
+    /// A message as callers see it.
+    pub(super) fn shown_message(&self, row: MessageRow, conversation: &Conversation) -> Result<Message, Error> {
+        Ok(Message {
+            peer: conversation.peer,
+            peer_name: self.shown_name(&conversation.peer)?,
+            sender_name: self.shown_name(&row.sender)?,
+            id: row.id,
+            conversation: row.conversation,
+            sender: row.sender,
+            device: row.device,
+            outgoing: row.outgoing,
+            kind: row.kind,
+            text: row.body,
+            reply_to: row.reply_to,
+            sent_ms: row.sent_ms,
+            stored_ms: row.stored_ms,
+            seq: row.seq,
+            state: row.state,
+            shown: row.shown,
+        })
+    }
+
+    fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
+        if let Some(own) = &self.account
+            && own.account == *account
+        {
+            return Ok(own.name.clone());
+        }
+        let contact = self.store.contact(account)?;
+        Ok(contact.map_or_else(|| format!("{:.8}", account.to_string()), |contact| contact.shown_name()))
+    }
+}
+
+fn no_message(message: &str) -> Error {
+    Error::new(Code::MESSAGE_NOT_FOUND, message)
+}

@@ -1,0 +1,301 @@
+//! Taking entries of a log: in order, each once, each in the same transaction as its ratchet, its plaintext and the cursor.
+
+use parlour_e2ee::{E2eeError, Opened};
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId,
+    content::{Body, Content, Report, Status},
+    log::{Entry, EntryKind},
+};
+
+use super::Core;
+use crate::{
+    api::{MessageKind, State},
+    error::Error,
+    event::Event,
+    store::{Conversation, ConversationPhase, MessageRow, NewMessage, OutboxKind},
+};
+
+/// Entries that may wait for their predecessors before they are read again from the server.
+const HELD: usize = 1024;
+
+/// What became of an entry.
+enum Taken {
+    /// It is done with; the cursor moves.
+    Done,
+    /// It waits for a device list.
+    Waits,
+    /// The conversation has been left behind by it.
+    Gone,
+}
+
+impl Core {
+    /// Entries that the server pushed.
+    pub(super) fn take_push(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        let mut entries = entries.into_iter().peekable();
+        while let Some(first) = entries.next() {
+            let id = first.conversation;
+            let mut run = vec![first];
+            while let Some(entry) = entries.next_if(|entry| entry.conversation == id) {
+                run.push(entry);
+            }
+            self.take_entries(&id, run)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what fits, holds what came early, asks for what is missing.
+    pub(super) fn take_entries(&mut self, id: &ConversationId, entries: Vec<Entry>) -> Result<(), Error> {
+        let Some(mut conversation) = self.store.conversation(id)? else { return Ok(()) };
+        if let Some(newest) = entries.iter().map(|entry| entry.seq).max() {
+            let head = self.session.heads.entry(*id).or_default();
+            *head = (*head).max(newest);
+        }
+        if conversation.phase != ConversationPhase::Active {
+            return Ok(());
+        }
+        let held = self.session.held.entry(*id).or_default();
+        for entry in entries {
+            if entry.conversation == *id && entry.seq > conversation.seq {
+                held.insert(entry.seq, entry);
+            }
+        }
+        if held.len() > HELD {
+            held.clear();
+        }
+        self.drain(&mut conversation)
+    }
+
+    /// Takes held entries as long as each follows the last.
+    pub(super) fn drain(&mut self, conversation: &mut Conversation) -> Result<(), Error> {
+        let id = conversation.id;
+        self.session.dirty.insert(id);
+        let before = conversation.seq;
+        while conversation.phase == ConversationPhase::Active && !self.session.blocked.contains_key(&id) {
+            let Some(entry) = self.session.held.get_mut(&id).and_then(|held| held.remove(&(conversation.seq + 1))) else { break };
+            if entry.previous != conversation.hash {
+                return self.misbehaved(&id, "an entry does not name its predecessor");
+            }
+            match self.take_entry(conversation, &entry)? {
+                Taken::Done => {
+                    (conversation.seq, conversation.hash) = (entry.seq, entry.hash());
+                }
+                Taken::Waits => {
+                    self.session.held.entry(id).or_default().insert(entry.seq, entry);
+                    break;
+                }
+                Taken::Gone => return Ok(()),
+            }
+        }
+        if conversation.seq > before {
+            self.store.set_position(&id, conversation.seq, &conversation.hash)?;
+            self.moved(id, conversation.seq);
+        }
+        Ok(())
+    }
+
+    fn take_entry(&mut self, conversation: &mut Conversation, entry: &Entry) -> Result<Taken, Error> {
+        if entry.kind == EntryKind::MESSAGE && self.is_known(entry)? {
+            return Ok(Taken::Done);
+        }
+        let pending = self.store.pending_commit(&conversation.id)?;
+        let own_commit = pending.as_ref().is_some_and(|pending| pending.id == entry.id);
+        if entry.kind == EntryKind::COMMIT && pending.is_some() && !own_commit {
+            // Another commit has this epoch. What ours was for is found again from the device lists.
+            self.drop_commit(&conversation.id)?;
+        }
+        let (engine, store) = self.engine()?;
+        let step = match engine.open(store, entry, store) {
+            Ok(step) => step,
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(entry.conversation, entry.seq) => {
+                self.session.blocked.insert(conversation.id, account);
+                self.look_up_account(account)?;
+                return Ok(Taken::Waits);
+            }
+            Err(error) => return self.unreadable(conversation, entry, &error),
+        };
+        self.store.apply(&step.changes)?;
+        if own_commit {
+            self.store.dequeue(&entry.id)?;
+            self.session.answered.remove(&entry.id);
+        }
+        match step.output {
+            Opened::Message { sender, device, content, .. } => {
+                self.take_message(conversation, entry, sender, device, &content)?
+            }
+            Opened::Commit { removed, .. } => {
+                let me = self.signed_in()?.device;
+                if removed.iter().any(|(_, device)| *device == me) {
+                    self.store.set_phase(&conversation.id, ConversationPhase::Removed)?;
+                    self.session.forget(&conversation.id);
+                    return Ok(Taken::Gone);
+                }
+                self.set_maintenance(conversation)?;
+            }
+            Opened::OwnCommit { epoch } => {
+                if conversation.joined_epoch == 0 {
+                    self.store.set_joined_epoch(&conversation.id, epoch)?;
+                    conversation.joined_epoch = epoch;
+                }
+                self.set_maintenance(conversation)?;
+            }
+            Opened::Own => {
+                let text = "A message that was written on this device has been lost from it; the others have it.";
+                self.say(conversation, entry, text)?;
+            }
+        }
+        Ok(Taken::Done)
+    }
+
+    /// Whether an entry's message is here already: ours, which the server has stored, or one that came before.
+    fn is_known(&mut self, entry: &Entry) -> Result<bool, Error> {
+        if let Some(item) = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation) {
+            self.store.dequeue(&item.id)?;
+            self.session.answered.remove(&item.id);
+            if item.kind == OutboxKind::Report {
+                return Ok(true);
+            }
+        }
+        let Some(message) = self.store.message(&entry.id)? else { return Ok(false) };
+        if message.outgoing && message.conversation == entry.conversation {
+            self.store.set_stored(&entry.id, entry.seq, entry.stored_ms)?;
+            if self.store.advance(&entry.id, State::Stored)? {
+                self.message_moved(entry.id, State::Stored);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What cannot be read stays visible. A commit that cannot be applied leaves this device behind the others, so it joins
+    /// again.
+    fn unreadable(&mut self, conversation: &Conversation, entry: &Entry, error: &E2eeError) -> Result<Taken, Error> {
+        match error {
+            E2eeError::Storage(error) => return Err(Error::internal(error)),
+            E2eeError::BadReceipt => {
+                self.misbehaved(&conversation.id, "a commit has no valid receipt")?;
+                return Ok(Taken::Gone);
+            }
+            E2eeError::AlreadyRead | E2eeError::Duplicate => return Ok(Taken::Done),
+            _ => {}
+        }
+        tracing::warn!(conversation = %conversation.id, seq = entry.seq, %error, "an entry could not be read");
+        let lost =
+            matches!(error, E2eeError::WrongEpoch { .. } | E2eeError::Diverged | E2eeError::Removed | E2eeError::NoConversation);
+        if entry.kind == EntryKind::COMMIT || lost {
+            self.say(conversation, entry, "The encryption of this conversation had to be set up again on this device.")?;
+            self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
+            self.rejoin(conversation, "an entry could not be followed")?;
+            return Ok(Taken::Gone);
+        }
+        let before = payload_epoch(&entry.payload).is_some_and(|epoch| epoch < conversation.joined_epoch);
+        let text = if before {
+            "A message was sent before this device could read here.".to_owned()
+        } else {
+            format!("A message could not be read on this device: {error}.")
+        };
+        self.say(conversation, entry, &text)?;
+        Ok(Taken::Done)
+    }
+
+    fn take_message(
+        &mut self,
+        conversation: &Conversation,
+        entry: &Entry,
+        sender: AccountId,
+        device: DeviceId,
+        content: &[u8],
+    ) -> Result<(), Error> {
+        let outgoing = sender == self.me()?;
+        let blocked = !outgoing && self.store.contact(&sender)?.is_some_and(|contact| contact.blocked);
+        if blocked {
+            return Ok(());
+        }
+        let content = match Content::from_bytes(content) {
+            Ok(content) => content,
+            Err(error) => {
+                return self.say(conversation, entry, &format!("A message makes no sense to this version: {error}."));
+            }
+        };
+        let body = match content.body {
+            Body::Text(text) => text,
+            Body::Report(reports) if outgoing => {
+                tracing::trace!(count = reports.len(), "a report of another device of ours");
+                return Ok(());
+            }
+            Body::Report(reports) => return self.take_reports(conversation, &device, &reports),
+            Body::Unknown(content_type) => {
+                let text = format!("A message holds something that this version cannot show ({content_type}).");
+                return self.say(conversation, entry, &text);
+            }
+        };
+        let row = MessageRow {
+            id: entry.id,
+            conversation: conversation.id,
+            sender,
+            device,
+            outgoing,
+            kind: MessageKind::Text,
+            body,
+            reply_to: content.in_reply_to,
+            sent_ms: content.sent_ms,
+            stored_ms: Some(entry.stored_ms),
+            seq: Some(entry.seq),
+            state: if outgoing { State::Stored } else { State::Delivered },
+            shown: outgoing,
+        };
+        if !outgoing {
+            self.know(&sender)?;
+            self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
+        }
+        self.add_message(conversation, row)
+    }
+
+    /// Stores something that this program says about an entry, in the entry's place.
+    fn say(&mut self, conversation: &Conversation, entry: &Entry, text: &str) -> Result<(), Error> {
+        let row = MessageRow {
+            id: entry.id,
+            conversation: conversation.id,
+            sender: conversation.peer,
+            device: DeviceId([0; 16]),
+            outgoing: false,
+            kind: MessageKind::System,
+            body: text.to_owned(),
+            reply_to: None,
+            sent_ms: entry.stored_ms,
+            stored_ms: Some(entry.stored_ms),
+            seq: Some(entry.seq),
+            state: State::Delivered,
+            shown: false,
+        };
+        self.add_message(conversation, row)
+    }
+
+    /// The same about the conversation as a whole.
+    pub(super) fn note(&mut self, conversation: &Conversation, text: &str) -> Result<(), Error> {
+        let entry = Entry {
+            conversation: conversation.id,
+            seq: conversation.seq,
+            previous: [0; 32],
+            id: self.new_id(),
+            kind: EntryKind::MESSAGE,
+            stored_ms: self.now.unix_ms,
+            payload: Vec::new(),
+            receipt: None,
+        };
+        self.say(conversation, &entry, text)
+    }
+
+    fn add_message(&mut self, conversation: &Conversation, row: MessageRow) -> Result<(), Error> {
+        let message = NewMessage { row, sealed: true };
+        if self.store.add_message(&message)? {
+            let message = self.shown_message(message.row, conversation)?;
+            self.event(Event::Message(message));
+        }
+        Ok(())
+    }
+}
+
+/// The epoch of an MLS private message (RFC 9420, section 6): version, wire format, group id of 32 bytes, epoch.
+fn payload_epoch(payload: &[u8]) -> Option<u64> {
+    let rest = payload.strip_prefix(&[0, 1, 0, 2, 32])?;
+    Some(u64::from_be_bytes(*rest.get(32..)?.first_chunk()?))
+}

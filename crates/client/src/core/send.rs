@@ -1,0 +1,329 @@
+//! The outbox at work: what is written is encrypted once, in the order of writing, and goes out byte for byte until the server
+//! has it.
+
+use parlour_e2ee::E2eeError;
+use parlour_wire::{
+    Code, ConversationId, MessageId,
+    api::{self, Stored},
+    content::{Body, Content},
+    log::{Entry, EntryKind},
+};
+
+use super::{Core, Reply, Ticket, session::Pending};
+use crate::{
+    api::{MessageKind, State},
+    error::Error,
+    store::{Conversation, ConversationPhase, MessageRow, NewMessage, OutboxItem, OutboxKind},
+};
+
+/// Items of one conversation at the server at the same time. The server takes requests in order, so more than one keeps the
+/// order; a window keeps what has to be encrypted anew after a stale epoch small.
+const WINDOW: usize = 16;
+/// Told so often that an epoch is stale which the log says is current, a device has lost its place.
+const STALE_TRIES: u32 = 3;
+
+impl Core {
+    /// Takes a message from its writer: known contact, allowed, on disk.
+    pub(super) fn send(&mut self, ticket: Ticket, to: String, text: String, reply_to: Option<MessageId>) -> Result<(), Error> {
+        let account = self.signed_in()?;
+        let (me, device) = (account.account, account.device);
+        if text.is_empty() {
+            return Err(Error::new(Code::USAGE, "there is nothing to send"));
+        }
+        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: reply_to, body: Body::Text(text.clone()) };
+        content.to_bytes().map_err(|_| {
+            Error::new(Code::TOO_LARGE, format!("the text has {} bytes; a message may have {}", text.len(), MAX))
+                .hint("send it as a file, or in parts")
+        })?;
+        let again = super::Command::Send { to: to.clone(), text: text.clone(), reply_to };
+        let Some(contact) = self.resolve_checked(ticket, &to, again)? else { return Ok(()) };
+        if contact.blocked {
+            return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
+                .hint("unblock the contact to write to it"));
+        }
+        let id = ConversationId::direct(&me, &contact.account);
+        let conversation = self.store.direct_conversation(&id, &contact.account)?;
+        if conversation.phase == ConversationPhase::Stopped {
+            return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
+        }
+        let row = MessageRow {
+            id: self.new_id(),
+            conversation: id,
+            sender: me,
+            device,
+            outgoing: true,
+            kind: MessageKind::Text,
+            body: text,
+            reply_to,
+            sent_ms: self.now.unix_ms,
+            stored_ms: None,
+            seq: None,
+            state: State::Queued,
+            shown: true,
+        };
+        self.store.add_message(&NewMessage { row: row.clone(), sealed: false })?;
+        self.session.dirty.insert(id);
+        let message = self.shown_message(row, &conversation)?;
+        self.reply(ticket, Ok(Reply::Message(message)));
+        Ok(())
+    }
+
+    /// Does what can be done in one conversation.
+    pub(super) fn pump_conversation(&mut self, id: &ConversationId) -> Result<(), Error> {
+        let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
+        if self.session.resting.contains(id) || self.session.blocked.contains_key(id) || !self.session.synced {
+            return Ok(());
+        }
+        match conversation.phase {
+            ConversationPhase::Stopped => Ok(()),
+            ConversationPhase::Outside | ConversationPhase::Removed => self.pump_outside(&conversation),
+            ConversationPhase::Creating | ConversationPhase::Joining => self.send_outbox(id),
+            ConversationPhase::Active => {
+                let held = self.session.held.get(id).is_some_and(|held| !held.is_empty());
+                let head = self.session.heads.get(id).copied().unwrap_or(0);
+                // What is missing may be an entry of ours whose answer is under way.
+                let own = self.session.sending.values().any(|sending| sending == id);
+                if (head > conversation.seq || held) && !own {
+                    self.read_on(&conversation)?;
+                }
+                if !self.session.reading.contains(id) {
+                    self.seal(&conversation)?;
+                }
+                self.send_outbox(id)
+            }
+        }
+    }
+
+    /// Not in the conversation: joins it if it exists, makes it if there is something to say.
+    fn pump_outside(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        let id = conversation.id;
+        if self.session.joining.contains(&id) || self.session.heads.contains_key(&id) {
+            return self.ask_group_info(id);
+        }
+        if self.store.unsealed(&id, 1)?.is_empty() || !self.may_write(conversation)? {
+            return Ok(());
+        }
+        self.create(conversation)
+    }
+
+    /// Whether the peer is who we think, so far as this session has asked. Asks otherwise.
+    fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
+        let Some(contact) = self.store.contact(&conversation.peer)? else { return Ok(true) };
+        if contact.blocked || contact.claimed.is_some() {
+            return Ok(false);
+        }
+        self.check_contact(&contact)
+    }
+
+    /// Encrypts what waits: messages in order, then reports. Each gets its ratchet step and its outbox row in this transaction.
+    fn seal(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        let id = conversation.id;
+        let items = self.store.outbox_of(&id, WINDOW)?;
+        let room = WINDOW.saturating_sub(items.len());
+        if room == 0 || items.iter().any(|item| item.kind == OutboxKind::Commit) {
+            return Ok(());
+        }
+        let (engine, store) = self.engine()?;
+        let epoch = engine.epoch(store, &id).map_err(Error::internal)?;
+        // An item of an older epoch may come back to be encrypted anew; what is written later must stay behind it.
+        if items.iter().any(|item| item.epoch < epoch) {
+            return Ok(());
+        }
+        let messages = self.store.unsealed(&id, room)?;
+        if !messages.is_empty() && self.may_write(conversation)? {
+            for message in messages {
+                if !self.seal_message(&message)? {
+                    return Ok(());
+                }
+            }
+        }
+        if items.iter().any(|item| item.kind == OutboxKind::Report) {
+            return Ok(());
+        }
+        self.seal_reports(conversation)
+    }
+
+    fn seal_message(&mut self, message: &MessageRow) -> Result<bool, Error> {
+        let body = Body::Text(message.body.clone());
+        let content = Content { sent_ms: message.sent_ms, in_reply_to: message.reply_to, body };
+        let sealed = self.seal_content(&message.conversation, message.id, &content, OutboxKind::Message)?;
+        if sealed {
+            self.store.set_sealed(&message.id, true)?;
+        }
+        Ok(sealed)
+    }
+
+    /// Encrypts a content into the outbox; `false` if the conversation is not in a state to.
+    pub(super) fn seal_content(
+        &mut self,
+        conversation: &ConversationId,
+        id: MessageId,
+        content: &Content,
+        kind: OutboxKind,
+    ) -> Result<bool, Error> {
+        let bytes = content.to_bytes().map_err(Error::internal)?;
+        let (engine, store) = self.engine()?;
+        let step = match engine.encrypt(store, conversation, id, &bytes) {
+            Ok(step) => step,
+            Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
+            Err(E2eeError::RevokedDevice { account, device }) => {
+                tracing::debug!(%account, %device, "a revoked device is removed before anything is sent");
+                self.maintain(conversation)?;
+                return Ok(false);
+            }
+            Err(error) => {
+                let Some(conversation) = self.store.conversation(conversation)? else { return Ok(false) };
+                self.rejoin(&conversation, &error.to_string())?;
+                return Ok(false);
+            }
+        };
+        self.store.apply(&step.changes)?;
+        let send = api::Send { conversation: *conversation, id, epoch: step.output.epoch, payload: step.output.payload.clone() };
+        let clear = (kind == OutboxKind::Report).then_some(bytes);
+        let wire = parlour_wire::encode(&send);
+        self.store.enqueue(&OutboxItem { id, conversation: *conversation, kind, epoch: send.epoch, wire, clear })?;
+        Ok(true)
+    }
+
+    /// Hands items to the link, in order, each once until it is answered.
+    fn send_outbox(&mut self, id: &ConversationId) -> Result<(), Error> {
+        for item in self.store.outbox_of(id, WINDOW)? {
+            if self.session.sending.contains_key(&item.id) || self.session.answered.contains(&item.id) {
+                continue;
+            }
+            self.session.sending.insert(item.id, *id);
+            let name = match item.kind {
+                OutboxKind::Commit => <api::Commit as api::Call>::NAME,
+                OutboxKind::Message | OutboxKind::Report => <api::Send as api::Call>::NAME,
+            };
+            self.request_bytes(name, item.wire, Pending::Outbox(item.id));
+        }
+        Ok(())
+    }
+
+    pub(super) fn outbox_answered(&mut self, id: &MessageId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let conversation = self.session.sending.remove(id);
+        let Some(item) = self.store.outbox_item(id)? else {
+            // Its entry came first.
+            self.session.dirty.extend(conversation);
+            return Ok(());
+        };
+        self.session.dirty.insert(item.conversation);
+        match result {
+            Ok(bytes) => {
+                let stored: Stored = parlour_wire::decode(&bytes)?;
+                self.stored(&item, stored)
+            }
+            Err(error) if error.is_transient() => {
+                self.rest(item.conversation);
+                Ok(())
+            }
+            Err(error) if item.kind == OutboxKind::Commit => self.commit_refused(&item, error),
+            Err(error) if error.code == Code::STALE_EPOCH => self.stale(&item),
+            Err(error) if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) => {
+                let Some(conversation) = self.store.conversation(&item.conversation)? else { return Ok(()) };
+                self.rejoin(&conversation, &error.message)?;
+                self.session.joining.remove(&conversation.id);
+                self.session.heads.remove(&conversation.id);
+                self.start_sync()
+            }
+            Err(error) => {
+                // It will never be taken. The message stays in the history as queued.
+                self.store.dequeue(id)?;
+                self.trouble(Error { message: format!("a message was refused: {}", error.message), ..error });
+                Ok(())
+            }
+        }
+    }
+
+    /// The server has it: its entry is taken like any other, in its place in the log. Until then it stays in the outbox, so that
+    /// the entry is known for ours whenever it comes.
+    fn stored(&mut self, item: &OutboxItem, stored: Stored) -> Result<(), Error> {
+        self.session.stale.remove(&item.conversation);
+        let (kind, payload) = match item.kind {
+            OutboxKind::Commit => {
+                let commit: api::Commit = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
+                if Self::begins_here(&commit) {
+                    self.begin_here(&item.conversation, &stored)?;
+                }
+                (EntryKind::COMMIT, commit.commit)
+            }
+            OutboxKind::Message | OutboxKind::Report => {
+                let send: api::Send = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
+                if item.kind == OutboxKind::Message {
+                    self.store.set_stored(&item.id, stored.seq, stored.stored_ms)?;
+                    if self.store.advance(&item.id, State::Stored)? {
+                        self.message_moved(item.id, State::Stored);
+                    }
+                }
+                (EntryKind::MESSAGE, send.payload)
+            }
+        };
+        let entry = Entry {
+            conversation: item.conversation,
+            seq: stored.seq,
+            previous: stored.previous,
+            id: item.id,
+            kind,
+            stored_ms: stored.stored_ms,
+            payload,
+            receipt: stored.receipt,
+        };
+        self.session.answered.insert(item.id);
+        self.take_entries(&item.conversation, vec![entry])
+    }
+
+    /// The group has moved on too far: what the server has not taken is encrypted anew under the same id, once the log has been
+    /// read.
+    fn stale(&mut self, item: &OutboxItem) -> Result<(), Error> {
+        let id = item.conversation;
+        self.unseal(item)?;
+        let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
+        if conversation.phase != ConversationPhase::Active {
+            return Ok(());
+        }
+        let (engine, store) = self.engine()?;
+        let epoch = engine.epoch(store, &id).map_err(Error::internal)?;
+        let tries = match self.session.stale.get(&id) {
+            Some((at, tries)) if *at == epoch => tries + 1,
+            _ => 1,
+        };
+        self.session.stale.insert(id, (epoch, tries));
+        if tries > STALE_TRIES * WINDOW as u32 {
+            return self.rejoin(&conversation, "the server has another epoch than its log");
+        }
+        self.read_on(&conversation)
+    }
+
+    /// Takes an item out of the outbox and notes that its content is to be encrypted anew.
+    fn unseal(&mut self, item: &OutboxItem) -> Result<(), Error> {
+        self.store.dequeue(&item.id)?;
+        self.session.sending.remove(&item.id);
+        self.session.answered.remove(&item.id);
+        match item.kind {
+            OutboxKind::Message => self.store.set_sealed(&item.id, false),
+            OutboxKind::Report => {
+                let content = item.clear.as_deref().map(Content::from_bytes).transpose().map_err(Error::internal)?;
+                if let Some(Content { body: Body::Report(reports), .. }) = content {
+                    for report in reports {
+                        self.store.add_report(&item.conversation, report)?;
+                    }
+                }
+                Ok(())
+            }
+            OutboxKind::Commit => Ok(()),
+        }
+    }
+
+    /// The same for everything of a conversation: its group is another one from here on.
+    pub(super) fn unseal_all(&mut self, id: &ConversationId) -> Result<(), Error> {
+        for item in self.store.outbox_of(id, usize::MAX >> 1)? {
+            if item.kind != OutboxKind::Commit {
+                self.unseal(&item)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const MAX: usize = parlour_wire::limits::MESSAGE_INLINE;

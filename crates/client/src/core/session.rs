@@ -1,0 +1,296 @@
+//! What a core keeps in memory between steps. All of it can be lost and found again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use parlour_wire::{
+    AccountId, ConversationId, MessageId,
+    api::{self, DeviceKeyPackage},
+    identity::VerifiedList,
+    log::Entry,
+    name::Name,
+};
+
+use super::{Command, Core, Input, Output, Reply, RequestId, Ticket, enrol::Flow};
+use crate::{
+    api::{Presence, State},
+    error::Error,
+    event::Event,
+};
+
+/// Device lists fetched for one entry before it is given up.
+const LIST_TRIES: u32 = 3;
+
+/// How far the link is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not wanted.
+    #[default]
+    Off,
+    /// Wanted; no session yet.
+    Connecting,
+    /// A session is there; not authenticated.
+    Up,
+    /// Authenticated.
+    Ready,
+}
+
+/// What the answer to a request means.
+#[derive(Clone, Debug)]
+pub(super) enum Pending {
+    Enrol,
+    Auth,
+    Sync,
+    Read(ConversationId),
+    Outbox(MessageId),
+    GroupInfo(ConversationId),
+    Claim(ConversationId, AccountId),
+    Publish,
+    ByName(Name, Then),
+    ById(AccountId),
+    Presence,
+    Cursors,
+    Devices(Ticket),
+    Logout(Ticket),
+}
+
+/// What happens when a name has been looked up.
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    /// A contact is made sure of, for messages that wait for it.
+    Nothing,
+    /// The command can run.
+    Run(Ticket, Command),
+}
+
+/// What wakes a core.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Tell the server how far we are.
+    Cursors,
+    /// Begin again after a step that did not reach the disk.
+    Restart,
+    /// A conversation may try again.
+    Retry(ConversationId),
+    /// Bring a conversation's devices in line with the device lists.
+    Maintain(ConversationId),
+}
+
+/// A direct conversation that is being made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Creation {
+    /// Accounts whose key packages are here, with the device list that came with them.
+    pub(super) claimed: BTreeMap<AccountId, (VerifiedList, Vec<DeviceKeyPackage>)>,
+}
+
+/// The memory of one link session.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) phase: Phase,
+    /// The carrier is there. A session can be ready and for a moment without one.
+    pub(super) carrier: bool,
+    pub(super) challenge: [u8; 32],
+    pub(super) fingerprint: [u8; 32],
+    pub(super) inflight: BTreeMap<RequestId, Pending>,
+    /// Outbox items among them.
+    pub(super) sending: BTreeMap<MessageId, ConversationId>,
+    /// Outbox items that the server has, and whose entry waits for its predecessors.
+    pub(super) answered: BTreeSet<MessageId>,
+    pub(super) timers: BTreeMap<Timer, Duration>,
+    /// Registration, login and the like, one at a time.
+    pub(super) flow: Option<Flow>,
+    /// Commands that wait until this client is online.
+    pub(super) parked: Vec<(Ticket, Command)>,
+    /// All pages of a sync have been taken.
+    pub(super) synced: bool,
+    /// Another sync is wanted after the one that runs.
+    pub(super) sync_again: bool,
+    /// Newest entry of each conversation at the server, as far as known; a conversation in here exists at the server.
+    pub(super) heads: BTreeMap<ConversationId, u64>,
+    /// Logs that are being read.
+    pub(super) reading: BTreeSet<ConversationId>,
+    /// Entries that came before their predecessors.
+    pub(super) held: BTreeMap<ConversationId, BTreeMap<u64, Entry>>,
+    /// Conversations whose next entry waits for a device list, with the account.
+    pub(super) blocked: BTreeMap<ConversationId, AccountId>,
+    /// Welcomes that wait for a device list.
+    pub(super) welcomes: BTreeMap<ConversationId, api::Welcome>,
+    /// How often a list has been fetched for an entry that did not fit the pinned one.
+    pub(super) refreshed: BTreeMap<(ConversationId, u64), u32>,
+    /// Cursors that the server does not know yet.
+    pub(super) moved: BTreeMap<ConversationId, u64>,
+    /// Conversations to look at in this step.
+    pub(super) dirty: BTreeSet<ConversationId>,
+    /// Conversations that were refused something and wait for their timer.
+    pub(super) resting: BTreeSet<ConversationId>,
+    /// How often a conversation was told that its epoch is stale without any progress, and at which epoch.
+    pub(super) stale: BTreeMap<ConversationId, (u64, u32)>,
+    pub(super) creating: BTreeMap<ConversationId, Creation>,
+    /// Conversations to be joined by external commit.
+    pub(super) joining: BTreeSet<ConversationId>,
+    /// Contacts whose name and devices have been looked up in this session.
+    pub(super) checked: BTreeSet<AccountId>,
+    /// Contacts of whom the server knows nothing.
+    pub(super) absent: BTreeSet<AccountId>,
+    /// The command that runs goes on without asking the server about a contact that is known here: it has just failed to tell.
+    pub(super) lenient: bool,
+    /// Accounts that are being looked up by id.
+    pub(super) looking: BTreeSet<AccountId>,
+    pub(super) watched: BTreeSet<AccountId>,
+    /// There are contacts that are not watched.
+    pub(super) contacts_dirty: bool,
+    pub(super) presence: BTreeMap<AccountId, Presence>,
+    /// Key packages left at the server, as far as known; `None`: enough, or being published.
+    pub(super) key_packages: Option<u32>,
+    pub(super) last_resort: bool,
+}
+
+impl Session {
+    /// Authenticated, with a carrier.
+    pub(super) fn is_usable(&self) -> bool {
+        self.phase == Phase::Ready && self.carrier
+    }
+
+    /// The commands that an input is about.
+    pub(super) fn tickets(&self, input: &Input) -> Vec<Ticket> {
+        let pending = match input {
+            Input::Command(ticket, _) => return vec![*ticket],
+            Input::Up { .. } => Some(&Pending::Auth),
+            Input::Answer(id, _) => self.inflight.get(id),
+            _ => None,
+        };
+        let flow = self.flow.as_ref().map(Flow::ticket);
+        match pending {
+            Some(Pending::Enrol) => flow.into_iter().collect(),
+            Some(Pending::Auth) => self.parked.iter().map(|(ticket, _)| *ticket).chain(flow).collect(),
+            Some(Pending::Devices(ticket) | Pending::Logout(ticket) | Pending::ByName(_, Then::Run(ticket, _))) => vec![*ticket],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Forgets everything that belonged to the last link session, but not what callers wait for.
+    pub(super) fn reset(&mut self) {
+        *self = Self {
+            phase: self.phase,
+            carrier: self.carrier,
+            challenge: self.challenge,
+            fingerprint: self.fingerprint,
+            flow: self.flow.take(),
+            parked: std::mem::take(&mut self.parked),
+            timers: std::mem::take(&mut self.timers),
+            ..Self::default()
+        };
+        self.timers.retain(|timer, _| *timer == Timer::Restart);
+    }
+
+    /// The same after a step that did not reach the disk.
+    pub(super) fn start_over(&mut self) {
+        self.reset();
+    }
+
+    /// Whether a device list may be fetched (again) for an entry. More than once, because an answer that was under way already
+    /// may be older than the entry.
+    pub(super) fn may_refresh(&mut self, conversation: ConversationId, seq: u64) -> bool {
+        let tries = self.refreshed.entry((conversation, seq)).or_default();
+        *tries += 1;
+        *tries <= LIST_TRIES
+    }
+
+    /// Forgets what is under way in one conversation.
+    pub(super) fn forget(&mut self, conversation: &ConversationId) {
+        self.held.remove(conversation);
+        self.blocked.remove(conversation);
+        self.welcomes.remove(conversation);
+        self.creating.remove(conversation);
+        self.joining.remove(conversation);
+        self.dirty.remove(conversation);
+    }
+}
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    pub(super) online: Vec<Ticket>,
+    pub(super) synced: Vec<Ticket>,
+    pub(super) states: Vec<(Ticket, MessageId, State)>,
+    pub(super) closing: Option<Ticket>,
+}
+
+impl Waiters {
+    pub(super) fn abandon(&mut self, ticket: Ticket) {
+        self.online.retain(|t| *t != ticket);
+        self.synced.retain(|t| *t != ticket);
+        self.states.retain(|(t, _, _)| *t != ticket);
+    }
+}
+
+impl Core {
+    /// Replies to those whose wait is over.
+    pub(super) fn settle_waiters(&mut self) -> Result<(), Error> {
+        if self.session.phase == Phase::Ready {
+            for ticket in std::mem::take(&mut self.waiters.online) {
+                self.reply(ticket, Ok(Reply::Done));
+            }
+        }
+        if self.is_settled() {
+            for ticket in std::mem::take(&mut self.waiters.synced) {
+                self.reply(ticket, Ok(Reply::Done));
+            }
+        }
+        self.settle_close()
+    }
+
+    /// Everything that the server had is here, and nothing of ours is under way.
+    fn is_settled(&self) -> bool {
+        let session = &self.session;
+        let background = |pending: &Pending| matches!(pending, Pending::Presence | Pending::Cursors | Pending::Publish);
+        session.is_usable()
+            && session.synced
+            && session.flow.is_none()
+            && session.blocked.is_empty()
+            && session.welcomes.is_empty()
+            && session.inflight.values().all(background)
+    }
+
+    /// Ends a close: cursors told, outbox empty, or offline.
+    fn settle_close(&mut self) -> Result<(), Error> {
+        let Some(ticket) = self.waiters.closing else { return Ok(()) };
+        if self.session.is_usable() {
+            let cursors = |pending: &Pending| matches!(pending, Pending::Cursors);
+            if !self.session.moved.is_empty() {
+                return self.set_cursors();
+            }
+            if self.session.inflight.values().any(cursors) || !self.store.outbox_is_empty()? {
+                return Ok(());
+            }
+        }
+        self.waiters.closing = None;
+        self.session.phase = Phase::Off;
+        self.session.reset();
+        self.outputs.push(Output::Disconnect);
+        self.reply(ticket, Ok(Reply::Done));
+        Ok(())
+    }
+
+    /// Fails everybody who waits for the network.
+    pub(super) fn fail_waiters(&mut self, error: &Error) {
+        let waiting = std::mem::take(&mut self.waiters.online).into_iter().chain(std::mem::take(&mut self.waiters.synced));
+        for ticket in waiting.collect::<Vec<_>>() {
+            self.reply(ticket, Err(error.clone()));
+        }
+    }
+
+    /// A message of ours has come further: tells listeners and those who wait.
+    pub(super) fn message_moved(&mut self, id: MessageId, state: State) {
+        self.event(Event::MessageState { id, state });
+        let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters.states)
+            .into_iter()
+            .partition(|(_, waited, wanted)| *waited == id && state >= *wanted);
+        self.waiters.states = waiting;
+        for (ticket, _, _) in over {
+            self.reply(ticket, Ok(Reply::State(state)));
+        }
+    }
+}

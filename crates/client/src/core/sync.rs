@@ -1,0 +1,227 @@
+//! What there is at the server, reading logs, and telling the server how far this device is.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use parlour_wire::{
+    AccountId, Code, ConversationId,
+    api::{self, ConversationKind, ConversationState, Cursor, Cursors, CursorsSet, Notice as _, Read, ReadAnswer, SyncAnswer},
+    limits,
+};
+
+use super::{
+    Core, Output,
+    session::{Pending, Timer},
+};
+use crate::{
+    error::Error,
+    event::Event,
+    store::{Conversation, ConversationPhase},
+};
+
+/// Cursors wait so long for company: they only let the server delete, nothing waits for them.
+const CURSOR_DELAY: Duration = Duration::from_millis(200);
+
+impl Core {
+    /// Asks for everything there is, page by page.
+    pub(super) fn start_sync(&mut self) -> Result<(), Error> {
+        if self.session.inflight.values().any(|pending| matches!(pending, Pending::Sync)) {
+            self.session.sync_again = true;
+            return Ok(());
+        }
+        self.session.synced = false;
+        self.session.sync_again = false;
+        self.request(&api::Sync { after: None }, Pending::Sync)
+    }
+
+    pub(super) fn sync_answered(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let answer: SyncAnswer = match result {
+            Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) => return self.later_or_tell(error),
+        };
+        let last = answer.conversations.last().map(|state| state.conversation);
+        for state in answer.conversations {
+            self.take_state(state)?;
+        }
+        if answer.more && last.is_some() {
+            return self.request(&api::Sync { after: last }, Pending::Sync);
+        }
+        if self.session.sync_again {
+            return self.start_sync();
+        }
+        self.session.synced = true;
+        self.event(Event::Synced);
+        self.look_at_everything()
+    }
+
+    /// A request that the whole session needs has failed: tries again later if that may help.
+    fn later_or_tell(&mut self, error: Error) -> Result<(), Error> {
+        if error.is_transient() {
+            self.set_timer(Timer::Restart, Duration::from_secs(1));
+        } else {
+            self.trouble(error);
+        }
+        Ok(())
+    }
+
+    /// Marks every conversation that has something to do.
+    pub(super) fn look_at_everything(&mut self) -> Result<(), Error> {
+        let work = self.store.conversations_with_work()?;
+        self.session.dirty.extend(work);
+        let behind: Vec<_> = self.session.heads.keys().copied().collect();
+        self.session.dirty.extend(behind);
+        Ok(())
+    }
+
+    fn take_state(&mut self, state: ConversationState) -> Result<(), Error> {
+        let Some(peer) = self.direct_peer(&state.conversation, state.kind, &state.members)? else { return Ok(()) };
+        let conversation = self.store.direct_conversation(&state.conversation, &peer)?;
+        self.know(&peer)?;
+        let head = self.session.heads.entry(state.conversation).or_default();
+        *head = (*head).max(state.head);
+        if let Some(welcome) = state.welcome {
+            return self.take_welcome(welcome);
+        }
+        let pending = self.store.pending_commit(&conversation.id)?.is_some();
+        match conversation.phase {
+            ConversationPhase::Stopped => {}
+            // The outbox will find out.
+            _ if pending => {}
+            ConversationPhase::Active => match state.cursor {
+                Some(cursor) if cursor <= conversation.seq => {
+                    if cursor < conversation.seq {
+                        self.session.moved.insert(conversation.id, conversation.seq);
+                        self.set_timer(Timer::Cursors, CURSOR_DELAY);
+                    }
+                    // Comparing costs the loading of the group, so only where the last session left something to do.
+                    if conversation.drifted {
+                        self.set_maintenance(&conversation)?;
+                    }
+                }
+                // The server has an acknowledgement that this database knows nothing of: an old copy has been put back. Its
+                // ratchets must not be used again.
+                Some(_) => {
+                    self.note(
+                        &conversation,
+                        "This profile is an older copy of itself: messages after this one may be missing here.",
+                    )?;
+                    self.rejoin(&conversation, "the profile is an older copy of itself")?;
+                }
+                None => self.rejoin(&conversation, "this device was not in the conversation any more")?,
+            },
+            _ => {
+                self.session.joining.insert(conversation.id);
+            }
+        }
+        self.session.dirty.insert(conversation.id);
+        Ok(())
+    }
+
+    /// The other account of a direct conversation of ours; `None` for a kind that this version does not know.
+    pub(super) fn direct_peer(
+        &mut self,
+        id: &ConversationId,
+        kind: ConversationKind,
+        members: &[AccountId],
+    ) -> Result<Option<AccountId>, Error> {
+        if kind != ConversationKind::DIRECT {
+            tracing::debug!(?id, ?kind, "a conversation of a kind that this version does not know");
+            return Ok(None);
+        }
+        let me = self.me()?;
+        let peer = members.iter().find(|member| **member != me).copied();
+        match peer {
+            Some(peer) if members.len() == 2 && *id == ConversationId::direct(&me, &peer) => Ok(Some(peer)),
+            _ => {
+                let message = "the server listed a direct conversation whose members do not fit its id";
+                self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a log from where this device is, unless that is under way.
+    pub(super) fn read_on(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        if !self.session.is_usable() || !self.session.reading.insert(conversation.id) {
+            return Ok(());
+        }
+        let read = Read { conversation: conversation.id, after: conversation.seq, limit: limits::READ_ENTRIES as u32 };
+        self.request(&read, Pending::Read(conversation.id))
+    }
+
+    pub(super) fn read_answered(&mut self, id: ConversationId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        self.session.reading.remove(&id);
+        let answer: ReadAnswer = match result {
+            Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) if error.is_transient() => {
+                self.rest(id);
+                return Ok(());
+            }
+            Err(error) if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) => return self.start_sync(),
+            Err(error) => {
+                self.trouble(error);
+                return Ok(());
+            }
+        };
+        let head = self.session.heads.entry(id).or_default();
+        // The answer is the newest word: entries behind it that were promised earlier do not exist.
+        *head = answer.head;
+        self.session.dirty.insert(id);
+        self.take_entries(&id, answer.entries)
+    }
+
+    /// Lets a conversation pause before it tries again.
+    pub(super) fn rest(&mut self, id: ConversationId) {
+        self.session.resting.insert(id);
+        self.set_timer(Timer::Retry(id), Duration::from_secs(1));
+    }
+
+    /// Notes that a log has been taken further; the server is told a little later.
+    pub(super) fn moved(&mut self, id: ConversationId, seq: u64) {
+        self.session.moved.insert(id, seq);
+        self.set_timer(Timer::Cursors, CURSOR_DELAY);
+    }
+
+    pub(super) fn send_cursors(&mut self) {
+        if !self.session.is_usable() {
+            return;
+        }
+        let cursors = cursors(std::mem::take(&mut self.session.moved));
+        for page in cursors.chunks(limits::READ_ENTRIES) {
+            let content = parlour_wire::encode(&Cursors { cursors: page.to_vec() });
+            self.outputs.push(Output::Action { name: Cursors::NAME, content });
+        }
+    }
+
+    /// The same with an answer.
+    pub(super) fn set_cursors(&mut self) -> Result<(), Error> {
+        let cursors = cursors(std::mem::take(&mut self.session.moved));
+        for page in cursors.chunks(limits::READ_ENTRIES) {
+            self.request(&CursorsSet { cursors: page.to_vec() }, Pending::Cursors)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cursors_answered(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        // The next sync finds cursors that the server has not heard of.
+        if let Err(error) = result {
+            tracing::debug!(%error, "cursors were not taken");
+        }
+        Ok(())
+    }
+
+    /// Sets a conversation up again on this device by an external commit.
+    pub(super) fn rejoin(&mut self, conversation: &Conversation, why: &str) -> Result<(), Error> {
+        tracing::warn!(conversation = %conversation.id, why, "joining a conversation again");
+        self.drop_commit(&conversation.id)?;
+        self.unseal_all(&conversation.id)?;
+        self.store.set_phase(&conversation.id, ConversationPhase::Outside)?;
+        self.session.forget(&conversation.id);
+        self.session.joining.insert(conversation.id);
+        self.session.dirty.insert(conversation.id);
+        Ok(())
+    }
+}
+
+fn cursors(moved: BTreeMap<ConversationId, u64>) -> Vec<Cursor> {
+    moved.into_iter().map(|(conversation, seq)| Cursor { conversation, seq }).collect()
+}

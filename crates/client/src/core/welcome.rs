@@ -1,0 +1,161 @@
+//! Joining a conversation: by welcome, or by external commit when there is none.
+
+use parlour_e2ee::E2eeError;
+use parlour_wire::{
+    Code, ConversationId,
+    api::{self, GroupInfoAnswer, GroupInfoGet, Welcome},
+};
+
+use super::{Core, session::Pending};
+use crate::{
+    error::Error,
+    store::{Conversation, ConversationPhase},
+};
+
+impl Core {
+    /// This device has been added to a conversation.
+    pub(super) fn take_welcome(&mut self, welcome: Welcome) -> Result<(), Error> {
+        let Some(peer) = self.direct_peer(&welcome.conversation, welcome.kind, &welcome.members)? else { return Ok(()) };
+        let conversation = self.store.direct_conversation(&welcome.conversation, &peer)?;
+        self.know(&peer)?;
+        let head = self.session.heads.entry(conversation.id).or_default();
+        *head = (*head).max(welcome.seq);
+        match conversation.phase {
+            ConversationPhase::Stopped => return Ok(()),
+            ConversationPhase::Active if welcome.seq <= conversation.seq => {
+                self.moved(conversation.id, conversation.seq);
+                return Ok(());
+            }
+            _ => {}
+        }
+        // Whoever made this welcome was first: what this device was about to do is void.
+        self.drop_commit(&conversation.id)?;
+        self.session.creating.remove(&conversation.id);
+        self.join(&conversation, welcome)
+    }
+
+    fn join(&mut self, conversation: &Conversation, welcome: Welcome) -> Result<(), Error> {
+        let id = conversation.id;
+        let (engine, store) = self.engine()?;
+        let step = match engine.join(store, &welcome, store) {
+            Ok(step) => step,
+            Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, 0) => {
+                self.session.welcomes.insert(id, welcome);
+                self.session.blocked.insert(id, account);
+                return self.look_up_account(account);
+            }
+            Err(E2eeError::Duplicate) if conversation.phase == ConversationPhase::Active => return Ok(()),
+            Err(error) => {
+                tracing::warn!(conversation = %id, %error, "a welcome could not be used");
+                self.store.set_phase(&id, ConversationPhase::Outside)?;
+                self.session.joining.insert(id);
+                self.session.dirty.insert(id);
+                return Ok(());
+            }
+        };
+        self.store.apply(&step.changes)?;
+        self.session.key_packages = self.session.key_packages.map(|left| left.saturating_sub(1));
+        self.store.set_joined_epoch(&id, step.output.epoch)?;
+        self.entered(conversation, welcome.seq, &welcome.hash)
+    }
+
+    /// This device is in the conversation, and reads on from here.
+    pub(super) fn entered(&mut self, conversation: &Conversation, seq: u64, hash: &[u8; 32]) -> Result<(), Error> {
+        let id = conversation.id;
+        self.store.set_phase(&id, ConversationPhase::Active)?;
+        self.store.set_position(&id, seq, hash)?;
+        self.unseal_all(&id)?;
+        self.session.joining.remove(&id);
+        self.session.creating.remove(&id);
+        // Only who shares a conversation may know who is there.
+        self.session.contacts_dirty |= !self.session.watched.contains(&conversation.peer);
+        if let Some(held) = self.session.held.get_mut(&id) {
+            held.retain(|held, _| *held > seq);
+        }
+        self.moved(id, seq);
+        self.set_maintenance(conversation)?;
+        if let Some(mut conversation) = self.store.conversation(&id)? {
+            self.drain(&mut conversation)?;
+        }
+        self.session.dirty.insert(id);
+        Ok(())
+    }
+
+    /// A device list that something waited for is here: tries again.
+    pub(super) fn unblock(&mut self, account: &parlour_wire::AccountId) -> Result<(), Error> {
+        let waiting: Vec<ConversationId> =
+            self.session.blocked.iter().filter(|(_, waits)| *waits == account).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.session.blocked.remove(&id);
+            let Some(mut conversation) = self.store.conversation(&id)? else { continue };
+            match self.session.welcomes.remove(&id) {
+                Some(welcome) => self.join(&conversation, welcome)?,
+                None => self.drain(&mut conversation)?,
+            }
+            self.session.dirty.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Asks for what an external commit needs, unless that is under way.
+    pub(super) fn ask_group_info(&mut self, id: ConversationId) -> Result<(), Error> {
+        if self.session.inflight.values().any(|pending| matches!(pending, Pending::GroupInfo(other) if *other == id)) {
+            return Ok(());
+        }
+        self.request(&GroupInfoGet { conversation: id }, Pending::GroupInfo(id))
+    }
+
+    pub(super) fn group_info_answered(&mut self, id: ConversationId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
+        if conversation.phase != ConversationPhase::Outside && conversation.phase != ConversationPhase::Removed {
+            return Ok(());
+        }
+        let answer: GroupInfoAnswer = match result {
+            Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) if error.code == Code::CONVERSATION_NOT_FOUND => {
+                self.session.joining.remove(&id);
+                self.session.heads.remove(&id);
+                self.session.dirty.insert(id);
+                return Ok(());
+            }
+            Err(error) => {
+                if !error.is_transient() {
+                    self.trouble(error);
+                }
+                self.rest(id);
+                return Ok(());
+            }
+        };
+        self.join_external(&conversation, &answer)
+    }
+
+    fn join_external(&mut self, conversation: &Conversation, answer: &GroupInfoAnswer) -> Result<(), Error> {
+        let id = conversation.id;
+        let (engine, store) = self.engine()?;
+        let step = match engine.join_external(store, &id, &answer.group_info, store) {
+            Ok(step) => step,
+            Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, u64::MAX) => {
+                self.session.blocked.insert(id, account);
+                return self.look_up_account(account);
+            }
+            Err(error) => {
+                let message = format!("a conversation cannot be joined on this device: {error}");
+                self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));
+                self.rest(id);
+                return Ok(());
+            }
+        };
+        self.store.apply(&step.changes)?;
+        self.store.set_phase(&id, ConversationPhase::Joining)?;
+        self.queue_commit(step.output, None)?;
+        self.session.dirty.insert(id);
+        Ok(())
+    }
+
+    /// Whether a commit of ours makes the conversation or joins it; then its entry is where this device begins to read.
+    pub(super) fn begins_here(commit: &api::Commit) -> bool {
+        commit.create.is_some() || commit.external
+    }
+}

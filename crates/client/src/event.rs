@@ -1,0 +1,95 @@
+//! What the SDK tells without being asked.
+
+use std::time::Duration;
+
+use parlour_wire::{AccountId, MessageId};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::{
+    api::{Message, Presence, State, WhoAmI},
+    error::Error,
+};
+
+/// Something happened. Events are told after what they tell is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The server is reached and this device is authenticated.
+    Online {
+        /// The session survived a loss of its connection; nothing has to be read again.
+        resumed: bool,
+    },
+    /// The connection is lost or could not be made.
+    Offline {
+        /// Why.
+        error: Error,
+        /// When the next try begins, if there is one.
+        retry_in: Option<Duration>,
+    },
+    /// This profile has an account.
+    SignedIn(WhoAmI),
+    /// This device is no longer part of its account.
+    SignedOut {
+        /// Why.
+        reason: Error,
+    },
+    /// A message has been stored: received, or written by this account on another device.
+    Message(Message),
+    /// A message of this account has come further.
+    MessageState {
+        /// Which.
+        id: MessageId,
+        /// How far.
+        state: State,
+    },
+    /// Somebody came or went.
+    Presence {
+        /// Who.
+        account: AccountId,
+        /// Whether they are there.
+        presence: Presence,
+        /// When they were last there, Unix milliseconds.
+        seen_ms: u64,
+    },
+    /// The list of contacts, or something about one, changed.
+    ContactsChanged,
+    /// The devices of an account changed.
+    DevicesChanged {
+        /// Whose.
+        account: AccountId,
+    },
+    /// The server says that a contact's name belongs to another key. Nothing is sent to it until the owner decides.
+    KeyChanged {
+        /// The name.
+        name: String,
+        /// The account that was known by it.
+        known: AccountId,
+        /// The account that the server names.
+        claimed: AccountId,
+    },
+    /// Everything that the server had is here, and the outbox has been tried.
+    Synced,
+    /// Something went wrong that no call can answer for.
+    Trouble(Error),
+    /// The listener was too slow and this many events are gone; ask again for what matters.
+    Missed(u64),
+}
+
+/// A listener. Events from before it was made are not in it.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    pub(crate) fn new(receiver: broadcast::Receiver<Event>) -> Self {
+        Self(receiver)
+    }
+
+    /// Waits for the next event; `None` once the client is closed. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}

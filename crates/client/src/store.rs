@@ -1,0 +1,99 @@
+//! The local store: one SQLCipher database, one connection, one thread.
+//!
+//! A table group has a file of its own that adds methods to [`Store`]. Transactions are opened and closed by the core, one for
+//! each of its inputs; the methods here only run statements.
+
+mod account;
+mod contacts;
+mod conversations;
+mod messages;
+mod mls;
+mod outbox;
+mod reports;
+mod schema;
+
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
+
+use parlour_wire::{AccountId, identity::VerifiedList};
+use rusqlite::Connection;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+pub(crate) use self::{
+    account::{Account, Pin},
+    contacts::ContactRow,
+    conversations::{Conversation, ConversationPhase},
+    messages::{MessageRow, NewMessage},
+    outbox::{OutboxItem, OutboxKind},
+};
+
+/// An open database.
+pub(crate) struct Store {
+    conn: Connection,
+    /// Pinned device lists that have been verified; emptied when a transaction is taken back.
+    lists: RefCell<BTreeMap<AccountId, VerifiedList>>,
+}
+
+impl Store {
+    /// Opens or makes the database and brings its schema up to date.
+    pub(crate) fn open(path: &Path, key: &[u8; 32]) -> Result<Self, Error> {
+        let conn = Connection::open(path)?;
+        let literal = Zeroizing::new(format!("x'{}'", *Zeroizing::new(hex::encode(key))));
+        // Its own log goes to standard error; failures come back as errors.
+        conn.pragma_update(None, "cipher_log_level", "NONE")?;
+        conn.pragma_update(None, "key", &*literal)?;
+        // The first statement that reads the file; a wrong key shows here.
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        conn.pragma_update(None, "journal_mode", "wal")?;
+        // Ratchet state must not be rolled back by a power cut after its ciphertext left the machine.
+        conn.pragma_update(None, "synchronous", "full")?;
+        conn.pragma_update(None, "secure_delete", "on")?;
+        conn.pragma_update(None, "foreign_keys", "on")?;
+        conn.pragma_update(None, "temp_store", "memory")?;
+        conn.set_prepared_statement_cache_capacity(128);
+        let store = Self { conn, lists: RefCell::default() };
+        store.migrate()?;
+        // Overwritten ratchet state must not linger in the log of the last run.
+        store.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(store)
+    }
+
+    pub(crate) fn begin(&self) -> Result<(), Error> {
+        Ok(self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(|_| ())?)
+    }
+
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        Ok(self.conn.prepare_cached("COMMIT")?.execute([]).map(|_| ())?)
+    }
+
+    /// Takes back everything since [`Self::begin`]. SQLite has done so by itself after some failures.
+    pub(crate) fn rollback(&self) {
+        self.lists.borrow_mut().clear();
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// Limits the size of the database, so that a test can fill its disk.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: u32) {
+        self.conn.pragma_update(None, "max_page_count", pages).expect("a pragma");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn page_count(&self) -> u32 {
+        self.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a pragma")
+    }
+}
+
+/// SQLite's integers are signed; ours are never so large.
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn uint(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

@@ -1,0 +1,100 @@
+//! Contacts, by account.
+
+use parlour_wire::AccountId;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::{Store, int, uint};
+use crate::error::Error;
+
+/// A contact as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct ContactRow {
+    pub(crate) account: AccountId,
+    pub(crate) name: String,
+    pub(crate) petname: Option<String>,
+    pub(crate) blocked: bool,
+    pub(crate) verified: bool,
+    pub(crate) added: bool,
+    pub(crate) seen_ms: u64,
+    pub(crate) claimed: Option<AccountId>,
+}
+
+impl ContactRow {
+    pub(crate) fn shown_name(&self) -> String {
+        match (&self.petname, self.name.as_str()) {
+            (Some(petname), _) => petname.clone(),
+            (None, "") => format!("{:.8}", self.account.to_string()),
+            (None, name) => name.to_owned(),
+        }
+    }
+}
+
+const COLUMNS: &str = "account, name, petname, blocked, verified, added, seen_ms, claimed";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ContactRow> {
+    Ok(ContactRow {
+        account: AccountId(row.get(0)?),
+        name: row.get(1)?,
+        petname: row.get(2)?,
+        blocked: row.get(3)?,
+        verified: row.get(4)?,
+        added: row.get(5)?,
+        seen_ms: uint(row.get(6)?),
+        claimed: row.get::<_, Option<[u8; 32]>>(7)?.map(AccountId),
+    })
+}
+
+impl Store {
+    pub(crate) fn contact(&self, account: &AccountId) -> Result<Option<ContactRow>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM contacts WHERE account = ?1");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([account.0], read).optional()?)
+    }
+
+    /// The contact of a petname, or else of a server name. Two accounts can have had one server name; the one added by hand
+    /// goes first.
+    pub(crate) fn contact_by_name(&self, petname: &str, name: &str) -> Result<Option<ContactRow>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM contacts WHERE removed = 0 AND (petname = ?1 OR name = ?2)
+             ORDER BY petname = ?1 DESC, added DESC, rowid LIMIT 1"
+        );
+        Ok(self.conn.prepare_cached(&sql)?.query_row(params![petname, name], read).optional()?)
+    }
+
+    pub(crate) fn contacts(&self) -> Result<Vec<ContactRow>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM contacts WHERE removed = 0 ORDER BY coalesce(petname, name), account");
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+
+    /// Makes a contact of an account if there is none; whether it is new.
+    pub(crate) fn know(&self, account: &AccountId, name: &str) -> Result<bool, Error> {
+        let sql = "INSERT OR IGNORE INTO contacts (account, name) VALUES (?1, ?2)";
+        Ok(self.conn.prepare_cached(sql)?.execute(params![account.0, name])? == 1)
+    }
+
+    pub(crate) fn update_contact(&self, contact: &ContactRow) -> Result<(), Error> {
+        let sql = "UPDATE contacts SET name = ?2, petname = ?3, blocked = ?4, verified = ?5, added = ?6, seen_ms = ?7,
+            claimed = ?8, removed = removed AND NOT ?6 WHERE account = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![
+            contact.account.0,
+            contact.name,
+            contact.petname,
+            contact.blocked,
+            contact.verified,
+            contact.added,
+            int(contact.seen_ms),
+            contact.claimed.map(|account| account.0),
+        ])?;
+        Ok(())
+    }
+
+    /// Takes a contact from the list. A row is left, because the conversation with them would bring them back at the next sync;
+    /// adding them again lists them again.
+    pub(crate) fn forget_contact(&self, account: &AccountId) -> Result<(), Error> {
+        let sql = "UPDATE contacts SET name = '', petname = NULL, blocked = 0, verified = 0, added = 0, claimed = NULL,
+            removed = 1 WHERE account = ?1";
+        self.conn.prepare_cached(sql)?.execute([account.0])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! The schema and its migrations. `user_version` counts the migrations that a database has seen; all that are missing are
+//! applied in one transaction.
+
+use parlour_wire::Code;
+
+use super::Store;
+use crate::error::Error;
+
+const MIGRATIONS: &[&str] = &[FIRST];
+
+const FIRST: &str = "
+CREATE TABLE account (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    account BLOB NOT NULL,
+    name TEXT NOT NULL,
+    account_key BLOB NOT NULL,
+    server TEXT NOT NULL,        -- with the pinned fingerprint of its certificate
+    receipt_key BLOB NOT NULL,
+    device BLOB NOT NULL,
+    label TEXT NOT NULL,
+    device_secret BLOB,          -- NULL once logged out
+    certificate BLOB NOT NULL
+) STRICT;
+
+-- The highest device list seen of each account; never replaced by a lower one.
+CREATE TABLE lists (
+    account BLOB PRIMARY KEY,
+    version INTEGER NOT NULL,
+    list BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE contacts (
+    account BLOB PRIMARY KEY,
+    name TEXT NOT NULL,          -- empty until the server has told it
+    petname TEXT UNIQUE,
+    blocked INTEGER NOT NULL DEFAULT 0,
+    verified INTEGER NOT NULL DEFAULT 0,
+    added INTEGER NOT NULL DEFAULT 0,
+    seen_ms INTEGER NOT NULL DEFAULT 0,
+    claimed BLOB,                -- account that the server names by our contact's name, if it is another one
+    removed INTEGER NOT NULL DEFAULT 0  -- taken from the list by the owner
+) STRICT;
+CREATE INDEX contacts_by_name ON contacts (name);
+
+CREATE TABLE conversations (
+    id BLOB PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    peer BLOB NOT NULL,
+    phase INTEGER NOT NULL,
+    seq INTEGER NOT NULL DEFAULT 0,  -- the last entry taken
+    hash BLOB NOT NULL,              -- its hash, which the next one must carry
+    joined_epoch INTEGER NOT NULL DEFAULT 0,
+    drifted INTEGER NOT NULL DEFAULT 0  -- its devices did not fit the device lists when last compared
+) STRICT;
+
+CREATE TABLE mls (
+    key BLOB PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE messages (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of the history here
+    id BLOB NOT NULL UNIQUE,
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    sender BLOB NOT NULL,
+    device BLOB NOT NULL,
+    outgoing INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    reply_to BLOB,
+    sent_ms INTEGER NOT NULL,
+    stored_ms INTEGER,
+    seq INTEGER,
+    state INTEGER NOT NULL,
+    shown INTEGER NOT NULL,
+    sealed INTEGER NOT NULL      -- 0: still to be encrypted
+) STRICT;
+CREATE INDEX messages_history ON messages (conversation, position);
+CREATE INDEX messages_unshown ON messages (position) WHERE shown = 0;
+CREATE INDEX messages_unsealed ON messages (conversation, position) WHERE sealed = 0;
+
+CREATE TABLE receipts (
+    message BLOB NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    device BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (message, device)
+) STRICT, WITHOUT ROWID;
+
+-- What goes to the server byte for byte until it has answered.
+CREATE TABLE outbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    kind INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    wire BLOB NOT NULL,
+    clear BLOB                   -- content of a report, in case it must be encrypted anew
+) STRICT;
+CREATE INDEX outbox_by_conversation ON outbox (conversation, position);
+
+-- What our reader's side has to say about messages of others.
+CREATE TABLE reports (
+    message BLOB PRIMARY KEY,
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    status INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reports_by_conversation ON reports (conversation);
+";
+
+impl Store {
+    pub(super) fn migrate(&self) -> Result<(), Error> {
+        let version: i64 = self.conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let done = usize::try_from(version).unwrap_or(usize::MAX);
+        if done > MIGRATIONS.len() {
+            return Err(Error::new(Code::INCOMPATIBLE, "the profile was written by a newer version of this program")
+                .hint("use that version, or another profile"));
+        }
+        if done == MIGRATIONS.len() {
+            return Ok(());
+        }
+        self.begin()?;
+        let outcome = MIGRATIONS[done..].iter().try_for_each(|migration| self.conn.execute_batch(migration));
+        let outcome = outcome.and_then(|()| self.conn.pragma_update(None, "user_version", MIGRATIONS.len() as i64));
+        if let Err(error) = outcome {
+            self.rollback();
+            return Err(error.into());
+        }
+        self.commit()
+    }
+}
