@@ -14,7 +14,8 @@ const FEW: u32 = 10;
 const ENOUGH: u32 = 20;
 
 impl Core {
-    /// Asks about contacts that have not been asked about in this session.
+    /// Asks about all contacts when there is one that has not been asked about in this session. The server watches for those of
+    /// the last request only, so all are named each time.
     pub(super) fn watch_presence(&mut self) -> Result<(), Error> {
         if !self.session.synced || self.session.inflight.values().any(|pending| matches!(pending, Pending::Presence)) {
             return Ok(());
@@ -23,12 +24,12 @@ impl Core {
             return Ok(());
         }
         self.session.contacts_dirty = false;
-        let accounts: Vec<_> =
-            self.store.contacts()?.into_iter().map(|c| c.account).filter(|a| !self.session.watched.contains(a)).collect();
-        for page in accounts.chunks(limits::PRESENCE_ACCOUNTS) {
-            self.request(&PresenceWatch { accounts: page.to_vec() }, Pending::Presence)?;
+        let contacts = self.store.contacts()?.into_iter().map(|contact| contact.account);
+        let accounts: Vec<_> = contacts.take(limits::PRESENCE_ACCOUNTS).collect();
+        if accounts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.request(&PresenceWatch { accounts }, Pending::Presence)
     }
 
     pub(super) fn presence_answered(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {

@@ -242,10 +242,10 @@ impl Core {
         self.settle_close()
     }
 
-    /// Everything that the server had is here, and nothing of ours is under way.
+    /// Everything that the server had is here, presence included, and nothing of ours is under way.
     fn is_settled(&self) -> bool {
         let session = &self.session;
-        let background = |pending: &Pending| matches!(pending, Pending::Presence | Pending::Cursors | Pending::Publish);
+        let background = |pending: &Pending| matches!(pending, Pending::Cursors | Pending::Publish);
         session.is_usable()
             && session.synced
             && session.flow.is_none()

@@ -232,6 +232,23 @@ fn contacts_have_petnames_safety_numbers_and_presence() {
 }
 
 #[test]
+fn presence_of_all_contacts_is_watched_however_late_they_come() {
+    let (mut world, a, b) = two();
+    world.send(a, "bob", "one");
+    world.settle();
+    let carol = world.person("carol");
+    world.device(carol);
+    world.settle();
+    world.send(a, "carol", "two");
+    world.settle();
+    world.ask(b, Command::Close).unwrap();
+    world.settle();
+    let Ok(Reply::Contacts(contacts)) = world.ask(a, Command::Contacts) else { panic!() };
+    let words: Vec<_> = contacts.iter().map(|contact| (contact.shown_name(), contact.presence.word())).collect();
+    assert_eq!(words, [("bob", "offline"), ("carol", "online")]);
+}
+
+#[test]
 fn a_history_in_pages_is_stable_under_new_messages() {
     let (mut world, a, _) = two();
     let ids: Vec<_> = (0..25).map(|n| world.send(a, "bob", &n.to_string()).id).collect();

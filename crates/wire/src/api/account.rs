@@ -344,7 +344,7 @@ pub struct DeviceKeyPackage {
     pub package: Vec<u8>,
 }
 
-/// Asks who is online, and to be told of changes while this session lasts. Accounts that share no conversation with the asker
+/// Asks who is online, and to be told of changes while this session lasts or until the next such request. Accounts that share no conversation with the asker
 /// are left out of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
