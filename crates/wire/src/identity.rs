@@ -216,7 +216,7 @@ impl VerifiedList {
     #[must_use]
     pub fn follows(&self, current: &Self) -> bool {
         self.list.account_key == current.list.account_key
-            && self.list.version == current.list.version + 1
+            && current.list.version.checked_add(1) == Some(self.list.version)
             && self.list.previous == current.hash()
             && self.certificates.iter().all(|c| !current.list.revoked.contains(&c.get().device()))
     }
@@ -238,4 +238,22 @@ pub fn auth_bytes(challenge: &[u8; 32], server_fingerprint: &[u8; 32], account: 
 #[must_use]
 pub fn signed_bytes(bytes: Vec<u8>, signature: [u8; 64]) -> Vec<u8> {
     encode(&Signed { bytes, signature })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(version: u64, previous: [u8; 32]) -> VerifiedList {
+        let list = DeviceList { account_key: [1; 32], version, previous, devices: vec![], revoked: vec![], created_ms: 0 };
+        VerifiedList { list, certificates: vec![], signed: vec![] }
+    }
+
+    #[test]
+    fn nothing_follows_the_last_version_there_can_be() {
+        let previous = list(1, [0; 32]).hash();
+        let last = list(u64::MAX, previous);
+        assert!(last.follows(&list(u64::MAX - 1, previous)));
+        assert!(!list(0, previous).follows(&last) && !last.follows(&last));
+    }
 }
