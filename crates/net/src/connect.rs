@@ -138,10 +138,11 @@ impl ConnectError {
     }
 }
 
-/// A carrier to the server, with the fingerprint of the certificate it showed.
+/// A carrier to the server, with what is known of the certificate that it showed.
 pub(crate) struct Reached {
     pub(crate) carrier: Box<dyn Carrier>,
     pub(crate) fingerprint: [u8; 32],
+    pub(crate) trusted_by_system: bool,
 }
 
 /// Connects once.
@@ -163,7 +164,7 @@ async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let leaf = certificates.first().ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
     let fingerprint = tls::fingerprint(leaf);
-    tls.confirm(fingerprint);
+    let trusted_by_system = tls.confirm(fingerprint);
     let target = format!("wss://{}{}", url.authority(), http::PATH);
     // The handshake's buffers only; frames have their own.
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
@@ -174,7 +175,7 @@ async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
         })?;
     // A server speaks only after it has heard hello, so nothing can have arrived yet.
     let carrier = Box::new(WebSocket::client(socket.into_inner(), ()));
-    Ok(Reached { carrier, fingerprint })
+    Ok(Reached { carrier, fingerprint, trusted_by_system })
 }
 
 fn tls_error(error: &io::Error) -> ConnectError {

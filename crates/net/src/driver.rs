@@ -41,7 +41,7 @@ const STEADY: Duration = Duration::from_secs(10);
 enum Way {
     Connecting(BoxFuture<'static, Result<Reached, ConnectError>>),
     Waiting(Pin<Box<Sleep>>),
-    Connected { since: Instant, fingerprint: [u8; 32] },
+    Connected { since: Instant, fingerprint: [u8; 32], trusted_by_system: bool },
 }
 
 /// The task of a client's link.
@@ -167,8 +167,8 @@ impl Driver {
             }
             Way::Connecting(attempt) => match attempt.as_mut().poll(cx) {
                 Poll::Pending => Ok(false),
-                Poll::Ready(Ok(Reached { carrier, fingerprint })) => {
-                    self.way = Way::Connected { since: now, fingerprint };
+                Poll::Ready(Ok(Reached { carrier, fingerprint, trusted_by_system })) => {
+                    self.way = Way::Connected { since: now, fingerprint, trusted_by_system };
                     self.pump.connect(carrier, now);
                     Ok(true)
                 }
@@ -243,13 +243,14 @@ impl Driver {
     }
 
     fn on_up(&mut self, up: Up) {
-        let Way::Connected { fingerprint, .. } = self.way else { return };
+        let Way::Connected { fingerprint, trusted_by_system, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
         self.events.push(LinkEvent::Up {
             session: up.session,
             resumed: up.resumed,
             challenge: up.challenge,
             fingerprint,
+            trusted_by_system,
             capabilities: up.capabilities,
         });
     }

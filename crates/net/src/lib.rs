@@ -5,7 +5,7 @@
 //! ```text
 //! let (link, mut events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
 //! // enum LinkEvent {
-//! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], capabilities: Vec<String> },
+//! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], trusted_by_system, capabilities },
 //! //     Down { fault: Fault, retry_in: Duration },
 //! //     Action { name: String, content_type, content: Bytes },
 //! //     Request { id: RequestId, name, content_type, content },      answer with link.answer(id, result)

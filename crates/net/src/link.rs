@@ -57,6 +57,9 @@ pub enum LinkEvent {
         challenge: [u8; 32],
         /// SHA-256 of the server's certificate.
         fingerprint: [u8; 32],
+        /// Authorities that the system trusts vouch for the certificate, and must for the next one. Otherwise the fingerprint is
+        /// what counts; always so if it was given.
+        trusted_by_system: bool,
         /// What the server can do.
         capabilities: Vec<String>,
     },

@@ -85,6 +85,13 @@ pub trait SessionService: Send + Sync + 'static {
         let _ = (session, up);
     }
 
+    /// Whether a session is worth keeping: it outlives its connection, and may stay as long as it likes. The others end with
+    /// their connection once their requests are answered, and after [`ListenConfig::stranger_timeout`] at the latest.
+    fn is_kept(&self, session: &Self::Session) -> bool {
+        let _ = session;
+        true
+    }
+
     /// Pushes were refused as [`crate::PushError::Full`]; from now on they are taken again.
     fn drained(&self, session: &mut Self::Session) {
         let _ = session;
@@ -107,6 +114,8 @@ pub struct ListenConfig {
     pub handshake_timeout: Duration,
     /// Connections at a time. Beyond it they are closed at once.
     pub max_connections: usize,
+    /// How long a session may stay that the service does not keep ([`SessionService::is_kept`]).
+    pub stranger_timeout: Duration,
     /// How long requests in flight may take when the server stops.
     pub stop_timeout: Duration,
 }
@@ -119,6 +128,8 @@ impl Default for ListenConfig {
             max_sessions: 100_000,
             handshake_timeout: Duration::from_secs(10),
             max_connections: 100_000,
+            // A password is stretched for seconds, and typed before anybody connects.
+            stranger_timeout: Duration::from_secs(120),
             stop_timeout: Duration::from_secs(5),
         }
     }
@@ -155,7 +166,7 @@ impl Listener {
             acceptor: TlsAcceptor::from(self.identity.config()),
             fingerprint: self.identity.fingerprint(),
             link: Arc::new(config.link.clone()),
-            registry: Arc::new(Registry::default()),
+            registry: Arc::new(Registry { stranger_timeout: config.stranger_timeout, ..Registry::default() }),
             service,
             config,
         });
@@ -178,7 +189,7 @@ impl Listener {
             }
         }
         drop(self.socket);
-        strangers.abort_all();
+        strangers.shutdown().await;
         door.registry.stop(now() + door.config.stop_timeout);
         let bound = door.config.stop_timeout + door.config.link.linger + Duration::from_secs(1);
         if tokio::time::timeout(bound, door.registry.wait_until_empty()).await.is_err() {
@@ -308,6 +319,8 @@ async fn send_away(mut carrier: Box<dyn Carrier>, fault: Fault) {
 pub(crate) struct Registry {
     sessions: Mutex<Sessions>,
     empty: Notify,
+    /// See [`ListenConfig::stranger_timeout`].
+    pub(crate) stranger_timeout: Duration,
 }
 
 #[derive(Default)]

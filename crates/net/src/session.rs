@@ -8,13 +8,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture, stream::FuturesUnordered};
 use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, RequestId, Up};
-use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
+use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 
 use crate::{
     listener::{Incoming, Registry, SessionInfo, SessionService},
@@ -48,7 +48,6 @@ impl Future for Pending {
 pub(crate) struct SessionTask<S: SessionService> {
     pub(crate) pump: Pump,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) registry: Arc<Registry>,
     pub(crate) service: Arc<S>,
     /// Known until the session is opened.
     pub(crate) info: Option<Box<SessionInfo>>,
@@ -56,19 +55,40 @@ pub(crate) struct SessionTask<S: SessionService> {
     pending: FuturesUnordered<Pending>,
     /// The client is told to go when the requests in flight are answered, or then.
     stop: Option<Instant>,
+    /// When it is looked again whether the session is kept.
+    look: Option<Instant>,
+    stranger_timeout: Duration,
+    /// Dropped last: a listener whose registry is empty has no session left that holds the service.
+    _place: Place,
+}
+
+/// A session's place in the registry, given back when it is dropped.
+struct Place {
+    registry: Arc<Registry>,
+    session: LinkSessionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.remove(&self.session);
+    }
 }
 
 impl<S: SessionService> SessionTask<S> {
     pub(crate) fn new(pump: Pump, mailbox: Arc<Mailbox>, registry: Arc<Registry>, service: Arc<S>, info: SessionInfo) -> Self {
+        let stranger_timeout = registry.stranger_timeout;
+        let place = Place { registry, session: mailbox.session };
         Self {
             pump,
             mailbox,
-            registry,
             service,
             info: Some(Box::new(info)),
             session: None,
             pending: FuturesUnordered::new(),
             stop: None,
+            look: None,
+            stranger_timeout,
+            _place: place,
         }
     }
 
@@ -87,6 +107,7 @@ impl<S: SessionService> SessionTask<S> {
         // After reading, because acknowledgements make room for pushes.
         more |= self.take_pushes(now);
         self.stop_when_done(now);
+        self.end_strangers(now);
         drop(self.pump.poll_write(cx, now));
         self.drain_events(cx, now);
         more
@@ -142,7 +163,7 @@ impl<S: SessionService> SessionTask<S> {
     fn drain_events(&mut self, cx: &mut Context<'_>, now: Instant) {
         while let Some(event) = self.pump.machine.poll_event() {
             match event {
-                Event::Up(up) => self.on_up(up),
+                Event::Up(up) => self.on_up(up, now),
                 Event::Down { fault, .. } => {
                     tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "connection lost");
                     self.tell_connection(false);
@@ -162,7 +183,7 @@ impl<S: SessionService> SessionTask<S> {
         }
     }
 
-    fn on_up(&mut self, up: Up) {
+    fn on_up(&mut self, up: Up, now: Instant) {
         let Some(mut info) = self.info.take() else {
             self.tell_connection(true);
             return;
@@ -170,6 +191,7 @@ impl<S: SessionService> SessionTask<S> {
         info.agent = up.agent;
         let pusher = Pusher { mailbox: Arc::clone(&self.mailbox) };
         self.session = Some(Box::new(self.service.open(*info, pusher)));
+        self.look = Some(now + self.stranger_timeout);
     }
 
     fn tell_connection(&mut self, up: bool) {
@@ -216,8 +238,25 @@ impl<S: SessionService> SessionTask<S> {
         }
     }
 
+    /// Ends a session that is not kept, when its connection is gone or it has been here long enough.
+    fn end_strangers(&mut self, now: Instant) {
+        let Some(session) = &self.session else { return };
+        let left = !self.pump.is_connected() && self.pending.is_empty();
+        let due = self.look.is_some_and(|look| look <= now);
+        if !left && !due {
+            return;
+        }
+        if due {
+            self.look = Some(now + self.stranger_timeout);
+        }
+        if !self.service.is_kept(session) {
+            let message = "nobody has logged in".to_owned();
+            let fault = Fault { code: Code::LINK_LOST, message, retry_after_ms: None };
+            self.pump.handle(Input::Command(Command::Close(fault)), now);
+        }
+    }
+
     fn close(&mut self) {
-        self.registry.remove(&self.mailbox.session);
         let mut mail = self.mailbox.lock();
         mail.closed = true;
         mail.pushes.clear();
@@ -243,8 +282,8 @@ impl<S: SessionService> Future for SessionTask<S> {
                 return Poll::Ready(());
             }
             if !more {
-                let stop = this.stop;
-                this.pump.arm(cx, stop);
+                let own = this.stop.into_iter().chain(this.look).min();
+                this.pump.arm(cx, own);
                 return Poll::Pending;
             }
         }

@@ -3,7 +3,7 @@
 //! A server needs no certificate authority: it shows a certificate of its own, and clients know its fingerprint, the SHA-256 of
 //! the DER. Whatever the trust, the server must prove in the handshake that it holds the certificate's key.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
@@ -110,8 +110,9 @@ pub enum Trust {
     Fingerprint([u8; 32]),
     /// A certificate for the host's name by an authority that the system trusts.
     System,
-    /// Whatever certificate is shown first; from then on only that one, as long as the link lives. The caller keeps the
-    /// fingerprint ([`crate::LinkEvent::Up`]) and gives it as [`Trust::Fingerprint`] the next time.
+    /// Whatever certificate is shown first. If an authority that the system trusts vouches for it under the host's name, the
+    /// link goes on as with [`Trust::System`]; otherwise it accepts only that certificate as long as it lives. The caller
+    /// learns which of the two from [`crate::LinkEvent::Up`] and gives [`Trust::System`] or [`Trust::Fingerprint`] the next time.
     FirstUse,
 }
 
@@ -133,40 +134,29 @@ pub(crate) struct Mismatch {
 #[derive(Debug)]
 pub(crate) struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
-    pinned: Option<Arc<OnceLock<[u8; 32]>>>,
+    judge: Arc<Judge>,
 }
 
 impl ClientTls {
     pub(crate) fn new(trust: Trust) -> Result<Self, TlsError> {
         let provider = provider();
-        let (verifier, pinned): (Arc<dyn ServerCertVerifier>, _) = match trust {
-            Trust::System => (system_verifier(&provider)?, None),
-            Trust::Fingerprint(_) | Trust::FirstUse => {
-                let pinned = Arc::new(OnceLock::new());
-                if let Trust::Fingerprint(expected) = trust {
-                    pinned.get_or_init(|| expected);
-                }
-                let algorithms = provider.signature_verification_algorithms;
-                (Arc::new(PinVerifier { pinned: Arc::clone(&pinned), algorithms }), Some(pinned))
-            }
-        };
+        let judge = Arc::new(Judge::new(trust, &provider)?);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::clone(&judge) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Every connection checks the certificate anew.
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config), pinned })
+        Ok(Self { config: Arc::new(config), judge })
     }
 
-    /// A handshake has succeeded with this certificate: on first use it becomes the expected one.
-    pub(crate) fn confirm(&self, fingerprint: [u8; 32]) {
-        if let Some(pinned) = &self.pinned {
-            pinned.get_or_init(|| fingerprint);
-        }
+    /// A handshake has succeeded with this certificate: on first use it decides what is expected from here on. Gives whether
+    /// that is the word of the system's authorities.
+    pub(crate) fn confirm(&self, fingerprint: [u8; 32]) -> bool {
+        matches!(self.judge.confirm(fingerprint), Rule::System(_))
     }
 }
 
@@ -188,30 +178,82 @@ fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVer
         .map_err(|error| TlsError::NoRoots(error.to_string()))
 }
 
-/// Accepts one certificate by its fingerprint, or the first one it sees.
+/// What a certificate must satisfy.
 #[derive(Debug)]
-struct PinVerifier {
-    pinned: Arc<OnceLock<[u8; 32]>>,
+enum Rule {
+    /// It has this fingerprint.
+    Pinned([u8; 32]),
+    /// These authorities vouch for it.
+    System(Arc<WebPkiServerVerifier>),
+}
+
+/// Judges certificates by a rule; without one, accepts what it sees and makes a rule of it once the handshake has succeeded.
+/// A certificate is public: before the handshake has shown its key, it must not decide anything.
+#[derive(Debug)]
+struct Judge {
+    rule: OnceLock<Rule>,
+    /// Who is asked as long as there is no rule.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    /// The last certificate that the authorities vouched for when there was no rule.
+    vouched: Mutex<Option<[u8; 32]>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for PinVerifier {
+impl Judge {
+    /// Reads the system's certificates only for a trust that asks for them. On first use they may be missing.
+    fn new(trust: Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let (rule, authorities) = match trust {
+            Trust::Fingerprint(expected) => (OnceLock::from(Rule::Pinned(expected)), None),
+            Trust::System => (OnceLock::from(Rule::System(system_verifier(provider)?)), None),
+            Trust::FirstUse => {
+                let authorities = system_verifier(provider);
+                if let Err(error) = &authorities {
+                    tracing::debug!(%error, "the first certificate will be pinned");
+                }
+                (OnceLock::new(), authorities.ok())
+            }
+        };
+        Ok(Self { rule, authorities, vouched: Mutex::default(), algorithms: provider.signature_verification_algorithms })
+    }
+
+    fn confirm(&self, fingerprint: [u8; 32]) -> &Rule {
+        self.rule.get_or_init(|| match &self.authorities {
+            Some(authorities) if *self.vouched() == Some(fingerprint) => Rule::System(Arc::clone(authorities)),
+            _ => Rule::Pinned(fingerprint),
+        })
+    }
+
+    fn vouched(&self) -> MutexGuard<'_, Option<[u8; 32]>> {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let seen = fingerprint(end_entity);
-        match self.pinned.get() {
-            Some(expected) if *expected != seen => {
+        let ask = |authorities: &WebPkiServerVerifier| {
+            authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        match (self.rule.get(), &self.authorities) {
+            (Some(Rule::System(authorities)), _) => return ask(authorities),
+            (Some(Rule::Pinned(expected)), _) if *expected != seen => {
                 let mismatch = Mismatch { expected: *expected, seen };
-                Err(CertificateError::Other(OtherError(Arc::new(mismatch))).into())
+                return Err(CertificateError::Other(OtherError(Arc::new(mismatch))).into());
             }
-            _ => Ok(ServerCertVerified::assertion()),
+            (Some(Rule::Pinned(_)), _) | (None, None) => {}
+            (None, Some(authorities)) => match ask(authorities) {
+                Ok(_) => *self.vouched() = Some(seen),
+                Err(error) => tracing::debug!(%error, "no authority vouches for the first certificate: it will be pinned"),
+            },
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

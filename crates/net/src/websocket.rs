@@ -161,8 +161,8 @@ where
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(CarrierError::WebSocket("reserved bits are set"));
         }
-        let whole = self.fragments.as_ref().map_or(0, BytesMut::len) as u64 + length;
-        if length > self.limit as u64 || whole > self.limit as u64 {
+        let before = self.fragments.as_ref().map_or(0, BytesMut::len) as u64;
+        if length > (self.limit as u64).saturating_sub(before) {
             return Err(DecodeError::TooLong("frame").into());
         }
         if header.mask.is_some() != matches!(self.side, Side::Server) {

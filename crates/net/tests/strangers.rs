@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -17,7 +20,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use support::{BOUND, Server, bounded, up};
+use support::{BOUND, Seen, Server, bounded, up};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -192,6 +195,20 @@ async fn an_announced_gigabyte_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_fragment_that_announces_more_than_can_be_counted_is_refused() {
+    let door = Door::open(ListenConfig::default()).await;
+    let mut stream = door.websocket().await.into_inner();
+    // A masked fragment of one byte, then one of 2^64 - 1 bytes that goes on with it (RFC 6455, section 5.2).
+    stream.write_all(&[0x02, 0x81, 1, 2, 3, 4, b'P' ^ 1]).await.unwrap();
+    stream.write_all(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]).await.unwrap();
+    let answer = rest(&mut stream).await;
+    let length = usize::from(*answer.get(1).expect("a word before the end"));
+    let close = Frame::decode(Bytes::from(answer).slice(2..2 + length)).unwrap();
+    assert_eq!(decode::<Fault>(&close.header).unwrap().code, Code::TOO_LARGE);
+    door.assert_healthy().await;
+}
+
+#[tokio::test]
 async fn frames_that_break_the_rules_end_the_session_with_a_name() {
     let door = Door::open(ListenConfig::default()).await;
     let gap = Frame {
@@ -273,4 +290,45 @@ async fn a_message_in_fragments_is_one_frame() {
     let Some(Ok(Message::Binary(bytes))) = bounded(socket.next()).await else { panic!("no answer") };
     let answer = Frame::decode(bytes).unwrap();
     assert_eq!((answer.kind, &answer.content[..]), (Kind::RESPONSE, &b"pieces"[..]));
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_kept_ends_with_its_connection_once_it_is_answered() {
+    let mut door = Door::open(ListenConfig::default()).await;
+    door.server.service.keep.store(false, Ordering::SeqCst);
+    let mut socket = greeted(&door).await;
+    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "hold".into(), deadline_ms: 0 }));
+    let request = Frame { seq: 1, id: 1, header, ..Frame::new(Kind::REQUEST) };
+    socket.send(Message::Binary(request.to_bytes().unwrap())).await.unwrap();
+    bounded(door.server.held.recv()).await.unwrap();
+    drop(socket);
+    assert!(matches!(door.server.next().await, Seen::Opened(..)));
+    assert!(matches!(door.server.next().await, Seen::Connection(false)));
+    assert!(door.server.seen.try_recv().is_err(), "a request that is under way is not torn");
+    door.server.service.gate.add_permits(1);
+    assert!(matches!(door.server.next().await, Seen::Closed));
+
+    door.server.service.keep.store(true, Ordering::SeqCst);
+    let mut kept = greeted(&door).await;
+    let header = Bytes::from(encode(&parlour_wire::header::Action { name: "here".into() }));
+    kept.send(Message::Binary(Frame { seq: 1, header, ..Frame::new(Kind::ACTION) }.to_bytes().unwrap())).await.unwrap();
+    drop(kept);
+    assert!(matches!(door.server.next().await, Seen::Opened(..)));
+    assert!(matches!(door.server.next().await, Seen::Action(_)));
+    assert!(matches!(door.server.next().await, Seen::Connection(false)));
+    door.assert_healthy().await;
+    assert!(matches!(door.server.next().await, Seen::Opened(..)), "the kept session has not been closed");
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_kept_is_sent_away_after_its_time() {
+    let config = ListenConfig { stranger_timeout: Duration::from_millis(20), ..ListenConfig::default() };
+    let door = Door::open(config).await;
+    let mut kept = greeted(&door).await;
+    kept.send(Message::Binary(Frame { id: 1, ..Frame::new(Kind::PING) }.to_bytes().unwrap())).await.unwrap();
+    assert!(matches!(bounded(kept.next()).await, Some(Ok(Message::Binary(_)))));
+    door.server.service.keep.store(false, Ordering::SeqCst);
+    assert_eq!(closed_with(&mut kept).await, Some(Code::LINK_LOST));
+    let mut stranger = greeted(&door).await;
+    assert_eq!(closed_with(&mut stranger).await, Some(Code::LINK_LOST));
 }

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,8 @@ pub struct Service {
     pub gate: Arc<Semaphore>,
     pub tally: Mutex<BTreeMap<Bytes, u32>>,
     pub held: mpsc::UnboundedSender<()>,
+    /// Whether sessions are kept.
+    pub keep: AtomicBool,
 }
 
 impl SessionService for Service {
@@ -92,6 +97,10 @@ impl SessionService for Service {
         self.seen.send(Seen::Drained).ok();
     }
 
+    fn is_kept(&self, _session: &()) -> bool {
+        self.keep.load(Ordering::SeqCst)
+    }
+
     fn close(&self, _session: ()) {
         self.seen.send(Seen::Closed).ok();
     }
@@ -124,6 +133,7 @@ impl Server {
             gate: Arc::new(Semaphore::new(0)),
             tally: Mutex::default(),
             held: held_sender,
+            keep: AtomicBool::new(true),
         });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(listener.serve(Arc::clone(&service), config, stopped));

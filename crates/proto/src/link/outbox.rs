@@ -70,7 +70,7 @@ impl Outbox {
 
     /// A connection of the same session begins, and the peer has `received`: what follows is sent again.
     pub(super) fn resume(&mut self, received: u64) -> Result<(), Violation> {
-        if received + 1 < self.base {
+        if received < self.base - 1 {
             return Err(Violation::AckedBefore(received));
         }
         self.acknowledge(received)?;

@@ -432,9 +432,12 @@ fn welcome(resumed: bool) -> Frame {
 
 #[test]
 fn a_resume_with_a_wrong_secret_or_a_wrong_count_is_refused() {
-    for (token, received, expected) in
-        [([7; 32], 0, Violation::WrongSession), ([1; 32], 3, Violation::AckBeyond(3)), ([1; 32], 0, Violation::AckedBefore(0))]
-    {
+    for (token, received, expected) in [
+        ([7; 32], 0, Violation::WrongSession),
+        ([1; 32], 3, Violation::AckBeyond(3)),
+        ([1; 32], u64::MAX, Violation::AckBeyond(u64::MAX)),
+        ([1; 32], 0, Violation::AckedBefore(0)),
+    ] {
         let mut pair = Pair::up();
         pair.act(Side::Client, 1).unwrap();
         pair.act(Side::Server, 1).unwrap();
