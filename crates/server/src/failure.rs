@@ -59,6 +59,7 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::Rejected(rejection) => rejection.code,
+            Self::Failed(Fault::Store(StoreError::Overloaded)) => Code::OVERLOADED,
             Self::Failed(Fault::Store(StoreError::Unavailable(_) | StoreError::Full)) => Code::STORE_UNAVAILABLE,
             Self::Failed(Fault::Store(StoreError::Corrupt(_)) | Fault::Broken(_)) => Code::INTERNAL,
         }
@@ -69,6 +70,7 @@ impl Failure {
     pub fn to_wire(&self) -> header::Fault {
         let (message, retry_after_ms) = match self {
             Self::Rejected(rejection) => (rejection.text, rejection.retry_after_ms),
+            Self::Failed(Fault::Store(StoreError::Overloaded)) => ("the server has too much to do", None),
             Self::Failed(_) if self.code().retry() => ("the server cannot store this at the moment", None),
             Self::Failed(_) => ("internal error", None),
         };
@@ -113,6 +115,7 @@ impl From<Refusal> for Rejection {
             Refusal::NoConversation => Self::new(Code::CONVERSATION_NOT_FOUND, "no such conversation"),
             Refusal::ConversationExists => Self::new(Code::ALREADY_EXISTS, "the conversation exists"),
             Refusal::NotMember => Self::new(Code::NOT_MEMBER, "not in this conversation"),
+            Refusal::AlreadyIn => Self::new(Code::ALREADY_EXISTS, "a device to be added is in the conversation"),
             Refusal::StaleEpoch => Self::new(Code::STALE_EPOCH, "the epoch is not current"),
         }
     }
@@ -132,6 +135,7 @@ mod tests {
     fn our_faults_tell_the_client_nothing_but_a_code() {
         for (fault, code) in [
             (Fault::Store(StoreError::Full), Code::STORE_UNAVAILABLE),
+            (Fault::Store(StoreError::Overloaded), Code::OVERLOADED),
             (Fault::Store(StoreError::Unavailable("path /secret".into())), Code::STORE_UNAVAILABLE),
             (Fault::Store(StoreError::Corrupt("path /secret".into())), Code::INTERNAL),
             (Fault::Broken("secret"), Code::INTERNAL),

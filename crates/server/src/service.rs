@@ -100,6 +100,8 @@ impl<S: Store> Core<S> {
         match failure {
             None => {}
             Some(Failure::Rejected(rejection)) => tracing::debug!(request = name, code = %rejection.code, "refused"),
+            // Clients can bring it about; it shows in the counters.
+            Some(failure) if failure.code() == Code::OVERLOADED => tracing::debug!(request = name, %failure, "not taken"),
             Some(Failure::Failed(fault)) => tracing::error!(request = name, %fault, "failed"),
         }
     }
@@ -284,10 +286,10 @@ impl<S: Store> Service<S> {
     }
 
     /// Takes an action. Like a request, in order of arrival; what is wrong with it is not told to anybody.
-    pub fn action(&self, session: &mut Session, name: &str, content: &[u8], _now: Now) {
+    pub fn action(&self, session: &mut Session, name: &str, content: &[u8], now: Now) {
         self.core.fanout.drained(&session.0);
         let taken = match name {
-            api::Cursors::NAME => self.take_cursors(session, content),
+            api::Cursors::NAME => self.take_cursors(session, content, now),
             _ => Err(Rejection::new(Code::UNKNOWN_REQUEST, "no handler of that name")),
         };
         if let Err(rejection) = taken {
@@ -295,13 +297,15 @@ impl<S: Store> Service<S> {
         }
     }
 
-    fn take_cursors(&self, session: &Session, content: &[u8]) -> Result<(), Rejection> {
+    fn take_cursors(&self, session: &Session, content: &[u8], now: Now) -> Result<(), Rejection> {
         let who = session.0.who()?;
         Access::Device.check(&who)?;
         let api::Cursors { cursors } = decode(content)?;
         let call = api::CursorsSet { cursors };
         call.check()?;
         if let Some((_, device)) = who.device {
+            let taken = self.core.throttles.cursors.take_many(&device.0, call.cursors.len(), now.unix_ms);
+            taken.map_err(Rejection::rate_limited)?;
             // Cursors that are lost with a broken store are sent again with the next ones.
             drop(self.core.apply(Write::MoveCursors { device, cursors: call.cursors }));
         }
@@ -317,6 +321,13 @@ impl<S: Store> Service<S> {
     /// The session's sink, which was full, has room again.
     pub fn drained(&self, session: &Session) {
         self.core.fanout.drained(&session.0);
+    }
+
+    /// Whether a session must not end with its connection: it has shown who it is, or is about to. What strangers leave behind
+    /// is worth nothing to them, and would fill the server.
+    #[must_use]
+    pub fn is_kept(&self, session: &Session, now: Now) -> bool {
+        session.0.is_kept(now.unix_ms)
     }
 
     /// The session is over.

@@ -24,6 +24,9 @@ pub enum StoreError {
     /// The engine cannot be reached or has stopped.
     #[error("store unavailable: {0}")]
     Unavailable(String),
+    /// More is waiting than the engine can do in a while. Nothing of the request was begun.
+    #[error("the store has too much to do")]
+    Overloaded,
     /// No room left on the device. Nothing of the write was kept.
     #[error("no space left for the store")]
     Full,
@@ -68,6 +71,9 @@ pub enum Refusal {
     /// The device is not in the conversation, or its account is not a member.
     #[error("not a member")]
     NotMember,
+    /// A device to be added is in the conversation, and is not removed by the same commit.
+    #[error("already in the conversation")]
+    AlreadyIn,
     /// The epoch is not the current one (commit), or too old or in the future (message).
     #[error("stale epoch")]
     StaleEpoch,
@@ -269,7 +275,8 @@ pub struct CommitWrite {
     pub commit: Vec<u8>,
     /// The server's signature on it.
     pub receipt: [u8; 64],
-    /// For the added devices. Their accounts must be members and the devices known, else `NotMember`/`NoDevice`.
+    /// For the added devices. Their accounts must be members and the devices known, else `NotMember`/`NoDevice`. One that is in
+    /// already is refused (`AlreadyIn`) unless it is removed too: it would lose what it has not read.
     pub welcome: Option<Vec<u8>>,
     /// Added devices.
     pub added: Vec<AddedDevice>,

@@ -10,6 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use parlour_wire::DeviceId;
+
 /// So many at once, then one in each interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -40,6 +42,10 @@ pub struct ThrottleConfig {
     pub lookups_per_account: Rate,
     /// Claims of key packages by one account.
     pub claims_per_account: Rate,
+    /// Members that one account puts into conversations which it makes; nobody is asked whether they want to be one.
+    pub members_per_account: Rate,
+    /// Cursors that one device moves: each is a look into the store by the one writer that everybody shares.
+    pub cursors_per_device: Rate,
     /// How many buckets each throttle remembers.
     pub buckets: usize,
     /// Whether loopback addresses are exempt from the throttles per address: behind a reverse proxy everybody has one.
@@ -57,6 +63,10 @@ impl Default for ThrottleConfig {
             // Opening a large group asks for every member once.
             lookups_per_account: Rate::new(2000, 500),
             claims_per_account: Rate::new(2000, 500),
+            // Two of the largest groups at once.
+            members_per_account: Rate::new(10_000, 1000),
+            // A device that comes back to many conversations moves them all; then one that reads as fast as it can.
+            cursors_per_device: Rate::new(50_000, 1),
             buckets: 1 << 16,
             exempt_loopback: true,
         }
@@ -84,13 +94,22 @@ impl<K: Ord + Clone> Throttle<K> {
     /// # Errors
     /// After how many milliseconds there will be one.
     pub fn take(&self, key: &K, now_ms: u64) -> Result<(), u64> {
+        self.take_many(key, 1, now_ms)
+    }
+
+    /// Takes several tries or none. More than a full bucket holds cost a full bucket.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_many(&self, key: &K, tries: usize, now_ms: u64) -> Result<(), u64> {
         let Rate { burst, every_ms } = self.rate;
         let all = every_ms.saturating_mul(u64::from(burst.max(1)));
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back must not make anybody wait longer than an empty bucket does.
         let latest = now_ms.saturating_add(all);
         let current = full_at.get(key).copied().unwrap_or(0).clamp(now_ms, latest);
-        let next = current.saturating_add(every_ms);
+        let tries = u64::try_from(tries).unwrap_or(u64::MAX).min(u64::from(burst.max(1)));
+        let next = current.saturating_add(every_ms.saturating_mul(tries));
         if next > latest {
             return Err(next - latest);
         }
@@ -139,10 +158,13 @@ impl AddressKey {
 #[derive(Debug)]
 pub(crate) struct Throttles {
     login_names: Throttle<String>,
+    login_devices: Throttle<[u8; 16]>,
     login_addresses: Throttle<AddressKey>,
     register_addresses: Throttle<AddressKey>,
     pub(crate) lookups: Throttle<[u8; 32]>,
     pub(crate) claims: Throttle<[u8; 32]>,
+    pub(crate) members: Throttle<[u8; 32]>,
+    pub(crate) cursors: Throttle<[u8; 16]>,
     exempt_loopback: bool,
 }
 
@@ -150,10 +172,13 @@ impl Throttles {
     pub(crate) fn new(config: &ThrottleConfig) -> Self {
         Self {
             login_names: Throttle::new(config.login_per_name, config.buckets),
+            login_devices: Throttle::new(config.login_per_name, config.buckets),
             login_addresses: Throttle::new(config.login_per_address, config.buckets),
             register_addresses: Throttle::new(config.register_per_address, config.buckets),
             lookups: Throttle::new(config.lookups_per_account, config.buckets),
             claims: Throttle::new(config.claims_per_account, config.buckets),
+            members: Throttle::new(config.members_per_account, config.buckets),
+            cursors: Throttle::new(config.cursors_per_device, config.buckets),
             exempt_loopback: config.exempt_loopback,
         }
     }
@@ -162,12 +187,19 @@ impl Throttles {
         self.exempt_loopback && address.is_loopback()
     }
 
-    /// A password try. The address pays first: who has used up his address cannot use up other people's names.
-    pub(crate) fn login(&self, name: &str, address: AddressKey, now_ms: u64) -> Result<(), u64> {
-        if !self.exempt(address) {
-            self.login_addresses.take(&address, now_ms)?;
+    /// A password try, before it is known whose. The address pays first: who has used up his address cannot use up other
+    /// people's names.
+    pub(crate) fn login_from(&self, address: AddressKey, now_ms: u64) -> Result<(), u64> {
+        if self.exempt(address) { Ok(()) } else { self.login_addresses.take(&address, now_ms) }
+    }
+
+    /// A password try for a name. One from a device of the account counts for the device: guesses by others do not keep those
+    /// who are in from changing their password.
+    pub(crate) fn login(&self, name: &str, own: Option<DeviceId>, now_ms: u64) -> Result<(), u64> {
+        match own {
+            Some(device) => self.login_devices.take(&device.0, now_ms),
+            None => self.login_names.take(&name.to_owned(), now_ms),
         }
-        self.login_names.take(&name.to_owned(), now_ms)
     }
 
     pub(crate) fn logged_in(&self, name: &str) {
@@ -218,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn several_tries_are_taken_whole_or_not_at_all() {
+        let throttle = Throttle::new(Rate::new(5, 1000), 10);
+        assert_eq!(throttle.take_many(&1, 4, NOW), Ok(()));
+        assert_eq!(throttle.take_many(&1, 2, NOW), Err(1000));
+        assert_eq!(throttle.take_many(&1, 1, NOW), Ok(()));
+        assert_eq!(throttle.take_many(&1, 1, NOW), Err(1000));
+        assert_eq!(throttle.take_many(&2, usize::MAX, NOW), Ok(()), "more than a bucket costs a bucket");
+        assert_eq!(throttle.take_many(&2, 1, NOW), Err(1000));
+    }
+
+    #[test]
     fn a_flood_of_keys_stays_bounded_and_does_not_free_a_victim() {
         let throttle = Throttle::new(Rate::new(10, 1000), 64);
         while throttle.take(&0, NOW).is_ok() {}
@@ -246,15 +289,17 @@ mod tests {
             ..ThrottleConfig::default()
         };
         let throttles = Throttles::new(&config);
+        let login =
+            |name, address, now_ms| throttles.login_from(address, now_ms).and_then(|()| throttles.login(name, None, now_ms));
         let (bad, good) = (AddressKey::of([10, 0, 0, 1].into()), AddressKey::of([10, 0, 0, 2].into()));
-        assert_eq!(throttles.login("alice", bad, NOW), Ok(()));
+        assert_eq!(login("alice", bad, NOW), Ok(()));
         for _ in 0..5 {
-            assert_eq!(throttles.login("alice", bad, NOW), Err(1000));
+            assert_eq!(login("alice", bad, NOW), Err(1000));
         }
-        assert_eq!(throttles.login("alice", good, NOW), Ok(()));
+        assert_eq!(login("alice", good, NOW), Ok(()));
         let local = AddressKey::of([127, 0, 0, 1].into());
-        assert_eq!(throttles.login("bob", local, NOW), Ok(()));
-        assert_eq!(throttles.login("bob", local, NOW), Ok(()), "loopback is not an address that tells people apart");
-        assert_eq!(throttles.login("bob", local, NOW), Err(1000), "a name still is a name");
+        assert_eq!(login("bob", local, NOW), Ok(()));
+        assert_eq!(login("bob", local, NOW), Ok(()), "loopback is not an address that tells people apart");
+        assert_eq!(login("bob", local, NOW), Err(1000), "a name still is a name");
     }
 }

@@ -3,9 +3,13 @@
 
 mod support;
 
-use parlour_server::store::suite::block_on;
+use parlour_server::{
+    ServiceConfig,
+    store::suite::block_on,
+    throttle::{Rate, ThrottleConfig},
+};
 use parlour_wire::{Code, ConversationId, api, encode, limits, log, log::EntryKind};
-use support::{Link, Person, World, commit, direct, message, message_id};
+use support::{Link, Person, World, commit, config, direct, message, message_id};
 
 struct Pair {
     world: World,
@@ -229,4 +233,46 @@ fn a_second_phone_joins_by_itself_and_a_removed_one_is_out() {
     assert_eq!(world.refused(&mut bobs[0], &api::Read { conversation, after: 0, limit: 9 }), Code::NOT_MEMBER);
     let state = &world.ask(&mut bobs[0], &api::Sync { after: None }).unwrap().conversations[0];
     assert_eq!(state.cursor, None);
+}
+
+#[test]
+fn nobody_makes_others_members_without_end() {
+    let throttle = ThrottleConfig { members_per_account: Rate::new(5, 1000), ..ThrottleConfig::default() };
+    let mut world = World::with(ServiceConfig { throttle, ..config() });
+    let (alice, mut alices) = world.person("alice", 1);
+    let (bob, mut bobs) = world.person("bob", 1);
+    let group = |id: u8| api::Commit {
+        create: Some(api::Create { kind: api::ConversationKind::GROUP, members: vec![alice.id(), bob.id()] }),
+        ..commit(ConversationId::group([id; 32]), id, 0)
+    };
+    world.ask(&mut alices[0], &group(1)).unwrap();
+    world.ask(&mut alices[0], &group(2)).unwrap();
+    let failure = world.ask(&mut alices[0], &group(3)).unwrap_err();
+    assert_eq!((failure.code(), failure.to_wire().retry_after_ms), (Code::RATE_LIMITED, Some(1000)));
+    world.ask(&mut alices[0], &commit(ConversationId::group([2; 32]), 4, 1)).unwrap();
+    world.ask(&mut bobs[0], &direct(&bob, &alice, 5)).unwrap();
+    world.now_ms += 1000;
+    world.ask(&mut alices[0], &group(3)).unwrap();
+}
+
+#[test]
+fn cursors_are_moved_at_a_bounded_pace() {
+    let throttle = ThrottleConfig { cursors_per_device: Rate::new(4, 1000), ..ThrottleConfig::default() };
+    let mut world = World::with(ServiceConfig { throttle, ..config() });
+    let (alice, mut alices) = world.person("alice", 1);
+    let (bob, mut bobs) = world.person("bob", 1);
+    let call = direct(&alice, &bob, 1);
+    let conversation = call.conversation;
+    world.ask(&mut alices[0], &call).unwrap();
+    world.ask(&mut alices[0], &message(conversation, 2, 1)).unwrap();
+    let cursor = |world: &World, link: &mut Link| world.ask(link, &api::Sync { after: None }).unwrap().conversations[0].cursor;
+    let nowhere = api::Cursor { conversation: ConversationId([9; 32]), seq: 1 };
+    world.act(&mut bobs[0], &api::Cursors { cursors: vec![nowhere; 3] });
+    let moved = vec![api::Cursor { conversation, seq: 2 }; 2];
+    world.act(&mut bobs[0], &api::Cursors { cursors: moved.clone() });
+    assert_eq!(cursor(&world, &mut bobs[0]), Some(1), "an action too many is not taken");
+    assert_eq!(world.refused(&mut bobs[0], &api::CursorsSet { cursors: moved.clone() }), Code::RATE_LIMITED);
+    world.now_ms += 1000;
+    world.ask(&mut bobs[0], &api::CursorsSet { cursors: moved }).unwrap();
+    assert_eq!(cursor(&world, &mut bobs[0]), Some(2));
 }

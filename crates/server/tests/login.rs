@@ -296,3 +296,47 @@ fn look_ups_need_a_login_and_are_throttled() {
     world.now_ms += 1000;
     assert_eq!(world.ask(&mut phones[0], &api::AccountById { account: alice.id() }).unwrap().name, alice.name);
 }
+
+#[test]
+fn guesses_by_others_do_not_keep_a_device_from_changing_the_password() {
+    let mut world = World::new();
+    let (alice, mut phones) = world.person("alice", 1);
+    let (bob, mut bobs) = world.person("bob", 1);
+    for n in 0..10 {
+        assert_eq!(throttled(&mut world, &alice.name, "guess", [10, 1, 0, n]), Err(None));
+    }
+    assert!(world.login(&mut bobs[0], &alice.name, "guess").is_err_and(|failure| failure.code() == Code::RATE_LIMITED));
+    world.login(&mut phones[0], &alice.name, &alice.password).unwrap();
+    world.change_password(&mut phones[0], &alice, "another").unwrap();
+
+    // What a stolen phone may try is bounded like everything else.
+    for _ in 0..10 {
+        assert_eq!(world.login(&mut bobs[0], &bob.name, "guess").unwrap_err().code(), Code::WRONG_PASSWORD);
+    }
+    assert_eq!(world.login(&mut bobs[0], &bob.name, "guess").unwrap_err().code(), Code::RATE_LIMITED);
+}
+
+#[test]
+fn a_session_is_kept_once_it_is_somebodys_or_about_to_be() {
+    let mut world = World::new();
+    let (alice, phones) = world.person("alice", 1);
+    let kept = |world: &World, link: &support::Link| world.service.is_kept(link.session.as_ref().unwrap(), world.now());
+    assert!(kept(&world, &phones[0]));
+    let mut link = world.link();
+    assert!(!kept(&world, &link));
+    world.ask(&mut link, &api::ServerInfo {}).unwrap();
+    let auth = api::DeviceAuth { signature: [1; 64], ..alice.auth(0, &link.challenge) };
+    assert_eq!(world.refused(&mut link, &auth), Code::NOT_AUTHENTICATED);
+    assert!(!kept(&world, &link), "asking makes nobody somebody");
+    let (login, _) = world.login_start(&mut link, &alice.name, "guess").unwrap();
+    assert!(kept(&world, &link));
+    world.refused(&mut link, &api::LoginFinish { login, finalization: vec![1; 64] });
+    assert!(!kept(&world, &link));
+    world.register_start(&mut link, &Person::new("carol", 1), None).unwrap();
+    assert!(kept(&world, &link));
+    world.now_ms += 60_001;
+    assert!(!kept(&world, &link), "it took too long");
+    world.login(&mut link, &alice.name, &alice.password).unwrap();
+    world.now_ms += 600_000;
+    assert!(kept(&world, &link));
+}

@@ -69,6 +69,10 @@ impl SessionService for Adapter {
         self.service.connection(&mut session.session, up, now());
     }
 
+    fn is_kept(&self, session: &LinkSession) -> bool {
+        self.service.is_kept(&session.session, now())
+    }
+
     fn drained(&self, session: &mut LinkSession) {
         self.service.drained(&session.session);
     }

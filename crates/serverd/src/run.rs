@@ -206,6 +206,7 @@ fn listen_config(config: &Config) -> ListenConfig {
         handshake_timeout: config.limits.handshake,
         max_connections: config.limits.connections,
         stop_timeout: config.limits.drain,
+        ..ListenConfig::default()
     }
 }
 
@@ -222,6 +223,7 @@ fn secrets_error(path: &Path, error: SecretsError) -> StartError {
         SecretsError::Store(StoreError::Full) => StartError::DiskFull { path },
         SecretsError::Store(StoreError::Corrupt(reason)) => StartError::Corrupt { path, reason },
         SecretsError::Store(StoreError::Unavailable(reason)) => StartError::Data { path, reason },
+        SecretsError::Store(StoreError::Overloaded) => StartError::Data { path, reason: error.to_string() },
     }
 }
 

@@ -19,12 +19,17 @@ fn fill(store: &SqliteStore) -> (Vec<u64>, u64) {
         let first = batch * 8 + 1;
         let futures: Vec<_> = (first..first + 8).map(|id| (id, store.apply(append(0, id, 4000)))).collect();
         let answers: Vec<_> = futures.into_iter().map(|(id, future)| (id, seq(block_on(future)))).collect();
+        let mut refused = None;
         for (id, answer) in answers {
             match answer {
+                // Also after one that was refused: a smaller transaction may find room where a larger one did not.
                 Ok(_) => acknowledged.push(id),
-                Err(StoreError::Full) => return (acknowledged, id),
+                Err(StoreError::Full) => refused = refused.or(Some(id)),
                 Err(other) => panic!("{other}"),
             }
+        }
+        if let Some(refused) = refused {
+            return (acknowledged, refused);
         }
     }
     unreachable!("the disk is small")

@@ -242,3 +242,23 @@ async fn an_invitation_made_beside_the_server_lets_somebody_in() {
     client.close().await;
     end(running).await;
 }
+
+#[tokio::test]
+async fn a_stranger_that_hangs_up_leaves_no_session_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(config(dir.path())).await.unwrap();
+    let url = running.server_url().clone();
+    // A program of its own, which ends without a word.
+    let program = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let stranger = program.spawn(async move {
+        let (link, events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
+        let answer = ask(&link, &ServerInfo {}).await;
+        (link, events, answer)
+    });
+    let (_link, _events, answer) = bounded(stranger).await.unwrap();
+    assert!(answer.is_ok());
+    assert_eq!(metric(&get(&running, "/metrics").await.1, "parlour_sessions"), Some(1.0));
+    program.shutdown_background();
+    bounded(async { while metric(&get(&running, "/metrics").await.1, "parlour_sessions") != Some(0.0) {} }).await;
+    end(running).await;
+}

@@ -43,6 +43,10 @@ pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Outp
 pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
     let begun = ask.device().and_then(|(account, device)| {
         check_commit(&call, &account)?;
+        if let Some(create) = &call.create {
+            let taken = ask.core.throttles.members.take_many(&account.0, create.members.len(), ask.now_ms);
+            taken.map_err(Rejection::rate_limited)?;
+        }
         let write = commit_write(&ask, call, account, device);
         Ok(ask.core.apply(Write::Commit(Box::new(write))))
     });
@@ -137,7 +141,11 @@ pub(super) fn set_cursors<S: Store>(
     ask: Ask<S>,
     call: CursorsSet,
 ) -> impl Future<Output = Result<Done, Failure>> + Send + 'static {
-    let begun = ask.device().map(|(_, device)| ask.core.apply(Write::MoveCursors { device, cursors: call.cursors }));
+    let begun = ask.device().and_then(|(_, device)| {
+        let taken = ask.core.throttles.cursors.take_many(&device.0, call.cursors.len(), ask.now_ms);
+        taken.map_err(Rejection::rate_limited)?;
+        Ok(ask.core.apply(Write::MoveCursors { device, cursors: call.cursors }))
+    });
     async move {
         begun?.await??;
         Ok(Done {})

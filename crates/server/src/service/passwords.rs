@@ -24,8 +24,21 @@ fn record_hash(record: &[u8]) -> [u8; 32] {
 /// Does the same for a name that is known and one that is not: one look into the store, one answer of OPAQUE.
 pub(super) async fn login_start<S: Store>(ask: Ask<S>, call: LoginStart) -> Result<OpaqueAnswer, Failure> {
     let name = call.name.as_str();
-    ask.core.throttles.login(name, ask.session.address, ask.now_ms).map_err(Rejection::rate_limited)?;
-    let account = ask.core.store.account_by_name(&call.name).await?;
+    let throttles = &ask.core.throttles;
+    throttles.login_from(ask.session.address, ask.now_ms).map_err(Rejection::rate_limited)?;
+    let account = match ask.who.device {
+        // Strangers pay before the store is asked.
+        None => {
+            throttles.login(name, None, ask.now_ms).map_err(Rejection::rate_limited)?;
+            ask.core.store.account_by_name(&call.name).await?
+        }
+        Some((own, device)) => {
+            let account = ask.core.store.account_by_name(&call.name).await?;
+            let device = account.as_ref().is_some_and(|account| account.id == own).then_some(device);
+            throttles.login(name, device, ask.now_ms).map_err(Rejection::rate_limited)?;
+            account
+        }
+    };
     let record = account.as_ref().map(|account| account.record.as_slice());
     let mut rng = ask.core.rng();
     let Ok((state, response)) = ask.core.secrets.opaque.login(&mut rng, name.as_bytes(), record, &call.request) else {

@@ -89,6 +89,16 @@ impl Shared {
         }
     }
 
+    /// Whether the session has shown something, or is between the two steps of a login or registration.
+    pub(crate) fn is_kept(&self, now_ms: u64) -> bool {
+        let state = self.state();
+        let in_time = |begun: u64| now_ms.saturating_sub(begun) <= STEP_MS;
+        state.who.password.is_some()
+            || state.who.device.is_some()
+            || state.logins.iter().any(|login| in_time(login.started_ms))
+            || state.registration.as_ref().is_some_and(|(_, begun)| in_time(*begun))
+    }
+
     /// Notes that the session has shown a password, unless it speaks for another account already.
     pub(crate) fn set_password(&self, account: AccountId) -> Result<(), Rejection> {
         let mut state = self.state();

@@ -86,6 +86,7 @@ macro_rules! store_suite {
             a_refused_commit_changes_nothing
             a_device_reads_from_where_it_joined
             a_removed_device_reads_nothing
+            a_device_that_is_in_is_not_added_again
             a_device_removed_and_added_starts_afresh
             an_external_commit_lets_a_member_join
             group_info_is_for_members

@@ -176,6 +176,7 @@ fn name_file(path: &Path, error: StoreError) -> OpenError {
         StoreError::Corrupt(reason) => OpenError::Corrupt { path, reason },
         StoreError::Full => OpenError::Full { path },
         StoreError::Unavailable(reason) => OpenError::Unavailable { path, reason },
+        StoreError::Overloaded => OpenError::Unavailable { path, reason: error.to_string() },
     }
 }
 

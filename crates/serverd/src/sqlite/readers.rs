@@ -82,7 +82,7 @@ impl Readers {
             return Err(stopped());
         }
         if waiting.reads.len() >= WAITING {
-            return Err(StoreError::Unavailable("too many reads are waiting".to_owned()));
+            return Err(StoreError::Overloaded);
         }
         waiting.reads.push_back(read);
         drop(waiting);

@@ -83,8 +83,9 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Adds a write. It has its place in the order when this returns.
+    ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if too much waits or the store has stopped.
+    /// [`StoreError::Overloaded`] if too much waits, [`StoreError::Unavailable`] if the store has stopped.
     pub(super) fn push(&self, task: Task) -> Result<oneshot::Receiver<Result<Outcome, StoreError>>, StoreError> {
         let bytes = size(&task);
         let (answer, wait) = oneshot::channel();
@@ -93,7 +94,7 @@ impl Queue {
             return Err(stopped());
         }
         if waiting.jobs.len() >= WAITING_WRITES || waiting.bytes >= WAITING_BYTES {
-            return Err(StoreError::Unavailable("too many writes are waiting".to_owned()));
+            return Err(StoreError::Overloaded);
         }
         let idle = waiting.jobs.is_empty();
         waiting.bytes += bytes;
@@ -284,5 +285,26 @@ impl Writer {
         for job in jobs {
             let _gone = job.answer.send(Err(store_error(error)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_wire::DeviceId;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_said_to_be_too_much() {
+        let queue = Queue::default();
+        let seen = || Task::Write(Box::new(Write::Seen { device: DeviceId([1; 16]), now_ms: 1 }));
+        for _ in 0..WAITING_WRITES {
+            assert!(queue.push(seen()).is_ok());
+        }
+        assert!(matches!(queue.push(seen()), Err(StoreError::Overloaded)), "a client's doing, not a broken store");
+        assert_eq!(queue.take().map(|batch| batch.len()), Some(BATCH_WRITES));
+        assert!(queue.push(seen()).is_ok());
+        queue.close();
+        assert!(matches!(queue.push(seen()), Err(StoreError::Unavailable(_))));
     }
 }

@@ -83,7 +83,7 @@ impl Conversation {
     fn read(&self, joined: u64, after: u64, limit: u32) -> LogPage {
         let after = after.max(joined);
         let first = self.entries.front().map_or(1, |entry| entry.seq);
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         for entry in self.entries.iter().skip(skip).take(usize::try_from(limit).unwrap_or(usize::MAX)) {
@@ -209,6 +209,10 @@ impl Conversations {
         }
         if commit.added.iter().any(|added| !members.contains(&added.account)) {
             return Err(Refusal::NotMember);
+        }
+        let is_in = |device: &DeviceId| existing.is_some_and(|conversation| conversation.seats.contains_key(device));
+        if commit.added.iter().any(|added| is_in(&added.device) && !commit.removed.contains(&added.device)) {
+            return Err(Refusal::AlreadyIn);
         }
         let known = accounts.owns(&commit.account, &commit.device)
             && commit.added.iter().all(|added| accounts.owns(&added.account, &added.device));

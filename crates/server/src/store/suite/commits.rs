@@ -169,6 +169,16 @@ pub async fn a_removed_device_reads_nothing<P: Place>(place: &P) {
     assert_eq!(bench.apply(retain).await, Ok(Written::Deleted(1)), "a removed device holds nothing back");
 }
 
+/// A device that is in loses nothing that it has not read because somebody says to add it.
+pub async fn a_device_that_is_in_is_not_added_again<P: Place>(place: &P) {
+    let bench = two(place).await;
+    bench.send(append(1, device_id(1, 1), 2, 1)).await;
+    let again = CommitWrite { added: vec![added(2, 1)], welcome: Some(vec![1]), ..commit(1, 1, 3, 1) };
+    assert_eq!(bench.refused(write(again)).await, Refusal::AlreadyIn);
+    assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Ok((vec![2], 2)));
+    assert_eq!(bench.state(1, 2, device_id(2, 1)).await.expect("a member").cursor, Some(1));
+}
+
 /// At the commit that does both.
 pub async fn a_device_removed_and_added_starts_afresh<P: Place>(place: &P) {
     let bench = two(place).await;

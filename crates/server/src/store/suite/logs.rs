@@ -121,7 +121,9 @@ pub async fn a_log_is_read_in_pages<P: Place>(place: &P) {
     for id in 2..=10 {
         bench.send(append(1, device_id(1, 1), id, 1)).await;
     }
-    for (after, limit, expected) in [(0, 3, 2..5), (4, 3, 5..8), (8, 3, 9..11), (10, 3, 0..0), (99, 3, 0..0), (0, 0, 0..0)] {
+    for (after, limit, expected) in
+        [(0, 3, 2..5), (4, 3, 5..8), (8, 3, 9..11), (10, 3, 0..0), (99, 3, 0..0), (u64::MAX, 3, 0..0), (0, 0, 0..0)]
+    {
         let page = works(bench.store.log(conversation_id(1), device_id(2, 1), after, limit).await).expect("a member");
         assert_eq!(page.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), expected.collect::<Vec<u64>>());
         assert_eq!(page.head, 10);

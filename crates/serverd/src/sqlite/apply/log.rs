@@ -83,7 +83,7 @@ impl Apply<'_> {
         }
         let checked = if exists { self.check_next(commit)? } else { self.check_first(commit)? };
         let mut checked = allowed!(checked);
-        checked.added = allowed!(self.check_added(commit, &checked.members)?);
+        checked.added = allowed!(self.check_added(commit, &checked)?);
         let key = match checked.existing {
             Some(key) => key,
             None => self.create_conversation(commit, &checked)?,
@@ -304,11 +304,17 @@ impl Apply<'_> {
     }
 
     /// The keys of the added devices.
-    fn check_added(&self, commit: &CommitWrite, members: &BTreeSet<AccountId>) -> rusqlite::Result<Result<Vec<i64>, Refusal>> {
+    fn check_added(&self, commit: &CommitWrite, checked: &Checked) -> rusqlite::Result<Result<Vec<i64>, Refusal>> {
         let mut keys = Vec::with_capacity(commit.added.len());
         for added in &commit.added {
-            if !members.contains(&added.account) {
+            if !checked.members.contains(&added.account) {
                 return Ok(Err(Refusal::NotMember));
+            }
+            if let Some(conversation) = checked.existing
+                && !commit.removed.contains(&added.device)
+                && self.cursor_of(conversation, &added.device)?.is_some()
+            {
+                return Ok(Err(Refusal::AlreadyIn));
             }
             let Some(key) = self.device_of(&added.device, &added.account)? else { return Ok(Err(Refusal::NoDevice)) };
             keys.push(key);
