@@ -83,7 +83,7 @@ impl Pair {
             label: "bench".to_owned(),
         };
         drop(core.handle(Input::Command(Ticket(1), Command::Register(register)), NOW));
-        let up = Input::Up { resumed: false, challenge: [4; 32], fingerprint: [5; 32] };
+        let up = Input::Up { resumed: false, challenge: [4; 32], fingerprint: [5; 32], trusted_by_system: false };
         let outbox = core.handle(up, NOW).into();
         self.sides.push(Side { core, session, inbox, outbox, _home: home });
         self.settle();

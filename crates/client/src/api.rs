@@ -21,7 +21,8 @@ pub struct OpenOptions {
 /// What a new account needs.
 #[derive(Clone, Debug)]
 pub struct Register {
-    /// The server; with a fingerprint, its certificate must match.
+    /// The server; with a fingerprint, its certificate must match. Without one, the system's authorities vouch for it, or it is
+    /// pinned.
     pub server: ServerUrl,
     /// The name wanted.
     pub name: String,
@@ -36,7 +37,8 @@ pub struct Register {
 /// What adding this device to an account needs.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The server; with a fingerprint, its certificate must match.
+    /// The server; with a fingerprint, its certificate must match. Without one, the system's authorities vouch for it, or it is
+    /// pinned.
     pub server: ServerUrl,
     /// The account's name.
     pub name: String,
@@ -59,7 +61,8 @@ pub struct WhoAmI {
     pub device: DeviceId,
     /// What the owner calls this device.
     pub label: String,
-    /// The server, with the pinned fingerprint of its certificate.
+    /// The server, with the fingerprint of its certificate if that is pinned. Without one, the system's authorities must vouch
+    /// for it.
     pub server: ServerUrl,
 }
 
@@ -68,7 +71,7 @@ pub struct WhoAmI {
 pub struct SignedIn {
     /// Who this profile is.
     pub who: WhoAmI,
-    /// The server's certificate was unknown and has been pinned by this connection (trust on first use).
+    /// Nobody vouched for the server's certificate, and this connection has pinned it (trust on first use).
     pub pinned_now: bool,
 }
 
@@ -79,7 +82,7 @@ pub struct ServerFacts {
     pub registration: Registration,
     /// Program and version.
     pub version: String,
-    /// Its address with the fingerprint of the certificate that it showed.
+    /// Its address, with the fingerprint of the certificate that it showed unless the system's authorities vouch for that.
     pub server: ServerUrl,
 }
 

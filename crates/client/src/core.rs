@@ -130,7 +130,9 @@ impl Core {
                 self.waiters.abandon(ticket);
                 Ok(())
             }
-            Input::Up { resumed, challenge, fingerprint } => self.link_up(resumed, challenge, fingerprint),
+            Input::Up { resumed, challenge, fingerprint, trusted_by_system } => {
+                self.link_up(resumed, challenge, (fingerprint, trusted_by_system))
+            }
             Input::Down { error, retry_in } => self.link_down(&error, retry_in),
             Input::Answer(id, result) => match self.session.inflight.remove(&id) {
                 Some(pending) => self.answered(pending, result),

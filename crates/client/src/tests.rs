@@ -8,3 +8,4 @@ mod harness;
 mod live;
 mod profiles;
 mod schedules;
+mod trust;

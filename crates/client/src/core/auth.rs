@@ -48,16 +48,17 @@ impl Core {
     }
 
     pub(super) fn go_online(&mut self, ticket: Ticket) -> Result<(), Error> {
-        let url = self.server_url()?;
+        let server = self.server_url()?;
         if self.session.phase == Phase::Off {
             self.session.phase = Phase::Connecting;
-            self.outputs.push(Output::Connect(url));
+            self.outputs.push(Output::Connect { server, first_use: false });
         }
         self.waiters.online.push(ticket);
         Ok(())
     }
 
-    pub(super) fn link_up(&mut self, resumed: bool, challenge: [u8; 32], fingerprint: [u8; 32]) -> Result<(), Error> {
+    /// `certificate` is its fingerprint and whether the system's authorities vouch for it.
+    pub(super) fn link_up(&mut self, resumed: bool, challenge: [u8; 32], certificate: ([u8; 32], bool)) -> Result<(), Error> {
         if self.session.phase == Phase::Off {
             return Ok(());
         }
@@ -72,7 +73,8 @@ impl Core {
         }
         self.session.reset();
         self.session.phase = Phase::Up;
-        (self.session.challenge, self.session.fingerprint) = (challenge, fingerprint);
+        self.session.challenge = challenge;
+        (self.session.fingerprint, self.session.trusted_by_system) = certificate;
         if self.session.flow.is_some() { self.enrol_link_up() } else { self.authenticate() }
     }
 

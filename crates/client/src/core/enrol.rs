@@ -120,7 +120,7 @@ impl Core {
         self.one_flow_at_a_time()?;
         self.session.reset();
         self.session.phase = Phase::Connecting;
-        self.outputs.push(Output::Connect(server.clone()));
+        self.outputs.push(Output::Connect { server: server.clone(), first_use: true });
         let (receipt_key, parameters, stage, tries) = ([0; 32], Parameters::CURRENT, Stage::Connecting, 0);
         self.session.flow = Some(Flow { ticket, goal, name, password, label, server, receipt_key, parameters, stage, tries });
         Ok(())
@@ -278,7 +278,7 @@ impl Core {
     fn new_device(&mut self, flow: &Flow, key: &AccountKey) -> Result<(Account, VerifiedCertificate), Error> {
         let keys = DeviceKeys::generate();
         let certificate = key.certify(&keys.public(), &flow.label, self.now.unix_ms).map_err(account_error)?;
-        let fingerprint = Some(self.session.fingerprint);
+        let fingerprint = (!self.session.trusted_by_system).then_some(self.session.fingerprint);
         let server = parlour_wire::address::ServerUrl { fingerprint, ..flow.server.clone() };
         let account = Account {
             account: key.account_id(),
@@ -363,7 +363,7 @@ impl Core {
         self.store.set_account(&account)?;
         self.load_account()?;
         self.pin_list(list)?;
-        let pinned_now = flow.server.fingerprint.is_none();
+        let pinned_now = flow.server.fingerprint.is_none() && !self.session.trusted_by_system;
         self.session.flow = Some(Flow { stage: Stage::Authenticating { pinned_now }, ..flow });
         if let Some(who) = self.whoami()? {
             self.event(Event::SignedIn(who));

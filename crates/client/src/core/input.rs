@@ -176,6 +176,8 @@ pub enum Input {
         challenge: [u8; 32],
         /// SHA-256 of the certificate that the server showed.
         fingerprint: [u8; 32],
+        /// The system's authorities vouch for the certificate, so that its fingerprint need not be remembered.
+        trusted_by_system: bool,
     },
     /// The connection was lost or could not be made.
     Down {
@@ -200,8 +202,14 @@ pub enum Input {
 /// What a core wants done. Given out only after everything that it rests on is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect to this server and stay connected until [`Output::Disconnect`].
-    Connect(ServerUrl),
+    /// Connect and stay connected until [`Output::Disconnect`].
+    Connect {
+        /// The server; with a fingerprint, its certificate must match.
+        server: ServerUrl,
+        /// Without a fingerprint, a certificate that no authority of the system vouches for is accepted, and only it as long as
+        /// the link lives. Otherwise such a certificate is refused.
+        first_use: bool,
+    },
     /// Give up the connection.
     Disconnect,
     /// Drop the connection and make it again; the session goes on if it can.

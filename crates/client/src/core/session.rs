@@ -93,6 +93,8 @@ pub(super) struct Session {
     pub(super) carrier: bool,
     pub(super) challenge: [u8; 32],
     pub(super) fingerprint: [u8; 32],
+    /// The system's authorities vouch for the server's certificate.
+    pub(super) trusted_by_system: bool,
     pub(super) inflight: BTreeMap<RequestId, Pending>,
     /// Outbox items among them.
     pub(super) sending: BTreeMap<MessageId, ConversationId>,
@@ -172,17 +174,31 @@ impl Session {
 
     /// Forgets everything that belonged to the last link session, but not what callers wait for.
     pub(super) fn reset(&mut self) {
+        self.park_what_callers_asked();
         *self = Self {
             phase: self.phase,
             carrier: self.carrier,
             challenge: self.challenge,
             fingerprint: self.fingerprint,
+            trusted_by_system: self.trusted_by_system,
             flow: self.flow.take(),
             parked: std::mem::take(&mut self.parked),
             timers: std::mem::take(&mut self.timers),
             ..Self::default()
         };
         self.timers.retain(|timer, _| *timer == Timer::Restart);
+    }
+
+    /// The answers to the requests of this session are not waited for any longer: commands that stood behind one run again in the
+    /// next session.
+    fn park_what_callers_asked(&mut self) {
+        let asked = std::mem::take(&mut self.inflight).into_values().filter_map(|pending| match pending {
+            Pending::ByName(_, Then::Run(ticket, command)) => Some((ticket, command)),
+            Pending::Devices(ticket) => Some((ticket, Command::Devices)),
+            Pending::Logout(ticket) => Some((ticket, Command::Logout)),
+            _ => None,
+        });
+        self.parked.extend(asked);
     }
 
     /// The same after a step that did not reach the disk.

@@ -60,9 +60,10 @@ async fn next_event(link: &mut Option<(Link, Events)>) -> Option<LinkEvent> {
 
 async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &Jobs) {
     match output {
-        Output::Connect(url) => {
+        Output::Connect { server, first_use } => {
             goodbye(link.take()).await;
-            *link = Some(Link::connect(ConnectConfig::new(url, Trust::FirstUse)));
+            let trust = if first_use { Trust::FirstUse } else { Trust::System };
+            *link = Some(Link::connect(ConnectConfig::new(server, trust)));
         }
         Output::Disconnect => goodbye(link.take()).await,
         Output::Cut => {
@@ -108,7 +109,9 @@ fn answer(jobs: &Jobs, id: RequestId, result: Result<Vec<u8>, Error>) {
 /// What an event of the link means to the core.
 fn input(event: LinkEvent, link: Option<&(Link, Events)>) -> Option<Input> {
     match event {
-        LinkEvent::Up { resumed, challenge, fingerprint, .. } => Some(Input::Up { resumed, challenge, fingerprint }),
+        LinkEvent::Up { resumed, challenge, fingerprint, trusted_by_system, .. } => {
+            Some(Input::Up { resumed, challenge, fingerprint, trusted_by_system })
+        }
         LinkEvent::Down { fault, retry_in } => Some(Input::Down { error: error_of(&fault), retry_in: Some(retry_in) }),
         LinkEvent::Failed(error) => Some(Input::Down { error: connect_error(&error), retry_in: None }),
         LinkEvent::Action { name, content, .. } => Some(Input::Push { name, content: content.to_vec() }),
@@ -163,9 +166,9 @@ fn connect_error(error: &ConnectError) -> Error {
 pub(crate) async fn server_info(server: &ServerUrl, timeout: Duration) -> Result<ServerFacts, Error> {
     let (link, mut events) = Link::connect(ConnectConfig::new(server.clone(), Trust::FirstUse));
     let ask = async {
-        let fingerprint = loop {
+        let pinned = loop {
             match events.next().await {
-                Some(LinkEvent::Up { fingerprint, .. }) => break fingerprint,
+                Some(LinkEvent::Up { fingerprint, trusted_by_system, .. }) => break (!trusted_by_system).then_some(fingerprint),
                 Some(LinkEvent::Down { fault, .. }) => return Err(error_of(&fault)),
                 Some(LinkEvent::Failed(error)) => return Err(connect_error(&error)),
                 Some(_) => {}
@@ -176,7 +179,7 @@ pub(crate) async fn server_info(server: &ServerUrl, timeout: Duration) -> Result
         let answer = link.request(ServerInfo::NAME, ContentType::CBOR, content.into(), timeout).await;
         let answer = answer.map_err(|fault| error_of(&fault))?;
         let info: ServerInfoAnswer = parlour_wire::decode(&answer.content)?;
-        let server = ServerUrl { fingerprint: Some(fingerprint), ..server.clone() };
+        let server = ServerUrl { fingerprint: pinned, ..server.clone() };
         Ok(ServerFacts { registration: info.registration, version: info.version, server })
     };
     let outcome = tokio::time::timeout(timeout, ask).await;

@@ -14,7 +14,7 @@ pub(crate) struct Account {
     pub(crate) account: AccountId,
     pub(crate) name: String,
     pub(crate) account_key: [u8; 32],
-    /// Address with the pinned fingerprint.
+    /// Address with the pinned fingerprint; without one if the system's authorities vouch for the server's certificate.
     pub(crate) server: String,
     /// Ed25519 key by which the server signs commit receipts.
     pub(crate) receipt_key: [u8; 32],
@@ -110,7 +110,7 @@ impl Store {
                 return Ok(Pin::Same);
             }
             let (version, known) = (list.get().version, current.get().version);
-            if version <= known || (version == known + 1 && !list.follows(&current)) {
+            if version <= known || (known.checked_add(1) == Some(version) && !list.follows(&current)) {
                 return Ok(Pin::Refused);
             }
         }

@@ -14,7 +14,7 @@ CREATE TABLE account (
     account BLOB NOT NULL,
     name TEXT NOT NULL,
     account_key BLOB NOT NULL,
-    server TEXT NOT NULL,        -- with the pinned fingerprint of its certificate
+    server TEXT NOT NULL,        -- with the fingerprint of its certificate, if that is pinned
     receipt_key BLOB NOT NULL,
     device BLOB NOT NULL,
     label TEXT NOT NULL,

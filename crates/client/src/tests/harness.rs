@@ -102,6 +102,10 @@ fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, secrets: &[u8]) -> Se
     Service::new(config, Arc::clone(store), Arc::clone(fanout), secrets, [1; 32])
 }
 
+fn up(resumed: bool, challenge: [u8; 32]) -> Input {
+    Input::Up { resumed, challenge, fingerprint: FINGERPRINT, trusted_by_system: false }
+}
+
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let fanout = Arc::new(Fanout::new());
@@ -285,7 +289,7 @@ impl World {
                 it.replies.insert(ticket, result);
             }
             Output::Event(event) => it.events.push(event),
-            Output::Connect(_) => it.wanted = true,
+            Output::Connect { .. } => it.wanted = true,
             Output::Disconnect => {
                 it.wanted = false;
                 self.drop_link(node);
@@ -317,7 +321,7 @@ impl World {
         if self.nodes[node].link.is_some() {
             let error = Error::new(Code::LINK_LOST, "blink");
             self.input(node, Input::Down { error, retry_in: Some(Duration::ZERO) });
-            self.input(node, Input::Up { resumed: true, challenge: [0; 32], fingerprint: FINGERPRINT });
+            self.input(node, up(true, [0; 32]));
         }
     }
 
@@ -331,7 +335,7 @@ impl World {
         let sink = Arc::new(Pushes(Arc::clone(&inbox)));
         let session = self.service.open(IpAddr::V4(Ipv4Addr::LOCALHOST), challenge, FINGERPRINT, sink);
         it.link = Some(Link { session, inbox });
-        self.input(node, Input::Up { resumed: false, challenge, fingerprint: FINGERPRINT });
+        self.input(node, up(false, challenge));
         true
     }
 

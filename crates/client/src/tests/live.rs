@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{Client, Event, KeySource, Login, OpenOptions, Page, Register, State};
 
-const WAIT: Duration = Duration::from_secs(20);
+pub(super) const WAIT: Duration = Duration::from_secs(20);
 
 struct Pushes(Pusher);
 
@@ -26,7 +26,7 @@ impl Sink for Pushes {
     }
 }
 
-struct Host(Service<MemoryStore>);
+pub(super) struct Host(Service<MemoryStore>);
 
 #[expect(clippy::disallowed_methods, reason = "a server has a clock")]
 fn now() -> Now {
@@ -63,33 +63,51 @@ impl SessionService for Host {
     }
 }
 
-struct Server {
-    url: ServerUrl,
+pub(super) struct Server {
+    pub(super) url: ServerUrl,
     stop: watch::Sender<bool>,
     done: tokio::task::JoinHandle<()>,
 }
 
-async fn server() -> Server {
+impl Server {
+    /// Serves at this port of the loopback address; 0 for one that is free.
+    pub(super) async fn start(host: &Arc<Host>, identity: ServerIdentity, port: u16) -> Self {
+        let fingerprint = Some(identity.fingerprint());
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], port)), identity).await.unwrap();
+        let url = ServerUrl { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port(), fingerprint };
+        let (stop, stopped) = watch::channel(false);
+        let done = tokio::spawn(listener.serve(Arc::clone(host), ListenConfig::default(), stopped));
+        Self { url, stop, done }
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.done.await.unwrap();
+    }
+}
+
+pub(super) fn host() -> Arc<Host> {
     let fanout = Arc::new(Fanout::new());
     let store = Arc::new(MemoryStore::new(Arc::clone(&fanout) as Arc<dyn store::Observer>));
     let mut rng = StdRng::from_seed([3; 32]);
     let config = ServiceConfig { registration: Registration::OPEN, version: "test".to_owned(), throttle: Default::default() };
-    let service = Service::new(config, store, fanout, Secrets::generate(&mut rng), [4; 32]);
-    let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap();
-    let identity = ServerIdentity::load(&cert_pem, &key_pem).unwrap();
-    let fingerprint = Some(identity.fingerprint());
-    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), identity).await.unwrap();
-    let url = ServerUrl { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port(), fingerprint };
-    let (stop, stopped) = watch::channel(false);
-    let done = tokio::spawn(listener.serve(Arc::new(Host(service)), ListenConfig::default(), stopped));
-    Server { url, stop, done }
+    Arc::new(Host(Service::new(config, store, fanout, Secrets::generate(&mut rng), [4; 32])))
 }
 
-fn open(home: &Path) -> Client {
+pub(super) fn self_signed() -> ServerIdentity {
+    let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap();
+    ServerIdentity::load(&cert_pem, &key_pem).unwrap()
+}
+
+async fn server() -> Server {
+    Server::start(&host(), self_signed(), 0).await
+}
+
+pub(super) fn open(home: &Path) -> Client {
     Client::open(OpenOptions { home: home.to_owned(), key: KeySource::File, create: true }).unwrap()
 }
 
-fn password() -> Zeroizing<String> {
+pub(super) fn password() -> Zeroizing<String> {
     Zeroizing::new("correct horse".to_owned())
 }
 
@@ -157,8 +175,7 @@ async fn two_clients_talk_over_real_sockets_and_survive_cuts() {
     alice.go_online().await.unwrap();
     alice.wait_synced(WAIT).await.unwrap();
     alice.close().await.unwrap();
-    server.stop.send_replace(true);
-    server.done.await.unwrap();
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -171,8 +188,7 @@ async fn without_a_server_messages_to_known_people_are_queued_and_say_so() {
     alice.add_contact("bob").await.unwrap();
     bob.close().await.unwrap();
     alice.close().await.unwrap();
-    server.stop.send_replace(true);
-    server.done.await.unwrap();
+    server.stop().await;
 
     let alice = open(home.path());
     assert_eq!(alice.go_online().await.unwrap_err().code, Code::UNREACHABLE);
@@ -190,6 +206,5 @@ async fn another_certificate_at_the_same_address_is_refused() {
     let wrong = ServerUrl { fingerprint: Some([9; 32]), ..server.url.clone() };
     let error = Client::server_info(&wrong, WAIT).await.unwrap_err();
     assert_eq!(error.code, Code::CERTIFICATE_CHANGED);
-    server.stop.send_replace(true);
-    server.done.await.unwrap();
+    server.stop().await;
 }
