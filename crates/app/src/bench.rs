@@ -1,0 +1,78 @@
+//! `parlour bench`: the figures of docs/performance.md, measured against a real server process on loopback.
+//!
+//! The server runs as a child process, so its memory and processor time are its own. The generator speaks the link protocol
+//! with ciphertexts of random bytes: the server cannot tell, and the generator's own encryption does not blur the figures.
+//! Every figure stands beside a baseline of the same run, since absolute times on shared machines mean nothing.
+
+mod baseline;
+mod chat;
+mod idle;
+mod offline;
+mod people;
+mod process;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+pub(crate) use self::report::Figure;
+use self::report::Target;
+
+/// What to measure, and how much of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Load {
+    /// Stored-and-forwarded messages between pairs; then latency at a moderate rate.
+    Chat {
+        /// Pairs of people.
+        pairs: usize,
+        /// Messages in all.
+        messages: usize,
+        /// Unanswered messages of each sender.
+        window: usize,
+    },
+    /// Memory of idle authenticated connections.
+    Idle {
+        /// How many.
+        connections: usize,
+    },
+    /// Messages stored for somebody who is away, then drained.
+    Offline {
+        /// How many.
+        messages: usize,
+    },
+}
+
+/// Runs one load. Answers its figures, baselines first.
+///
+/// # Errors
+/// Whatever keeps the load from running to its end.
+pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Vec<Figure>> {
+    let folder = Folder::new(data)?;
+    match load {
+        Load::Chat { pairs, messages, window } => chat::run(&folder.0, *pairs, *messages, *window).await,
+        Load::Idle { connections } => idle::run(&folder.0, *connections).await,
+        Load::Offline { messages } => offline::run(&folder.0, *messages).await,
+    }
+}
+
+/// A folder that goes when the load is over.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(base: Option<PathBuf>) -> anyhow::Result<Self> {
+        let base = base.unwrap_or_else(std::env::temp_dir);
+        let path = base.join(format!("parlour-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot remove the bench folder");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `bench`: figures against targets and against the machine.
+
+use parlour_client::{Code, Error};
+
+use super::{
+    Failure,
+    args::{BenchArgs, BenchLoad},
+    output::Output,
+};
+use crate::bench::{self, Load};
+
+/// Runs a load and prints one row for each figure.
+pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failure> {
+    let load = match args.load {
+        BenchLoad::Chat { pairs, messages, window } => {
+            Load::Chat { pairs: pairs.into(), messages: size(messages), window: window.into() }
+        }
+        BenchLoad::Idle { connections } => Load::Idle { connections: size(connections) },
+        BenchLoad::Offline { messages } => Load::Offline { messages: size(messages) },
+    };
+    let figures = bench::run(&load, args.data)
+        .await
+        .map_err(|error| Error::new(Code::INTERNAL, format!("the load did not run to its end: {error:#}")))?;
+    for figure in figures {
+        output.row(&figure.json(), |_| figure.line())?;
+    }
+    Ok(())
+}
+
+fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

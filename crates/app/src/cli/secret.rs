@@ -1,0 +1,88 @@
+//! Passwords and passphrases: from standard input, the environment, or a prompt without echo. Never from the command line, where
+//! every process on the machine can read them.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _},
+    path::Path,
+};
+
+use parlour_client::{Error, KeySource, Protection};
+use zeroize::Zeroizing;
+
+use super::errors::usage;
+
+const PASSWORD: &str = "PARLOUR_PASSWORD";
+const NEW_PASSWORD: &str = "PARLOUR_NEW_PASSWORD";
+const PASSPHRASE: &str = "PARLOUR_PASSPHRASE";
+
+type Secret = Zeroizing<String>;
+
+/// The password of an account that exists.
+pub(crate) fn password(from_stdin: bool) -> Result<Secret, Error> {
+    let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
+    found.map_or_else(|| prompt("Password: "), Ok).and_then(not_empty)
+}
+
+/// The password of an account to be made: a prompt asks twice.
+pub(crate) fn chosen_password(from_stdin: bool) -> Result<Secret, Error> {
+    let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
+    found.map_or_else(|| prompt_twice("Password: "), Ok).and_then(not_empty)
+}
+
+/// The old and the new password.
+pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Error> {
+    if from_stdin {
+        return Ok((not_empty(stdin_line("the old password")?)?, not_empty(stdin_line("the new password")?)?));
+    }
+    let old = environment(PASSWORD).map_or_else(|| prompt("Old password: "), Ok)?;
+    let new = environment(NEW_PASSWORD).map_or_else(|| prompt_twice("New password: "), Ok)?;
+    Ok((not_empty(old)?, not_empty(new)?))
+}
+
+/// What opens the profile in `home`, or protects it if it is to be made.
+pub(crate) fn profile_key(home: &Path, protect: bool) -> Result<KeySource, Error> {
+    match Protection::of(home)? {
+        Some(Protection::FileMode) => Ok(KeySource::File),
+        Some(Protection::Passphrase) => {
+            let phrase = environment(PASSPHRASE).map_or_else(|| prompt("Passphrase of the profile: "), Ok)?;
+            Ok(KeySource::Passphrase(phrase))
+        }
+        None => match environment(PASSPHRASE) {
+            Some(phrase) => Ok(KeySource::Passphrase(not_empty(phrase)?)),
+            None if protect => Ok(KeySource::Passphrase(not_empty(prompt_twice("Passphrase of the profile: ")?)?)),
+            None => Ok(KeySource::File),
+        },
+    }
+}
+
+fn environment(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().map(Zeroizing::new)
+}
+
+fn stdin_line(what: &str) -> Result<Secret, Error> {
+    let mut line = Zeroizing::new(String::new());
+    let read = io::stdin().lock().read_line(&mut line).map_err(|error| usage(format!("cannot read {what}: {error}")))?;
+    if read == 0 {
+        return Err(usage(format!("standard input ends before {what}")));
+    }
+    let end = line.trim_end_matches(['\n', '\r']).len();
+    line.truncate(end);
+    Ok(line)
+}
+
+fn prompt(text: &str) -> Result<Secret, Error> {
+    if !io::stderr().is_terminal() && !io::stdin().is_terminal() {
+        return Err(usage("no password is given and there is no terminal to ask on").hint("use --password-stdin"));
+    }
+    let answer = rpassword::prompt_password(text);
+    answer.map(Zeroizing::new).map_err(|error| usage(format!("cannot ask on the terminal: {error}")).hint("use --password-stdin"))
+}
+
+fn prompt_twice(text: &str) -> Result<Secret, Error> {
+    let first = prompt(text)?;
+    if *prompt("Once more: ")? == *first { Ok(first) } else { Err(usage("the two are not the same")) }
+}
+
+fn not_empty(secret: Secret) -> Result<Secret, Error> {
+    if secret.is_empty() { Err(usage("an empty password protects nothing")) } else { Ok(secret) }
+}
