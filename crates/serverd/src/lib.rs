@@ -1,7 +1,7 @@
 //! The Parlour server program: configuration, the SQLite store, composition, health and metrics.
 //!
 //! - [`start`] runs a server from a [`config::Config`]; [`Running`] is the handle to it.
-//! - [`invite`] makes an invitation beside a running server.
+//! - [`invite()`] makes an invitation beside a running server.
 //! - [`sqlite`]: the store.
 //! - [`metrics`]: what is counted, in OpenMetrics.
 
