@@ -6,13 +6,13 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
 };
 
 use serde_json::{Value, json};
 
-use self::support::{Person, Server, World, finish, parlour, run, texts};
+use self::support::{Disk, Person, Server, World, finish, parlour, run, texts};
 
 fn is_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
@@ -403,6 +403,28 @@ fn a_folder_without_write_permission_is_told_as_such() {
         done.fails(4, "read_only");
     }
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_told_and_loses_nothing() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let bob = world.registered("bob", &server);
+    let Some(disk) = Disk::of_two_megabytes(&world.path("disk")) else {
+        // A small disk of its own takes root; `client` tests the same with a limit of the database.
+        return;
+    };
+    let alice = Person { home: disk.0.join("profile"), name: "alice".to_owned() };
+    alice.register(&server, &[]).ok();
+    alice.send("bob", "while there is room");
+    let filler = disk.0.join("filler");
+    while fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap().write_all(&[0; 4096]).is_ok() {}
+    let error = alice.run_with(&["send", "bob", "-"], &"x".repeat(60_000)).fails(7, "disk_full");
+    assert!(error["hint"].as_str().is_some());
+    fs::remove_file(&filler).unwrap();
+    alice.send("bob", "when there is room again");
+    assert_eq!(texts(&bob.recv(&[])), ["while there is room", "when there is room again"]);
+    assert_eq!(texts(&alice.history("bob")), ["while there is room", "when there is room again"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -277,4 +278,22 @@ impl Person {
 /// The `text` of every row.
 pub fn texts(rows: &[Value]) -> Vec<String> {
     rows.iter().map(|row| row["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A disk of its own, in memory.
+pub struct Disk(pub PathBuf);
+
+impl Disk {
+    /// Mounts a small disk at `path`; `None` if this user may not.
+    pub fn of_two_megabytes(path: &Path) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path).output();
+        mounted.ok()?.status.success().then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
