@@ -492,6 +492,7 @@ fn the_first_connection_says_what_it_trusts() {
     let words = ["register", "--home", home.to_str().unwrap(), "--server", &server.url, "alice", "--password-stdin"];
     let done = run(parlour(&words), "x\n").ok();
     assert!(done.stderr.contains(&server.fingerprint) && done.stderr.contains("first connection"), "{done:?}");
+    assert!(done.stderr.contains("encrypted under a key that lies beside it"), "{done:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod outbox;
 mod reports;
 mod schema;
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path};
+use std::{cell::RefCell, collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use parlour_wire::{AccountId, identity::VerifiedList};
 use rusqlite::Connection;
@@ -38,6 +38,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the database and brings its schema up to date.
     pub(crate) fn open(path: &Path, key: &[u8; 32]) -> Result<Self, Error> {
+        create_private(path)?;
         let conn = Connection::open(path)?;
         let literal = Zeroizing::new(format!("x'{}'", *Zeroizing::new(hex::encode(key))));
         // Its own log goes to standard error; failures come back as errors.
@@ -96,4 +97,10 @@ fn int(value: u64) -> i64 {
 
 fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// Makes the database file, so that nobody but its owner can read it. SQLite gives the files beside it the same mode.
+fn create_private(path: &Path) -> Result<(), Error> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| Error::io("open", path, &error))
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use parlour_client::{Client, Code, Error, OpenOptions};
+use parlour_client::{Client, Code, Error, KeySource, OpenOptions, Protection};
 
 use super::{args::Globals, errors::Failure, output::Output, secret};
 
@@ -47,8 +47,18 @@ impl Session {
     /// Opens the profile, or makes it; `protect` asks for a passphrase for one that is made.
     pub(crate) fn open_or_make(&self, protect: bool) -> Result<Client, Error> {
         let home = self.home()?;
+        let made = Protection::of(&home)?.is_none();
         let key = secret::profile_key(&home, protect)?;
-        Client::open(OpenOptions { home, key, create: true })
+        let plain = matches!(key, KeySource::File);
+        let client = Client::open(OpenOptions { home: home.clone(), key, create: true })?;
+        if made && plain {
+            self.output.note(&format!(
+                "note: this profile is encrypted under a key that lies beside it in {}, readable by you alone.\n      \
+                 Make it with --passphrase to protect it from whoever can copy your files.",
+                home.display()
+            ));
+        }
+        Ok(client)
     }
 }
 

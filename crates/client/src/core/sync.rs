@@ -49,6 +49,8 @@ impl Core {
             return self.start_sync();
         }
         self.session.synced = true;
+        // A session that has just begun, or that the server could not keep up with, knows nothing of who is there.
+        self.session.contacts_dirty = true;
         self.event(Event::Synced);
         self.look_at_everything()
     }

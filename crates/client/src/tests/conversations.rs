@@ -246,6 +246,10 @@ fn presence_of_all_contacts_is_watched_however_late_they_come() {
     let Ok(Reply::Contacts(contacts)) = world.ask(a, Command::Contacts) else { panic!() };
     let words: Vec<_> = contacts.iter().map(|contact| (contact.shown_name(), contact.presence.word())).collect();
     assert_eq!(words, [("bob", "offline"), ("carol", "online")]);
+    world.crash(a);
+    world.settle();
+    let Ok(Reply::Contacts(contacts)) = world.ask(a, Command::Contacts) else { panic!() };
+    assert_eq!(contacts[1].presence.word(), "online", "a program that starts again asks again");
 }
 
 #[test]

@@ -75,7 +75,9 @@ fn the_files_of_a_profile_hold_no_plaintext() {
     world.settle();
     let mut bytes = 0;
     for file in fs::read_dir(world.nodes[a].home.path()).unwrap() {
-        let content = fs::read(file.unwrap().path()).unwrap();
+        let path = file.unwrap().path();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "{} is for its owner", path.display());
+        let content = fs::read(path).unwrap();
         bytes += content.len();
         for needle in ["an unmistakable secret", "bobthebuilder", "SQLite format 3", "CREATE TABLE"] {
             assert!(!content.windows(needle.len()).any(|window| window == needle.as_bytes()), "{needle}");
