@@ -256,6 +256,20 @@ fn a_closed_server_registers_nobody() {
     let alice = world.person("alice");
     assert_eq!(alice.run(&["registration", "--server", &server.full_url()]).ok().row()["registration"], "closed");
     alice.register(&server, &[]).fails(4, "registration_closed");
+    let anybody = server.invite(&[]);
+    alice.register(&server, &["--invite", anybody["token"].as_str().unwrap()]).fails(4, "registration_closed");
+}
+
+#[test]
+fn an_administrator_lets_one_name_into_a_closed_server() {
+    let world = World::new();
+    let server = world.server("server", &["--registration", "closed"]);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let made = server.invite(&["--for", "Alice"]);
+    let token = made["token"].as_str().unwrap();
+    bob.register(&server, &["--invite", token]).fails(4, "invite_unknown");
+    alice.register(&server, &["--invite", token]).ok();
+    world.person("alice").run(&["whoami"]).ok();
 }
 
 #[test]

@@ -37,5 +37,6 @@ pub use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId, MessageId,
     address::{InviteLink, ServerUrl},
     api::Registration,
+    name::Name,
 };
 pub use profile::Profile;

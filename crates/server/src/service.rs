@@ -22,6 +22,7 @@ use parlour_wire::{
     AccountId, Code, DecodeError, DeviceId,
     api::{self, Call, Notice as _},
     decode, encode,
+    name::Name,
 };
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 
@@ -60,6 +61,17 @@ pub type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>
 #[must_use]
 pub fn invite_hash(token: &str) -> [u8; 32] {
     *blake3::hash(token.as_bytes()).as_bytes()
+}
+
+/// First letter of a token that an administrator has made for one name. Those of invitations are hex digits.
+pub const ACCOUNT_TOKEN: char = 'n';
+
+/// The form in which a token for one name is stored: the name is in it, so it is worth nothing under another.
+#[must_use]
+pub fn account_token_hash(name: &Name, token: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("parlour account token v1");
+    hasher.update(name.as_str().as_bytes()).update(&[0]).update(token.as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// What a server decides. One for all sessions; cheap to share by reference.

@@ -5,6 +5,7 @@ mod support;
 
 use parlour_server::{
     Failure, Rejection, ServiceConfig,
+    store::Write,
     throttle::{Rate, ThrottleConfig},
 };
 use parlour_wire::{Code, api, api::Registration, name::Name};
@@ -172,6 +173,22 @@ fn a_closed_server_registers_nobody_at_either_step() {
     let info = world.ask(&mut link, &api::ServerInfo {}).unwrap();
     assert_eq!((info.registration, info.now_ms, info.login_parameters), (Registration::CLOSED, world.now_ms, 1));
     assert_eq!(info.version, "parlour test");
+}
+
+#[test]
+fn on_a_closed_server_an_administrator_prepares_an_account_for_one_name() {
+    for registration in [Registration::CLOSED, Registration::INVITE] {
+        let mut world = World::with(ServiceConfig { registration, ..config() });
+        let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 1));
+        let token = "n0123";
+        let hash = parlour_server::account_token_hash(&alice.name, token);
+        world.write(Write::CreateInvite { token: hash, uses: 1, expires_ms: world.now_ms + 1000 });
+        let mut link = world.link();
+        assert_eq!(world.register(&mut link, &bob, Some(token)).unwrap_err().code(), Code::INVITE_UNKNOWN);
+        world.register(&mut link, &alice, Some(token)).unwrap();
+        let mut other = world.link();
+        assert_eq!(world.register(&mut other, &alice, Some(token)).unwrap_err().code(), Code::INVITE_USED_UP);
+    }
 }
 
 #[test]

@@ -18,5 +18,5 @@ pub mod sqlite;
 
 pub use data_dir::Record;
 pub use error::StartError;
-pub use invite::{Invite, InviteError, invite};
+pub use invite::{Invite, InviteError, invite, invite_by_name};
 pub use run::{Running, start};

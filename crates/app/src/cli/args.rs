@@ -375,6 +375,9 @@ pub(crate) struct InviteArgs {
     /// How many accounts it allows
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uses: u32,
+    /// For one person under this name; it opens a closed server too
+    #[arg(long = "for", value_name = "NAME", conflicts_with = "uses")]
+    pub(crate) name: Option<String>,
     /// How long it is good for
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
     pub(crate) expires: Duration,

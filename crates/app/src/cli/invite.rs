@@ -1,6 +1,6 @@
 //! `invite`: a right to register, made beside a server that runs or not.
 
-use parlour_client::{Code, Error};
+use parlour_client::{Code, Error, Name};
 use parlour_serverd::{InviteError, StartError, config};
 use serde::Serialize;
 
@@ -16,7 +16,14 @@ struct InviteRow<'a> {
 
 pub(crate) fn invite(args: &InviteArgs, session: &Session) -> Result<(), Failure> {
     let data = args.data.clone().unwrap_or_else(config::default_data_dir);
-    let invite = parlour_serverd::invite(&data, args.uses, args.expires).map_err(invite_error)?;
+    let invite = match &args.name {
+        Some(name) => {
+            let name = Name::parse(name).map_err(|_| Error::new(Code::USAGE, format!("`{name}` cannot be a name")))?;
+            parlour_serverd::invite_by_name(&data, &name, args.expires)
+        }
+        None => parlour_serverd::invite(&data, args.uses, args.expires),
+    };
+    let invite = invite.map_err(invite_error)?;
     let expires_at = Time::known(invite.expires_ms);
     let row = InviteRow { link: &invite.link, token: &invite.token, uses: args.uses, expires_at };
     session.output.row(&row, |output| {

@@ -13,7 +13,7 @@ use parlour_wire::{
     name::Name,
 };
 
-use super::{Ask, invite_hash};
+use super::{ACCOUNT_TOKEN, Ask, account_token_hash, invite_hash};
 use crate::{
     Failure, Rejection,
     opaque::{LOGIN_PARAMETERS, Opaque},
@@ -33,9 +33,14 @@ pub(super) fn server_info<S: Store>(
     }))
 }
 
-/// The hash of the invitation that registration takes here; none if it takes none.
-fn invitation(mode: Registration, invite: Option<&str>) -> Result<Option<[u8; 32]>, Rejection> {
+/// The hash of the invitation that registration takes here; none if it takes none. A closed server takes only what its
+/// administrator has made for this very name.
+fn invitation(mode: Registration, name: &Name, invite: Option<&str>) -> Result<Option<[u8; 32]>, Rejection> {
+    let named = invite.is_some_and(|token| token.starts_with(ACCOUNT_TOKEN));
     match (mode, invite) {
+        (Registration::INVITE | Registration::CLOSED, Some(token)) if named && token.len() <= limits::LABEL => {
+            Ok(Some(account_token_hash(name, token)))
+        }
         (Registration::OPEN, _) => Ok(None),
         (Registration::INVITE, None) => Err(Rejection::new(Code::INVITE_REQUIRED, "registration needs an invitation")),
         (Registration::INVITE, Some(token)) if token.len() > limits::LABEL => Err(Refusal::InviteUnknown.into()),
@@ -54,7 +59,7 @@ fn check_free<S: Store>(ask: &Ask<S>) -> Result<(), Rejection> {
 pub(super) async fn register_start<S: Store>(ask: Ask<S>, call: RegisterStart) -> Result<OpaqueAnswer, Failure> {
     check_free(&ask)?;
     ask.core.throttles.register(ask.session.address, ask.now_ms).map_err(Rejection::rate_limited)?;
-    if let Some(token) = invitation(ask.core.config.registration, call.invite.as_deref())? {
+    if let Some(token) = invitation(ask.core.config.registration, &call.name, call.invite.as_deref())? {
         ask.core.store.invite(token, ask.now_ms).await??;
     }
     if ask.core.store.account_by_name(&call.name).await?.is_some() {
@@ -74,7 +79,7 @@ pub(super) fn listed(list: &VerifiedList) -> Vec<ListedDevice> {
 
 pub(super) async fn register_finish<S: Store>(ask: Ask<S>, call: RegisterFinish) -> Result<Done, Failure> {
     check_free(&ask)?;
-    let invite = invitation(ask.core.config.registration, call.invite.as_deref())?;
+    let invite = invitation(ask.core.config.registration, &call.name, call.invite.as_deref())?;
     ask.session.take_registration(&call.name, ask.now_ms)?;
     let list = VerifiedList::parse(&call.device_list)?;
     if list.get().version != 1 {

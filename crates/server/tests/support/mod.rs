@@ -184,7 +184,10 @@ impl<S: Store> World<S> {
     }
 
     pub fn invite(&self, token: &str, uses: u32, expires_ms: u64) {
-        let write = Write::CreateInvite { token: parlour_server::invite_hash(token), uses, expires_ms };
+        self.write(Write::CreateInvite { token: parlour_server::invite_hash(token), uses, expires_ms });
+    }
+
+    pub fn write(&self, write: Write) {
         block_on(self.store.apply(write)).unwrap().unwrap();
     }
 
