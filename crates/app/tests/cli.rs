@@ -131,6 +131,7 @@ fn contacts_are_added_renamed_found_blocked_and_removed() {
     let added = alice.run(&["contacts", "add", "bob"]).ok().row();
     assert_eq!((&added["name"], &added["verified"]), (&json!("bob"), &json!(false)));
     assert!(["online", "offline", "unknown"].contains(&added["presence"].as_str().unwrap()), "{added}");
+    assert_eq!(added["devices"], json!([bob.run(&["whoami"]).ok().row()["device"]]));
     assert_eq!(alice.run(&["contacts", "rename", "bob", "Bobby"]).ok().row()["name"], "Bobby");
     assert_eq!(alice.run(&["contacts", "search", "OBB"]).ok().row()["id"], added["id"]);
     alice.send("Bobby", "by the name I gave you");

@@ -145,6 +145,8 @@ pub struct Contact {
     pub presence: Presence,
     /// When they were last there, Unix milliseconds; 0 if not known.
     pub seen_ms: u64,
+    /// The devices that may speak for them, from the pinned device list; none before it is known.
+    pub devices: Vec<DeviceId>,
 }
 
 impl Contact {

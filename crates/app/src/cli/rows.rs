@@ -79,6 +79,7 @@ pub(crate) struct ContactRow {
     /// The name at the server.
     user: String,
     blocked: bool,
+    devices: Vec<String>,
 }
 
 impl From<&Contact> for ContactRow {
@@ -91,6 +92,7 @@ impl From<&Contact> for ContactRow {
             last_seen: Time::known(contact.seen_ms),
             user: contact.name.clone(),
             blocked: contact.blocked,
+            devices: contact.devices.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -237,9 +239,10 @@ mod tests {
             added: true,
             presence: Presence::Unknown,
             seen_ms: 0,
+            devices: Vec::new(),
         };
         let expected = format!(
-            r#"{{"name":"bob","id":"{}","presence":"unknown","verified":true,"last_seen":null,"user":"robert","blocked":false}}"#,
+            r#"{{"name":"bob","id":"{}","presence":"unknown","verified":true,"last_seen":null,"user":"robert","blocked":false,"devices":[]}}"#,
             "03".repeat(32)
         );
         assert_eq!(serde_json::to_string(&ContactRow::from(&contact)).expect("a row"), expected);

@@ -300,6 +300,8 @@ impl Core {
     pub(super) fn shown_contact(&self, contact: ContactRow) -> Contact {
         let known = self.session.presence.get(&contact.account).copied();
         let presence = if self.session.is_usable() { known.unwrap_or(Presence::Unknown) } else { Presence::Unknown };
+        let list = self.store.list(&contact.account).ok().flatten();
+        let devices = list.iter().flat_map(|list| list.certificates()).map(|certificate| certificate.get().device()).collect();
         Contact {
             account: contact.account,
             name: contact.name,
@@ -309,6 +311,7 @@ impl Core {
             added: contact.added,
             presence,
             seen_ms: contact.seen_ms,
+            devices,
         }
     }
 }
