@@ -511,6 +511,17 @@ fn the_first_connection_says_what_it_trusts() {
 }
 
 #[test]
+fn a_server_shows_the_certificate_that_it_is_given() {
+    let world = World::new();
+    let first = world.server("first", &[]);
+    let (cert, key) = (world.path("first").join("certificate.pem"), world.path("first").join("key.pem"));
+    let second = world.server("second", &["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+    assert_eq!(second.fingerprint, first.fingerprint);
+    assert!(!world.path("second").join("key.pem").exists(), "it makes none of its own");
+    world.person("alice").register(&second, &[]).ok();
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let world = World::new();
     let (_server, alice, bob) = two_people(&world);
