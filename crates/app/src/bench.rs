@@ -2,7 +2,7 @@
 //!
 //! The server runs as a child process, so its memory and processor time are its own. The generator speaks the link protocol
 //! with ciphertexts of random bytes: the server cannot tell, and the generator's own encryption does not blur the figures.
-//! Every figure stands beside a baseline of the same run, since absolute times on shared machines mean nothing.
+//! Rates and latencies stand beside a baseline of the same run, since absolute times on shared machines mean nothing.
 
 mod baseline;
 mod chat;
