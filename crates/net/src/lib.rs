@@ -32,6 +32,7 @@ mod carrier;
 mod connect;
 mod driver;
 mod http;
+mod identity;
 mod link;
 mod listener;
 mod pump;
@@ -42,6 +43,7 @@ pub mod tls;
 mod websocket;
 
 pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use identity::{Identity, NotAKey, PeerKey};
 pub use link::{Events, Link, LinkEvent, SendError};
 pub use listener::{Incoming, ListenConfig, Listener, SessionInfo, SessionService};
 pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, RequestId, Unsent};
