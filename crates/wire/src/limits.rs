@@ -64,6 +64,9 @@ pub const PRESENCE_ACCOUNTS: usize = 1024;
 pub const REPORT_IDS: usize = 512;
 /// Longest text of a CBOR string outside payloads, in bytes.
 pub const TEXT: usize = 4096;
+/// Memory that a decoder of compressed content may take beside its output, in bytes: bzip2's largest block needs 3.7 MB, and for
+/// the others a window of two frames is more than what our encoders use.
+pub const DECODER_MEMORY: usize = 4 * FRAME;
 
 const _: () = assert!(FRAME_HEADER < FRAME);
 const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
