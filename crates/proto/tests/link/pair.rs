@@ -235,6 +235,11 @@ impl Pair {
             self.server = Link::server(Arc::clone(&self.server_config), identity(self.sessions, self.grace), self.now);
         }
         self.handle(Side::Server, Input::Connected);
+        // A session that ended with its connection before; there is nothing to come back to.
+        if self.server.is_ended() {
+            self.connected[1] = false;
+            self.wires[0].push_back((self.now + self.latency, Item::End));
+        }
     }
 
     /// Nobody will come back to the server's session; its application hears of it as it would after the grace.
