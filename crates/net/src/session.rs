@@ -17,9 +17,10 @@ use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Req
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 
 use crate::{
-    listener::{Incoming, Registry, SessionInfo, SessionService},
+    listener::{Registry, SessionInfo},
     pump::{Pump, now},
     pusher::{Arrival, Mailbox, Pusher},
+    service::{Incoming, SessionService},
 };
 
 /// Turns before the task lets others run.

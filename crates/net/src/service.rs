@@ -1,0 +1,57 @@
+//! What a server does with its sessions: the trait that a listener's user implements.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parlour_wire::{frame::ContentType, header::Fault};
+
+use crate::{listener::SessionInfo, pusher::Pusher};
+
+/// A request or action of a client.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Name of the handler.
+    pub name: String,
+    /// How to read the content.
+    pub content_type: ContentType,
+    /// The content.
+    pub content: Bytes,
+}
+
+/// What a server does with its sessions.
+///
+/// Everything is called from the session's task, one call at a time per session. No call may block: what takes time belongs
+/// into the future of [`SessionService::request`].
+pub trait SessionService: Send + Sync + 'static {
+    /// What the service keeps for a session.
+    type Session: Send;
+
+    /// A session begins.
+    fn open(&self, info: SessionInfo, pusher: Pusher) -> Self::Session;
+
+    /// A request, called in order of arrival. What must keep that order is done in the call; the future is polled concurrently
+    /// with those of other requests. It runs to its end even if the client cancels, but not beyond the session.
+    fn request(&self, session: &mut Self::Session, request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>>;
+
+    /// An action, called in order of arrival with requests.
+    fn action(&self, session: &mut Self::Session, action: Incoming);
+
+    /// The connection is lost (`false`), or the client has come back (`true`). Not called for the first connection.
+    fn connection(&self, session: &mut Self::Session, up: bool) {
+        let _ = (session, up);
+    }
+
+    /// Whether a session is worth keeping: it outlives its connection, and may stay as long as it likes. The others end with
+    /// their connection once their requests are answered, and after [`ListenConfig::stranger_timeout`] at the latest.
+    fn is_kept(&self, session: &Self::Session) -> bool {
+        let _ = session;
+        true
+    }
+
+    /// Pushes were refused as [`crate::PushError::Full`]; from now on they are taken again.
+    fn drained(&self, session: &mut Self::Session) {
+        let _ = session;
+    }
+
+    /// The session is over: closed by either side, or nobody came back to it.
+    fn close(&self, session: Self::Session);
+}
