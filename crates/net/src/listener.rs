@@ -23,8 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     carrier::{Carrier, CarrierError},
     http,
+    mailbox::{Arrival, Mailbox},
     pump::{Pump, goodbye, now},
-    pusher::{Arrival, Mailbox},
     service::SessionService,
     session::{SessionTask, stopping},
     tls::ServerIdentity,

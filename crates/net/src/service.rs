@@ -1,14 +1,32 @@
 //! What a server does with its sessions: the trait that a listener's user implements.
 
+use std::{task::Context, time::Instant};
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parlour_proto::link::RequestId;
 use parlour_wire::{frame::ContentType, header::Fault};
 
 use crate::{listener::SessionInfo, pusher::Pusher};
 
-/// A request or action of a client.
+/// A request of the client.
 #[derive(Clone, Debug)]
 pub struct Incoming {
+    /// Which one, for [`crate::Link::progress`].
+    pub id: RequestId,
+    /// Name of the handler.
+    pub name: String,
+    /// How to read the content.
+    pub content_type: ContentType,
+    /// The content.
+    pub content: Bytes,
+    /// When the client no longer waits.
+    pub deadline: Option<Instant>,
+}
+
+/// An action of the client.
+#[derive(Clone, Debug)]
+pub struct IncomingAction {
     /// Name of the handler.
     pub name: String,
     /// How to read the content.
@@ -33,7 +51,19 @@ pub trait SessionService: Send + Sync + 'static {
     fn request(&self, session: &mut Self::Session, request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>>;
 
     /// An action, called in order of arrival with requests.
-    fn action(&self, session: &mut Self::Session, action: Incoming);
+    fn action(&self, session: &mut Self::Session, action: IncomingAction);
+
+    /// The client no longer waits for the answer of a request that has been passed on. Its future runs to its end all the same.
+    fn cancelled(&self, session: &mut Self::Session, id: RequestId) {
+        let _ = (session, id);
+    }
+
+    /// Whether there is room for more requests and actions. If not, nothing more is read from the client until the service wakes
+    /// the task of `cx`, which is the session's.
+    fn poll_room(&self, session: &mut Self::Session, cx: &mut Context<'_>) -> bool {
+        let _ = (session, cx);
+        true
+    }
 
     /// The connection is lost (`false`), or the client has come back (`true`). Not called for the first connection.
     fn connection(&self, session: &mut Self::Session, up: bool) {
