@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use parlour_proto::link::{Answer, Tag};
-use parlour_wire::{frame::ContentType, header::Fault};
+use parlour_wire::{
+    frame::ContentType,
+    header::{Fault, Origin},
+};
 
 use crate::{
     link::Link,
@@ -30,6 +33,8 @@ pub struct Ask {
     pub content: Bytes,
     /// How long to wait for the answer, from the call on; `None` to wait as long as the session lives.
     pub timeout: Option<Duration>,
+    /// Where it was sent first, if it is sent again: a peer that remembers lets it take effect once.
+    pub origin: Option<Origin>,
 }
 
 /// How far a request has come, as its handler tells it.

@@ -102,7 +102,7 @@ impl Desk {
         let Some(ask) = cell.take(tag, now) else { return };
         self.last_tag = tag;
         let command =
-            Command::Request { tag, name: ask.name, content_type: ask.content_type, content: ask.content, timeout: ask.timeout };
+            Command::Request { tag, name: ask.name, content_type: ask.content_type, content: ask.content, timeout: ask.timeout, origin: ask.origin };
         match pump.machine.handle(Input::Command(command), now) {
             Ok(()) => drop(self.waiting.insert(tag, cell)),
             Err(LinkError::Refused(refusal)) => {

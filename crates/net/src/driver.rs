@@ -206,9 +206,10 @@ impl Driver {
                 Event::Action { name, content_type, content } => {
                     self.events.push(LinkEvent::Action { name, content_type, content });
                 }
-                Event::Request { id, name, content_type, content, deadline } => {
-                    self.events.push(LinkEvent::Request { id, name, content_type, content, deadline });
+                Event::Request { id, name, content_type, content, deadline, origin } => {
+                    self.events.push(LinkEvent::Request { id, name, content_type, content, deadline, origin });
                 }
+                Event::Remains(remains) => self.events.push(LinkEvent::Remains(remains)),
                 Event::Cancelled { id } => self.events.push(LinkEvent::Cancelled { id }),
                 Event::Ended(fault) => {
                     self.desk.port.set_down();
@@ -216,7 +217,13 @@ impl Driver {
                 }
                 // Told by the driver, with the time of the next try.
                 Event::Down { .. } => self.desk.port.set_down(),
-                Event::Answer { .. } | Event::Progress { .. } => {}
+                // Delivered by the desk.
+                Event::Answer { .. }
+                | Event::Progress { .. }
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }

@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parlour_proto::link::RequestId;
-use parlour_wire::{LinkSessionId, frame::ContentType, header::Fault};
+use parlour_proto::link::{Remains, RequestId};
+use parlour_wire::{
+    LinkSessionId,
+    frame::ContentType,
+    header::{Fault, Origin},
+};
 
 use crate::{
     connect::ConnectError,
@@ -58,12 +62,17 @@ pub enum LinkEvent {
         content: Bytes,
         /// When the server no longer waits.
         deadline: Option<Instant>,
+        /// Where it was sent first, if that was not in this session: it may have taken effect there.
+        origin: Option<Origin>,
     },
     /// The server no longer waits for this answer.
     Cancelled {
         /// Which one.
         id: RequestId,
     },
+    /// The session has been lost, and this is what the application must remember so that requests of it that come again take
+    /// effect once. Only if the link is configured so ([`crate::LinkConfig::keep_remains`]).
+    Remains(Box<Remains>),
     /// The link has ended for good. Nothing follows.
     Failed(ConnectError),
 }
@@ -72,7 +81,7 @@ impl Weigh for LinkEvent {
     fn weight(&self) -> usize {
         match self {
             Self::Action { content, .. } | Self::Request { content, .. } => content.len(),
-            Self::Up { .. } | Self::Down { .. } | Self::Cancelled { .. } | Self::Failed(_) => 0,
+            Self::Up { .. } | Self::Down { .. } | Self::Cancelled { .. } | Self::Remains(_) | Self::Failed(_) => 0,
         }
     }
 }

@@ -70,7 +70,7 @@ impl Link {
         content: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
-        self.ask(Ask { name: name.into(), content_type, content, timeout: Some(timeout) }).await
+        self.ask(Ask { name: name.into(), content_type, content, timeout: Some(timeout), origin: None }).await
     }
 
     /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.

@@ -4,8 +4,12 @@ use std::{task::Context, time::Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parlour_proto::link::RequestId;
-use parlour_wire::{frame::ContentType, header::Fault};
+use parlour_proto::link::{Answer, Remains, RequestId};
+use parlour_wire::{
+    LinkSessionId,
+    frame::ContentType,
+    header::{Fault, Origin},
+};
 
 use crate::{listener::SessionInfo, pusher::Pusher};
 
@@ -22,6 +26,8 @@ pub struct Incoming {
     pub content: Bytes,
     /// When the client no longer waits.
     pub deadline: Option<Instant>,
+    /// Where it was sent first, if that was not in this session: it may have taken effect there.
+    pub origin: Option<Origin>,
 }
 
 /// An action of the client.
@@ -80,6 +86,19 @@ pub trait SessionService: Send + Sync + 'static {
     /// Pushes were refused as [`crate::PushError::Full`]; from now on they are taken again.
     fn drained(&self, session: &mut Self::Session) {
         let _ = session;
+    }
+
+    /// The session has been lost, and this is what the service must remember so that requests of it that come again take effect
+    /// once. Only if the links are configured so ([`crate::LinkConfig::keep_remains`]). [`SessionService::close`] follows, and for
+    /// each of the requests that run [`SessionService::finished_late`], whenever that is.
+    fn remains(&self, session: &mut Self::Session, remains: Remains) {
+        let _ = (session, remains);
+    }
+
+    /// A request that was running when its session was lost has come to its end. It is told by the session and its number there,
+    /// which is what the origin says of a request that comes again.
+    fn finished_late(&self, session: LinkSessionId, number: u64, result: Result<Answer, Fault>) {
+        let _ = (session, number, result);
     }
 
     /// The session is over: closed by either side, or nobody came back to it.

@@ -12,9 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, future::BoxFuture, stream::FuturesUnordered};
-use parlour_proto::link::{Answer, Command, Event, Input, RequestId, Up};
+use futures_util::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parlour_proto::link::{Answer, Command, Event, Input, Remains, RequestId, Up};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
+use tokio::runtime::Handle;
 
 use crate::{
     desk::Desk,
@@ -55,13 +56,55 @@ pub(crate) struct SessionTask<S: SessionService> {
     session: Option<Box<S::Session>>,
     desk: Desk,
     pending: FuturesUnordered<Pending>,
+    /// The session was lost, and what is pending goes on without it.
+    keep_pending: bool,
     /// The client is told to go when the requests in flight are answered, or then.
     stop: Option<Instant>,
     /// When it is looked again whether the session is kept.
     look: Option<Instant>,
     stranger_timeout: Duration,
     /// Dropped last: a listener whose registry is empty has no session left that holds the service.
-    _place: Place,
+    place: Option<Place>,
+}
+
+/// The requests of a lost session. They count as a session until they are done, so that there are not more than are let in.
+struct Late<S> {
+    pending: FuturesUnordered<Pending>,
+    mailbox: Arc<Mailbox>,
+    service: Arc<S>,
+    /// Dropped last, as that of a session.
+    _place: Option<Place>,
+}
+
+impl<S: SessionService> Late<S> {
+    /// Lets them come to their ends, but not beyond that of the server.
+    async fn finish(mut self) {
+        while let Some(finished) = self.next().await {
+            let (id, result) = finished;
+            self.service.finished_late(self.mailbox.session, id.number(), result.map(answer_of));
+        }
+    }
+
+    async fn next(&mut self) -> Option<(RequestId, Result<(ContentType, Bytes), Fault>)> {
+        let Self { pending, mailbox, .. } = self;
+        let mut next = std::pin::pin!(pending.next());
+        let stop = std::future::poll_fn(|cx| {
+            mailbox.port.register(cx);
+            match (next.as_mut().poll(cx), mailbox.take().1) {
+                (Poll::Ready(finished), _) => Poll::Ready(Ok(finished)),
+                (Poll::Pending, Some(until)) => Poll::Ready(Err(until)),
+                (Poll::Pending, None) => Poll::Pending,
+            }
+        });
+        match stop.await {
+            Ok(finished) => finished,
+            Err(until) => tokio::time::timeout_at(until.into(), next).await.ok().flatten(),
+        }
+    }
+}
+
+fn answer_of((content_type, content): (ContentType, Bytes)) -> Answer {
+    Answer { content_type, content }
 }
 
 /// A session's place in the registry, given back when it is dropped.
@@ -89,10 +132,11 @@ impl<S: SessionService> SessionTask<S> {
             session: None,
             desk,
             pending: FuturesUnordered::new(),
+            keep_pending: false,
             stop: None,
             look: None,
             stranger_timeout,
-            _place: place,
+            place: Some(place),
         }
     }
 
@@ -165,8 +209,8 @@ impl<S: SessionService> SessionTask<S> {
                     self.desk.port.set_down();
                     self.tell_connection(false);
                 }
-                Event::Request { id, name, content_type, content, deadline } => {
-                    self.on_request(Incoming { id, name, content_type, content, deadline }, cx, now);
+                Event::Request { id, name, content_type, content, deadline, origin } => {
+                    self.on_request(Incoming { id, name, content_type, content, deadline, origin }, cx, now);
                 }
                 Event::Action { name, content_type, content } => {
                     if let Some(session) = &mut self.session {
@@ -180,7 +224,14 @@ impl<S: SessionService> SessionTask<S> {
                     }
                 }
                 Event::Ended(fault) => tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over"),
-                Event::Answer { .. } | Event::Progress { .. } => {}
+                Event::Remains(remains) => self.on_remains(*remains),
+                // Delivered by the desk.
+                Event::Answer { .. }
+                | Event::Progress { .. }
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }
@@ -195,6 +246,13 @@ impl<S: SessionService> SessionTask<S> {
         let pusher = Pusher::new(Arc::clone(&self.mailbox));
         self.session = Some(Box::new(self.service.open(*info, pusher)));
         self.look = Some(now + self.stranger_timeout);
+    }
+
+    fn on_remains(&mut self, remains: Remains) {
+        if let Some(session) = &mut self.session {
+            self.keep_pending = true;
+            self.service.remains(session, remains);
+        }
     }
 
     fn tell_connection(&mut self, up: bool) {
@@ -219,8 +277,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<(ContentType, Bytes), Fault>, now: Instant) {
-        let result = result.map(|(content_type, content)| Answer { content_type, content });
-        self.pump.handle(Input::Command(Command::Answer { id, result }), now);
+        self.pump.handle(Input::Command(Command::Answer { id, result: result.map(answer_of) }), now);
     }
 
     /// Collects answers. `true` if there may be more.
@@ -265,6 +322,15 @@ impl<S: SessionService> SessionTask<S> {
         self.desk.end();
         if let Some(session) = self.session.take() {
             self.service.close(*session);
+        }
+        if self.keep_pending && !self.pending.is_empty() && let Ok(runtime) = Handle::try_current() {
+            let late = Late {
+                pending: std::mem::take(&mut self.pending),
+                mailbox: Arc::clone(&self.mailbox),
+                service: Arc::clone(&self.service),
+                _place: self.place.take(),
+            };
+            runtime.spawn(late.finish());
         }
     }
 }
