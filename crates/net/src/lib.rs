@@ -30,6 +30,7 @@
 
 mod carrier;
 mod connect;
+mod door;
 mod driver;
 mod http;
 mod identity;
@@ -38,15 +39,16 @@ mod listener;
 mod pump;
 mod pusher;
 mod queue;
+mod registry;
 mod service;
 mod session;
 pub mod tls;
 mod websocket;
 
 pub use connect::{Backoff, ConnectConfig, ConnectError};
-pub use identity::{Identity, NotAKey, PeerKey};
+pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::{Events, Link, LinkEvent, SendError};
-pub use listener::{ListenConfig, Listener, SessionInfo};
+pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
 pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, RequestId, Unsent};
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, SessionService};

@@ -14,7 +14,7 @@ use parlour_proto::link::action_header;
 use parlour_wire::{Frame, LinkSessionId, header::Fault, limits};
 use thiserror::Error;
 
-use crate::carrier::Carrier;
+use crate::{carrier::Carrier, identity::PeerKey};
 
 /// Pushes that may wait for their session, beside those that the link itself keeps for a resume.
 const PUSHES: usize = 1024;
@@ -119,13 +119,15 @@ pub(crate) struct Mail {
 pub(crate) struct Mailbox {
     pub(crate) session: LinkSessionId,
     pub(crate) token: [u8; 32],
+    /// Who opened the session; nobody else comes back to it.
+    pub(crate) peer_key: Option<PeerKey>,
     mail: Mutex<Mail>,
     pub(crate) waker: AtomicWaker,
 }
 
 impl Mailbox {
-    pub(crate) fn new(session: LinkSessionId, token: [u8; 32]) -> Self {
-        Self { session, token, mail: Mutex::default(), waker: AtomicWaker::new() }
+    pub(crate) fn new(session: LinkSessionId, token: [u8; 32], peer_key: Option<PeerKey>) -> Self {
+        Self { session, token, peer_key, mail: Mutex::default(), waker: AtomicWaker::new() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mail> {

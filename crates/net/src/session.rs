@@ -17,9 +17,10 @@ use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Req
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 
 use crate::{
-    listener::{Registry, SessionInfo},
+    listener::SessionInfo,
     pump::{Pump, now},
     pusher::{Arrival, Mailbox, Pusher},
+    registry::Registry,
     service::{Incoming, SessionService},
 };
 
