@@ -17,7 +17,7 @@ use parlour_wire::{Code, header::Fault, limits};
 use tokio::time::Sleep;
 
 use crate::{
-    connect::{ConnectConfig, ConnectError, Reached, reach},
+    connect::{ConnectConfig, ConnectError, Reached, ServerFacts, reach},
     desk::Desk,
     event::LinkEvent,
     port::{Port, closed},
@@ -39,7 +39,7 @@ const STEADY: Duration = Duration::from_secs(10);
 enum Way {
     Connecting(BoxFuture<'static, Result<Reached, ConnectError>>),
     Waiting(Pin<Box<Sleep>>),
-    Connected { since: Instant, fingerprint: [u8; 32], trusted_by_system: bool },
+    Connected { since: Instant, server: ServerFacts },
 }
 
 /// The task of a client's link.
@@ -91,7 +91,7 @@ enum Turn {
 impl Driver {
     pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
         let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
-        let (tls, way) = match ClientTls::new(config.trust) {
+        let (tls, way) = match ClientTls::new(config.trust.clone(), config.identity.as_ref()) {
             Ok(tls) => {
                 let tls = Arc::new(tls);
                 let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
@@ -147,8 +147,8 @@ impl Driver {
             }
             Way::Connecting(attempt) => match attempt.as_mut().poll(cx) {
                 Poll::Pending => Ok(false),
-                Poll::Ready(Ok(Reached { carrier, fingerprint, trusted_by_system })) => {
-                    self.way = Way::Connected { since: now, fingerprint, trusted_by_system };
+                Poll::Ready(Ok(Reached { carrier, server })) => {
+                    self.way = Way::Connected { since: now, server };
                     self.pump.connect(carrier, now);
                     Ok(true)
                 }
@@ -229,7 +229,7 @@ impl Driver {
     }
 
     fn on_up(&mut self, up: Up) {
-        let Way::Connected { fingerprint, trusted_by_system, .. } = self.way else { return };
+        let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
         self.desk.port.set_up(up.session);
         self.events.push(LinkEvent::Up {
@@ -238,6 +238,7 @@ impl Driver {
             challenge: up.challenge,
             fingerprint,
             trusted_by_system,
+            peer_key,
             capabilities: up.capabilities,
         });
     }

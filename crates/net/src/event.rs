@@ -12,6 +12,7 @@ use parlour_wire::{
 
 use crate::{
     connect::ConnectError,
+    identity::PeerKey,
     queue::{Taker, Weigh},
 };
 
@@ -31,6 +32,8 @@ pub enum LinkEvent {
         /// Authorities that the system trusts vouch for the certificate, and must for the next one. Otherwise the fingerprint is
         /// what counts; always so if it was given.
         trusted_by_system: bool,
+        /// The server's key, if it has one: proven in the handshake of this connection.
+        peer_key: Option<PeerKey>,
         /// What the server can do.
         capabilities: Vec<String>,
     },

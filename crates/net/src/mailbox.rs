@@ -7,7 +7,7 @@ use std::{
 
 use parlour_wire::{Frame, LinkSessionId};
 
-use crate::{carrier::Carrier, port::Port};
+use crate::{carrier::Carrier, identity::PeerKey, port::Port};
 
 /// A connection that wants to go on with a session, and its first frame.
 pub(crate) struct Arrival {
@@ -27,13 +27,15 @@ struct Mail {
 pub(crate) struct Mailbox {
     pub(crate) session: LinkSessionId,
     pub(crate) token: [u8; 32],
+    /// Who opened the session; nobody else comes back to it.
+    pub(crate) peer_key: Option<PeerKey>,
     mail: Mutex<Mail>,
     pub(crate) port: Arc<Port>,
 }
 
 impl Mailbox {
-    pub(crate) fn new(session: LinkSessionId, token: [u8; 32]) -> Self {
-        Self { session, token, mail: Mutex::default(), port: Arc::default() }
+    pub(crate) fn new(session: LinkSessionId, token: [u8; 32], peer_key: Option<PeerKey>) -> Self {
+        Self { session, token, peer_key, mail: Mutex::default(), port: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {

@@ -19,10 +19,11 @@ use tokio::runtime::Handle;
 
 use crate::{
     desk::Desk,
-    listener::{Registry, SessionInfo},
+    listener::SessionInfo,
     mailbox::{Arrival, Mailbox},
     pump::{Pump, now},
     pusher::Pusher,
+    registry::Registry,
     service::{Incoming, IncomingAction, SessionService},
 };
 
