@@ -21,11 +21,10 @@ use tokio::{
 };
 
 use crate::{
-    connect::{ConnectConfig, ConnectError, Reached, ServerFacts, reach},
+    connect::{ConnectConfig, ConnectError, Reached, Route, ServerFacts},
     link::{Call, Control, LinkEvent, RequestCall, closed},
     pump::{Pump, now},
     queue::Filler,
-    tls::ClientTls,
 };
 
 /// Calls taken in one turn, so that calling never starves reading.
@@ -47,7 +46,7 @@ enum Way {
 /// The task of a client's link.
 pub(crate) struct Driver {
     config: ConnectConfig,
-    tls: Option<Arc<ClientTls>>,
+    route: Option<Arc<Route>>,
     pump: Pump,
     way: Way,
     failures: u32,
@@ -101,17 +100,17 @@ impl Driver {
         done: watch::Sender<bool>,
     ) -> Self {
         let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
-        let (tls, way) = match ClientTls::new(config.trust.clone(), config.identity.as_ref()) {
-            Ok(tls) => {
-                let tls = Arc::new(tls);
-                let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
-                (Some(tls), way)
+        let (route, way) = match Route::new(&config) {
+            Ok(route) => {
+                let route = Arc::new(route);
+                let way = Way::Connecting(Box::pin(Arc::clone(&route).reach(config.connect_timeout)));
+                (Some(route), way)
             }
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         Self {
             config,
-            tls,
+            route,
             pump,
             way,
             failures: 0,
@@ -182,8 +181,8 @@ impl Driver {
     }
 
     fn begin(&mut self) {
-        if let Some(tls) = &self.tls {
-            self.way = Way::Connecting(Box::pin(reach(self.config.url.clone(), Arc::clone(tls), self.config.connect_timeout)));
+        if let Some(route) = &self.route {
+            self.way = Way::Connecting(Box::pin(Arc::clone(route).reach(self.config.connect_timeout)));
         }
     }
 

@@ -34,6 +34,8 @@ mod door;
 mod driver;
 mod http;
 mod identity;
+#[cfg(feature = "iroh")]
+mod iroh;
 mod link;
 mod listener;
 mod pump;
@@ -45,8 +47,10 @@ mod session;
 pub mod tls;
 mod websocket;
 
-pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use connect::{Backoff, ConnectConfig, ConnectError, Target};
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
+#[cfg(feature = "iroh")]
+pub use self::iroh::{IrohAddr, IrohConfig, IrohEndpoint, IrohError};
 pub use link::{Events, Link, LinkEvent, SendError};
 pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
 pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, RequestId, Unsent};
