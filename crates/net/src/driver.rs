@@ -17,13 +17,12 @@ use parlour_wire::{Code, header::Fault, limits};
 use tokio::time::Sleep;
 
 use crate::{
-    connect::{ConnectConfig, ConnectError, Reached, ServerFacts, reach},
+    connect::{ConnectConfig, ConnectError, Reached, Route, ServerFacts},
     desk::Desk,
     event::LinkEvent,
     port::{Port, closed},
     pump::{Pump, now},
     queue::Filler,
-    tls::ClientTls,
 };
 
 /// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
@@ -45,7 +44,7 @@ enum Way {
 /// The task of a client's link.
 pub(crate) struct Driver {
     config: ConnectConfig,
-    tls: Option<Arc<ClientTls>>,
+    route: Option<Arc<Route>>,
     pump: Pump,
     way: Way,
     failures: u32,
@@ -91,16 +90,16 @@ enum Turn {
 impl Driver {
     pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
         let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
-        let (tls, way) = match ClientTls::new(config.trust.clone(), config.identity.as_ref()) {
-            Ok(tls) => {
-                let tls = Arc::new(tls);
-                let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
-                (Some(tls), way)
+        let (route, way) = match Route::new(&config) {
+            Ok(route) => {
+                let route = Arc::new(route);
+                let way = Way::Connecting(Box::pin(Arc::clone(&route).reach(config.connect_timeout)));
+                (Some(route), way)
             }
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         let desk = Desk::new(port);
-        Self { config, tls, pump, way, failures: 0, desk, events, ended: None, closing: false }
+        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
@@ -164,8 +163,8 @@ impl Driver {
     }
 
     fn begin(&mut self) {
-        if let Some(tls) = &self.tls {
-            self.way = Way::Connecting(Box::pin(reach(self.config.url.clone(), Arc::clone(tls), self.config.connect_timeout)));
+        if let Some(route) = &self.route {
+            self.way = Way::Connecting(Box::pin(Arc::clone(route).reach(self.config.connect_timeout)));
         }
     }
 

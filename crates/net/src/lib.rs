@@ -38,6 +38,8 @@ mod event;
 mod flows;
 mod http;
 mod identity;
+#[cfg(feature = "iroh")]
+mod iroh;
 mod link;
 mod listener;
 mod mailbox;
@@ -52,8 +54,10 @@ mod streams;
 pub mod tls;
 mod websocket;
 
+#[cfg(feature = "iroh")]
+pub use self::iroh::{IrohAddr, IrohConfig, IrohEndpoint, IrohError};
 pub use asked::{Ask, Asked, Progress};
-pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use connect::{Backoff, ConnectConfig, ConnectError, Target};
 pub use event::{Events, LinkEvent};
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;

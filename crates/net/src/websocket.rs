@@ -5,7 +5,6 @@
 //! buffer that all connections of a thread share, copies what arrived, and gives its write buffer back when that is empty.
 
 use std::{
-    cell::RefCell,
     io::{self, Cursor},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -19,20 +18,14 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
-use crate::carrier::{Carrier, CarrierError};
+use crate::carrier::{Carrier, CarrierError, with_scratch};
 
-/// What one read takes at most: a TLS record.
-const SCRATCH: usize = 16 * 1024;
 /// Bytes that may wait for the connection before no more frames are taken.
 const WRITE_HIGH: usize = 64 * 1024;
 /// Largest control payload (RFC 6455, section 5.5).
 const CONTROL_MAX: usize = 125;
 /// Masks fetched from the operating system at a time.
 const MASKS: usize = 64;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// Which side of the connection this is; clients mask what they send.
 #[derive(Debug)]
@@ -123,7 +116,7 @@ where
     /// Reads what is there; `Closed` at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
         let Self { stream, arrived, .. } = self;
-        BUFFER.with_borrow_mut(|scratch| {
+        with_scratch(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {

@@ -78,6 +78,8 @@ pub struct Link {
     streams: Option<Box<Streams>>,
     /// Numbered frames that may leave before the next chunk of a stream.
     before_chunk: u32,
+    /// See [`Link::hold_chunks`].
+    chunks_held: bool,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -111,6 +113,7 @@ impl Link {
             requests: Requests::default(),
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
+            chunks_held: false,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
