@@ -29,6 +29,7 @@
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
 mod asked;
+mod buffers;
 mod carrier;
 mod connect;
 mod desk;
