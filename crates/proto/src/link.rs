@@ -82,6 +82,8 @@ pub struct Link {
     before_chunk: u32,
     /// How what leaves over this connection is compressed.
     encoding: Option<Encoding>,
+    /// See [`Link::hold_chunks`].
+    chunks_held: bool,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -116,6 +118,7 @@ impl Link {
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
             encoding: None,
+            chunks_held: false,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
@@ -295,6 +298,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.chunks_held = false;
     }
 
     /// Ends the session from this side.

@@ -35,6 +35,12 @@ impl Link {
         }
     }
 
+    /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
+    /// not held up by them. The next connection begins without.
+    pub fn hold_chunks(&mut self, hold: bool) {
+        self.chunks_held = hold;
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
