@@ -279,6 +279,24 @@ fn a_close_ends_streams_with_its_reason() {
 }
 
 #[test]
+fn a_close_waits_for_live_frames_and_not_for_chunks() {
+    let mut pair = Pair::up();
+    pair.open(1, 10 * CHUNK);
+    pair.congested[Side::Client as usize] = true;
+    pair.send(1, bytes(CHUNK)).unwrap();
+    pair.act(Side::Client, 3).unwrap();
+    pair.command(Side::Client, Command::Close(fault(Code::STOPPING))).unwrap();
+    assert_eq!(pair.events(Side::Client), [Event::StreamStopped { stream: 1, fault: fault(Code::STOPPING) }], "at once");
+    pair.trace.clear();
+    pair.congested[Side::Client as usize] = false;
+    pair.drain();
+    assert_eq!(pair.kinds(Side::Client), [Kind::ACTION, Kind::CLOSE]);
+    pair.run(SECOND);
+    let events = pair.events(Side::Server);
+    assert_eq!((actions(&events), chunks(&events, 1)), (vec![3], vec![]));
+}
+
+#[test]
 fn a_chunk_gets_its_turn_among_ten_thousand_live_frames() {
     let config = LinkConfig { unacked_frames: 20_000, ..LinkConfig::default() };
     let mut pair = Pair::new(config, LinkConfig::default());
