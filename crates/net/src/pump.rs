@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -98,41 +98,53 @@ impl Pump {
         }
     }
 
-    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. Gives the reason if the machine
-    /// wants the connection closed.
+    /// Writes what the machine has to say, as far as the connection takes it, and flushes. Gives the reason if the machine wants the
+    /// connection closed.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Fault> {
-        let disconnect = loop {
-            let Some(carrier) = &mut self.carrier else { return None };
-            match carrier.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "carrier");
-                    self.lose(now);
-                    return None;
-                }
+        loop {
+            let disconnect = match self.poll_fill(cx, now) {
+                Poll::Ready(disconnect) => disconnect,
                 Poll::Pending => return self.forced_disconnect(),
+            };
+            if let Some(fault) = disconnect {
+                self.retire();
+                return Some(fault);
             }
+            let carrier = self.carrier.as_mut()?;
+            let flushed = carrier.poll_flush(cx);
+            if let Poll::Ready(Err(error)) = &flushed {
+                tracing::debug!(%error, "carrier");
+                self.lose(now);
+                return None;
+            }
+            // Chunks that were held back may have room now, and nobody would say so later.
+            if flushed.is_pending() || !self.machine.holds_chunks() {
+                return None;
+            }
+        }
+    }
+
+    /// Hands frames to the connection while it takes them. Gives the reason if the machine wants it closed.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Option<Fault>> {
+        while let Some(carrier) = &mut self.carrier {
+            if let Err(error) = ready!(carrier.poll_ready(cx)) {
+                tracing::debug!(%error, "carrier");
+                self.lose(now);
+                break;
+            }
+            self.machine.hold_chunks(!carrier.takes_chunks());
             match self.machine.poll_transmit() {
                 Some(Output::Send(frame)) => {
                     if let Err(error) = carrier.send(&frame) {
                         tracing::error!(%error, kind = frame.kind.0, "a frame of ours cannot be encoded");
                         self.lose(now);
-                        return None;
                     }
                 }
-                Some(Output::Disconnect(fault)) => break Some(fault),
-                Some(Output::Event(_)) | None => break None,
+                Some(Output::Disconnect(fault)) => return Poll::Ready(Some(fault)),
+                Some(Output::Event(_)) | None => break,
             }
-        };
-        if let Some(fault) = disconnect {
-            self.retire();
-            return Some(fault);
         }
-        if let Some(Poll::Ready(Err(error))) = self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
-            tracing::debug!(%error, "carrier");
-            self.lose(now);
-        }
-        None
+        Poll::Ready(None)
     }
 
     /// The machine can give up a connection that takes no more frames.
