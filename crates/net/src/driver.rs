@@ -116,13 +116,15 @@ impl Driver {
         if self.events.poll_below(cx, EVENTS, EVENT_BYTES) {
             more |= self.pump.poll_read(cx, now);
         }
-        self.drain_events();
+        self.drain_events(now);
         let more_calls = self.desk.take_calls(&mut self.pump, now).more;
         if !more_calls {
             self.close_if_wanted(now);
         }
-        drop(self.pump.poll_write(cx, now));
-        self.drain_events();
+        self.desk.feed_streams(&mut self.pump, now);
+        more |= self.pump.poll_write(cx, now);
+        self.drain_events(now);
+        more |= self.desk.has_streams_ready();
         if self.pump.machine.is_ended() && !self.pump.is_connected() {
             return self.finish();
         }
@@ -197,11 +199,11 @@ impl Driver {
         Ok(true)
     }
 
-    fn drain_events(&mut self) {
+    fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.pump.machine.poll_event() {
             let Some(event) = self.desk.deliver(event) else { continue };
             match event {
-                Event::Up(up) => self.on_up(up),
+                Event::Up(up) => self.on_up(up, now),
                 Event::Action { name, content_type, content } => {
                     self.events.push(LinkEvent::Action { name, content_type, content });
                 }
@@ -227,10 +229,10 @@ impl Driver {
         }
     }
 
-    fn on_up(&mut self, up: Up) {
+    fn on_up(&mut self, up: Up, now: Instant) {
         let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
-        self.desk.port.set_up(up.session);
+        self.desk.on_up(up.session, &mut self.pump, now);
         self.events.push(LinkEvent::Up {
             session: up.session,
             resumed: up.resumed,
@@ -268,7 +270,7 @@ impl Driver {
     /// The link cannot work until somebody changes something.
     fn fail(&mut self, error: ConnectError, now: Instant) -> Turn {
         self.pump.handle(Input::Command(Command::Close(error.fault())), now);
-        self.drain_events();
+        self.drain_events(now);
         self.events.push(LinkEvent::Failed(error));
         self.desk.end();
         Turn::Over

@@ -29,12 +29,14 @@
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
 mod asked;
+mod buffers;
 mod carrier;
 mod connect;
 mod desk;
 mod door;
 mod driver;
 mod event;
+mod flows;
 mod http;
 mod identity;
 #[cfg(feature = "iroh")]
@@ -49,6 +51,7 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod streams;
 pub mod tls;
 mod websocket;
 
@@ -60,9 +63,10 @@ pub use event::{Events, LinkEvent};
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;
 pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
-pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, Unsent};
+pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, StreamId, Unsent};
 pub use parlour_wire::header::Origin;
 pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
+pub use streams::{Received, Sink, Source};
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

@@ -3,18 +3,19 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use parlour_proto::link::{Command, Input, Link as Machine, Output};
-use parlour_wire::header::Fault;
 use tokio::time::Sleep;
 
 use crate::carrier::{Carrier, CarrierError};
 
 /// Frames that one turn reads at most, so that reading never starves writing.
 const READ_BATCH: usize = 64;
+/// Bytes that one turn reads or writes before the other direction and the application have theirs.
+const TURN_BYTES: usize = 256 * 1024;
 /// How long a closed connection may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -73,10 +74,17 @@ impl Pump {
         if self.deaf || self.machine.is_closing() {
             return false;
         }
+        let mut bytes = 0;
         for _ in 0..READ_BATCH {
             let Some(carrier) = &mut self.carrier else { return false };
             match carrier.poll_recv(cx) {
-                Poll::Ready(Ok(frame)) => self.handle(Input::Frame(frame), now),
+                Poll::Ready(Ok(frame)) => {
+                    bytes += frame.content.len();
+                    self.handle(Input::Frame(frame), now);
+                    if bytes >= TURN_BYTES {
+                        return true;
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     self.fail(&error, now);
                     return true;
@@ -98,60 +106,57 @@ impl Pump {
         }
     }
 
-    /// Writes what the machine has to say, as far as the connection takes it, and flushes. Gives the reason if the machine wants the
-    /// connection closed.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Fault> {
-        loop {
-            let disconnect = match self.poll_fill(cx, now) {
-                Poll::Ready(disconnect) => disconnect,
-                Poll::Pending => return self.forced_disconnect(),
-            };
-            if let Some(fault) = disconnect {
-                self.retire();
-                return Some(fault);
+    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. `true` if there is more, and the
+    /// connection takes more.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut bytes = 0;
+        let more = loop {
+            let Some(carrier) = &mut self.carrier else { return false };
+            match carrier.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "carrier");
+                    self.lose(now);
+                    return false;
+                }
+                Poll::Pending => {
+                    // The machine can give up a connection that takes no more frames.
+                    if self.machine.poll_disconnect().is_some() {
+                        self.retire();
+                    }
+                    return false;
+                }
             }
-            let carrier = self.carrier.as_mut()?;
-            let flushed = carrier.poll_flush(cx);
-            if let Poll::Ready(Err(error)) = &flushed {
-                tracing::debug!(%error, "carrier");
-                self.lose(now);
-                return None;
-            }
-            // Chunks that were held back may have room now, and nobody would say so later.
-            if flushed.is_pending() || !self.machine.holds_chunks() {
-                return None;
-            }
-        }
-    }
-
-    /// Hands frames to the connection while it takes them. Gives the reason if the machine wants it closed.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Option<Fault>> {
-        while let Some(carrier) = &mut self.carrier {
-            if let Err(error) = ready!(carrier.poll_ready(cx)) {
-                tracing::debug!(%error, "carrier");
-                self.lose(now);
-                break;
+            if bytes >= TURN_BYTES {
+                break true;
             }
             self.machine.hold_chunks(!carrier.takes_chunks());
             match self.machine.poll_transmit() {
                 Some(Output::Send(frame)) => {
+                    bytes += frame.content.len();
                     if let Err(error) = carrier.send(&frame) {
                         tracing::error!(%error, kind = frame.kind.0, "a frame of ours cannot be encoded");
                         self.lose(now);
+                        return false;
                     }
                 }
-                Some(Output::Disconnect(fault)) => return Poll::Ready(Some(fault)),
-                Some(Output::Event(_)) | None => break,
+                Some(Output::Disconnect(_)) => {
+                    self.retire();
+                    return false;
+                }
+                Some(Output::Event(_)) | None => break false,
             }
+        };
+        match self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
+            Some(Poll::Ready(Err(error))) => {
+                tracing::debug!(%error, "carrier");
+                self.lose(now);
+                false
+            }
+            // Chunks that were held back have room now, and nobody would say so later.
+            Some(Poll::Ready(Ok(()))) => more || self.machine.holds_chunks(),
+            Some(Poll::Pending) | None => more,
         }
-        Poll::Ready(None)
-    }
-
-    /// The machine can give up a connection that takes no more frames.
-    fn forced_disconnect(&mut self) -> Option<Fault> {
-        let fault = self.machine.poll_disconnect()?;
-        self.retire();
-        Some(fault)
     }
 
     /// Lets the connection say goodbye on its own.
