@@ -27,7 +27,6 @@ pub(crate) enum Address {
 }
 
 pub(crate) struct Rig {
-    pub(crate) way: Way,
     pub(crate) server: Server,
     pub(crate) key: PeerKey,
     pub(crate) address: Address,
@@ -66,7 +65,7 @@ impl Rig {
                 let fingerprint = shown.fingerprint();
                 let listener = Listener::bind(place, shown).await.unwrap();
                 let server = Server::serve(listener, fingerprint, config);
-                Self { way, key: identity.key(), address: Address::WebSocket(server.address), server }
+                Self { key: identity.key(), address: Address::WebSocket(server.address), server }
             }
             #[cfg(feature = "iroh")]
             Way::Iroh => {
@@ -80,7 +79,7 @@ impl Rig {
                 let shown = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &identity.key().0].concat();
                 let fingerprint = parlour_net::tls::fingerprint(&shown.into());
                 let server = Server::serve(Listener::over_iroh(endpoint), fingerprint, config);
-                Self { way, key: identity.key(), address, server }
+                Self { key: identity.key(), address, server }
             }
         }
     }
@@ -126,7 +125,7 @@ pub(crate) async fn failure(events: &mut Events) -> parlour_net::ConnectError {
     loop {
         match next(events).await {
             LinkEvent::Failed(error) => return error,
-            LinkEvent::Down { fault, .. } => eprintln!("{fault:?}"),
+            LinkEvent::Down { .. } => {}
             other => panic!("{other:?}"),
         }
     }
