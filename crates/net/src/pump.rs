@@ -130,6 +130,7 @@ impl Pump {
             if bytes >= TURN_BYTES {
                 break true;
             }
+            self.machine.hold_chunks(!carrier.takes_chunks());
             match self.machine.poll_transmit() {
                 Some(Output::Send(frame)) => {
                     bytes += frame.content.len();
@@ -146,11 +147,16 @@ impl Pump {
                 Some(Output::Event(_)) | None => break false,
             }
         };
-        if let Some(Poll::Ready(Err(error))) = self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
-            tracing::debug!(%error, "carrier");
-            self.lose(now);
+        match self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
+            Some(Poll::Ready(Err(error))) => {
+                tracing::debug!(%error, "carrier");
+                self.lose(now);
+                false
+            }
+            // Chunks that were held back have room now, and nobody would say so later.
+            Some(Poll::Ready(Ok(()))) => more || self.machine.holds_chunks(),
+            Some(Poll::Pending) | None => more,
         }
-        more
     }
 
     /// Lets the connection say goodbye on its own.

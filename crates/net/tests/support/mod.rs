@@ -167,7 +167,11 @@ impl Server {
     pub async fn start_as(identity: ServerIdentity, config: ListenConfig) -> Self {
         let fingerprint = identity.fingerprint();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::serve(listener, fingerprint, config)
+    }
+
+    pub fn serve(listener: Listener, fingerprint: [u8; 32], config: ListenConfig) -> Self {
+        let address = listener.local_addr().unwrap_or_else(|_| "0.0.0.0:0".parse().unwrap());
         let (seen_sender, seen) = mpsc::unbounded_channel();
         let (held_sender, held) = mpsc::unbounded_channel();
         let service = Arc::new(Service {

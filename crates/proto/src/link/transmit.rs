@@ -41,6 +41,12 @@ impl Link {
         self.chunks_held = hold;
     }
 
+    /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
+    #[must_use]
+    pub fn holds_chunks(&self) -> bool {
+        self.chunks_held && self.has_chunk()
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
