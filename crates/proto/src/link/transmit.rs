@@ -74,10 +74,8 @@ impl Link {
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
         }
-        if self.streams.is_none() {
-            return self.outbox.take_next();
-        }
-        self.next_with_streams()
+        let frame = if self.streams.is_none() { self.outbox.take_next() } else { self.next_with_streams() };
+        if self.encoding.is_none() { frame } else { frame.map(|frame| self.compressed(frame)) }
     }
 
     fn next_with_streams(&mut self) -> Option<Frame> {
