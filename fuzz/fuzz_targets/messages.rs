@@ -14,7 +14,8 @@ macro_rules! try_all {
 
 fuzz_target!(|data: &[u8]| {
     try_all!(data:
-        header::Hello, header::Resume, header::Welcome, header::Action, header::Request, header::Fault, header::Progress,
+        header::Hello, header::Resume, header::Welcome, header::Action, header::Request, header::Fault, header::Progress, header::Origin,
+        header::Credit,
         api::ServerInfoAnswer, api::RegisterStart, api::RegisterFinish, api::OpaqueAnswer, api::LoginStart, api::LoginFinish,
         api::LoginFinishAnswer, api::PasswordStart, api::PasswordFinish, api::DevicesUpdate, api::DeviceAuth,
         api::DeviceAuthAnswer, api::DevicesGetAnswer, api::AccountByName, api::AccountById, api::AccountAnswer,
