@@ -30,7 +30,7 @@ const EVENTS: usize = 8192;
 /// Bytes of such events. Above what a server keeps unacknowledged.
 const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 /// Turns before the driver lets other tasks run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// A connection that lasted this long was a good one: the next wait is a short one again.
 const STEADY: Duration = Duration::from_secs(10);
 

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Turns before the task lets others run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// Answers collected in one turn, so that answering never starves reading.
 const ANSWER_BATCH: usize = 128;
 
