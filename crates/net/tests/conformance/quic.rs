@@ -8,7 +8,7 @@ use parlour_wire::{Code, Frame, Kind, decode, frame::ContentType, header::Credit
 
 use crate::{
     raw::{Raw, RawIroh, endpoint_addr, raw_endpoint},
-    rig::{Address, CLIENT, Rig, Way, failure, identity},
+    rig::{Address, CLIENT, Rig, Way, failure, identity, watchful},
     support::{BOUND, bounded, up},
 };
 
@@ -169,7 +169,7 @@ async fn a_listener_with_two_doors_takes_a_client_back_through_the_other() {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), shown).await.unwrap().with_iroh(endpoint.clone());
     let by_tcp = Address::WebSocket(listener.local_addr().unwrap());
     let server = crate::support::Server::serve(listener, [0; 32], ListenConfig::default());
-    let mut rig = Rig { server, key: server_identity.key(), address: by_tcp };
+    let mut rig = Rig { server, key: server_identity.key(), address: by_tcp, endpoint: None };
     let mut first = Raw::connect(&rig, CLIENT).await;
     let welcome = first.greet().await;
     first.send(&first.action(1)).await;
@@ -183,50 +183,56 @@ async fn a_listener_with_two_doors_takes_a_client_back_through_the_other() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_an_address_of_its_server() {
+async fn a_session_outlives_the_address_of_its_client() {
     let rig = Rig::start(Way::Iroh, ListenConfig::default()).await;
     let Address::Iroh(addr) = rig.address.clone() else { panic!("not iroh") };
-    // The client knows the server by an address that leads there only for a while.
+    // The client sits behind a router that forgets which of its ports it was given.
     let server = *addr.direct.iter().find(|address| address.is_ipv4()).unwrap();
-    let detour = Detour::start(server).await;
-    let known = IrohAddr { direct: [detour.address].into(), ..addr };
+    let (forget, forgetting) = tokio::sync::watch::channel(());
+    let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let known = IrohAddr { direct: [front.local_addr().unwrap()].into(), ..addr };
+    let _router = AbortOnDropHandle(tokio::spawn(route(front, server, forgetting)));
     let endpoint = IrohEndpoint::bind(&identity(CLIENT), &IrohConfig::loopback()).await.unwrap();
-    let (link, mut events) = Link::connect(parlour_net::ConnectConfig::iroh(endpoint, known));
+    let config = parlour_net::ConnectConfig { link: watchful(), ..parlour_net::ConnectConfig::iroh(endpoint, known) };
+    let (link, mut events) = Link::connect(config);
     assert!(!up(&mut events).await);
-    for n in 0_u32..200 {
-        if n == 100 {
-            detour.task.abort();
+    for n in 0_u32..300 {
+        if n % 100 == 50 {
+            forget.send_replace(());
         }
-        let answer = link.request_raw("tally", ContentType::CBOR, Bytes::copy_from_slice(&n.to_be_bytes()), BOUND).await;
-        assert_eq!(answer.unwrap().content, Bytes::copy_from_slice(&n.to_be_bytes()));
+        let number = Bytes::copy_from_slice(&n.to_be_bytes());
+        let answer = link.request_raw("tally", ContentType::CBOR, number.clone(), BOUND).await;
+        assert_eq!(answer.unwrap().content, number);
     }
     assert!(rig.server.service.tally.lock().unwrap().values().all(|count| *count == 1));
 }
 
-/// Passes datagrams on to a server, and its answers back.
-struct Detour {
-    address: std::net::SocketAddr,
-    task: tokio::task::JoinHandle<()>,
+struct AbortOnDropHandle(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDropHandle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
-impl Detour {
-    async fn start(server: std::net::SocketAddr) -> Self {
-        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let task = tokio::spawn(async move {
-            let (mut client, mut buffer) = (None, vec![0; 65536]);
-            loop {
-                let Ok((size, from)) = socket.recv_from(&mut buffer).await else { continue };
-                let to = if from == server { client } else { Some(server) };
-                if from != server {
-                    client = Some(from);
-                }
-                if let Some(to) = to {
-                    drop(socket.send_to(&buffer[..size], to).await);
+/// Passes datagrams between a client and a server, which sees them come from another port whenever this router forgets.
+async fn route(front: tokio::net::UdpSocket, server: std::net::SocketAddr, mut forget: tokio::sync::watch::Receiver<()>) {
+    let mut back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut client, mut there, mut here) = (None, vec![0; 65536], vec![0; 65536]);
+    loop {
+        tokio::select! {
+            Ok(()) = forget.changed() => back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            Ok((size, from)) = front.recv_from(&mut there) => {
+                client = Some(from);
+                drop(back.send_to(&there[..size], server).await);
+            }
+            Ok((size, _)) = back.recv_from(&mut here) => {
+                if let Some(client) = client {
+                    drop(front.send_to(&here[..size], client).await);
                 }
             }
-        });
-        Self { address, task }
+            else => {}
+        }
     }
 }
 
