@@ -238,6 +238,11 @@ impl Driver {
                 // Told by the driver, with the time of the next try.
                 Event::Down { .. } => {}
                 Event::Progress { .. } | Event::Cancelled { .. } => {}
+                Event::Remains(_)
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }
@@ -312,7 +317,7 @@ impl Driver {
             return;
         }
         let RequestCall { tag, name, content_type, content, timeout, reply } = call;
-        let command = Command::Request { tag, name, content_type, content, timeout: Some(timeout) };
+        let command = Command::Request { tag, name, content_type, content, timeout: Some(timeout), origin: None };
         match self.pump.machine.handle(Input::Command(command), now) {
             Ok(()) => drop(self.waiting.insert(tag, reply)),
             Err(LinkError::Refused(refusal)) => {

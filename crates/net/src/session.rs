@@ -181,6 +181,11 @@ impl<S: SessionService> SessionTask<S> {
                 Event::Ended(fault) => tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over"),
                 // A cancelled request runs to its end; the machine drops its answer. The server asks nothing.
                 Event::Cancelled { .. } | Event::Answer { .. } | Event::Progress { .. } => {}
+                Event::Remains(_)
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }
