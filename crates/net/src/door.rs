@@ -16,7 +16,7 @@ use crate::{
     identity::PeerKey,
     listener::{ListenConfig, SessionInfo},
     pump::{Pump, goodbye, now},
-    pusher::{Arrival, Mailbox},
+    mailbox::{Arrival, Mailbox},
     registry::Registry,
     service::SessionService,
     session::SessionTask,

@@ -12,7 +12,7 @@ use parlour_wire::{
 };
 use tokio::sync::Notify;
 
-use crate::{identity::PeerKey, pusher::Mailbox, session::stopping};
+use crate::{identity::PeerKey, mailbox::Mailbox, session::stopping};
 
 /// The sessions of a listener.
 #[derive(Default)]

@@ -64,7 +64,7 @@ impl Door {
     async fn assert_healthy(&self) {
         let (link, mut events) = self.server.connect();
         assert!(!up(&mut events).await);
-        let answer = link.request("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND).await.unwrap();
+        let answer = link.request_raw("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND).await.unwrap();
         assert_eq!(&answer.content[..], b"well");
         bounded(link.close()).await;
     }
