@@ -162,14 +162,18 @@ impl<S: SessionService> SessionTask<S> {
         more |= self.take_calls(now);
         self.stop_when_done(now);
         self.end_strangers(now);
-        drop(self.pump.poll_write(cx, now));
+        self.desk.feed_streams(&mut self.pump, now);
+        more |= self.pump.poll_write(cx, now);
         self.drain_events(cx, now);
+        more |= self.desk.has_streams_ready();
         more
     }
 
     /// Whether the client may go on.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
         let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
+        let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
+        self.pump.machine.hold_peer(behind);
         // Cancelled requests run to their end, so they count until then.
         room && self.pending.len() < limits::REQUESTS_IN_FLIGHT
     }
@@ -247,7 +251,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn on_up(&mut self, up: Up, now: Instant) {
-        self.desk.port.set_up(up.session);
+        self.desk.on_up(up.session, &mut self.pump, now);
         let Some(mut info) = self.info.take() else {
             self.tell_connection(true);
             return;
@@ -334,7 +338,10 @@ impl<S: SessionService> SessionTask<S> {
         if let Some(session) = self.session.take() {
             self.service.close(*session);
         }
-        if self.keep_pending && !self.pending.is_empty() && let Ok(runtime) = Handle::try_current() {
+        if self.keep_pending
+            && !self.pending.is_empty()
+            && let Ok(runtime) = Handle::try_current()
+        {
             let late = Late {
                 pending: std::mem::take(&mut self.pending),
                 mailbox: Arc::clone(&self.mailbox),

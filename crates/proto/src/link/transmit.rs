@@ -35,6 +35,12 @@ impl Link {
         }
     }
 
+    /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
+    /// not held up by them.
+    pub fn hold_chunks(&mut self, hold: bool) {
+        self.chunks_held = hold;
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
@@ -45,7 +51,7 @@ impl Link {
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         let up = matches!(self.phase, Phase::Up { .. });
-        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due();
+        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due() || self.hold.is_due();
         self.disconnect.is_some()
             || self.greeting.is_some()
             || matches!(self.phase, Phase::Closing { .. })
@@ -58,6 +64,9 @@ impl Link {
         }
         if let Some(nonce) = self.ping.take() {
             return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
+        }
+        if let Some(frame) = self.hold.take_frame() {
+            return Some(frame);
         }
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
@@ -72,7 +81,7 @@ impl Link {
         if let Some(frame) = self.next_credit() {
             return Some(frame);
         }
-        if !self.has_chunk() {
+        if self.chunks_held || !self.has_chunk() {
             return self.outbox.take_next();
         }
         if self.before_chunk > 0
