@@ -133,7 +133,9 @@ impl Driver {
         self.drain_events(now);
         more |= self.desk.has_streams_ready();
         if self.pump.machine.is_ended() && !self.pump.is_connected() {
-            return self.finish();
+            // Whoever closes a link may end the program next.
+            let said = !self.closing || self.pump.poll_farewell(cx).is_ready();
+            return if said { self.finish() } else { Turn::Idle };
         }
         match self.after_loss(now) {
             Ok(retried) if more || more_calls || retried => Turn::Busy,

@@ -362,7 +362,9 @@ impl<S: SessionService> Future for SessionTask<S> {
         for _ in 0..TURNS {
             let more = this.turn(cx);
             if this.pump.machine.is_ended() && !this.pump.machine.has_transmit() {
-                return Poll::Ready(());
+                this.close();
+                // A server that stops waits for its sessions, and they for their last words.
+                return this.pump.poll_farewell(cx);
             }
             if !more {
                 this.desk.rest();

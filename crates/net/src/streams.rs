@@ -304,7 +304,7 @@ impl Source {
 
     fn give_up(&self, fault: Fault) {
         let mut state = self.cell.lock();
-        if state.over.is_some() || state.finished {
+        if state.over.is_some() || state.finished || matches!(state.end, Some(End::Abort(_))) {
             return;
         }
         state.chunks = VecDeque::new();

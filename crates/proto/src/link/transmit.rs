@@ -41,6 +41,12 @@ impl Link {
         self.chunks_held = hold;
     }
 
+    /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
+    #[must_use]
+    pub fn holds_chunks(&self) -> bool {
+        self.chunks_held && self.has_chunk()
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
@@ -71,10 +77,8 @@ impl Link {
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
         }
-        if self.streams.is_none() {
-            return self.outbox.take_next();
-        }
-        self.next_with_streams()
+        let frame = if self.streams.is_none() { self.outbox.take_next() } else { self.next_with_streams() };
+        if self.encoding.is_none() { frame } else { frame.map(|frame| self.compressed(frame)) }
     }
 
     fn next_with_streams(&mut self) -> Option<Frame> {
