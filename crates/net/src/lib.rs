@@ -54,6 +54,7 @@ mod session;
 mod socket;
 mod streams;
 pub mod tls;
+mod toolkit;
 mod websocket;
 
 #[cfg(feature = "iroh")]
@@ -70,4 +71,5 @@ pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
 pub use streams::{Received, Sink, Source};
+pub use toolkit::*;
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};
