@@ -30,6 +30,11 @@ const ANNOUNCEMENT: u8 = 2;
 /// What an answer to a query echoes.
 pub type Nonce = [u8; 16];
 
+/// Tells one start of a station from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Boot(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 8]);
+
 /// What carries a link to an endpoint. Values without a name are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -161,8 +166,8 @@ pub struct Announcement {
     #[n(3)]
     pub endpoints: Vec<Endpoint>,
     /// Drawn at random when the station starts.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub boot: [u8; 8],
+    #[n(4)]
+    pub boot: Boot,
     /// 1 for the first announcement since the start, then one more each time.
     #[n(5)]
     pub sequence: u64,
@@ -175,6 +180,10 @@ pub struct Announcement {
     /// The nonce of the query that this answers.
     #[cbor(n(8), with = "minicbor::bytes")]
     pub echo: Option<Nonce>,
+    /// Other stations of the service that it has noticed and does not step down for.
+    #[n(9)]
+    #[cbor(default)]
+    pub rivals: Vec<Boot>,
 }
 
 impl Announcement {
@@ -194,6 +203,7 @@ impl Announcement {
         if self.endpoints.is_empty() {
             return Err(DecodeError::Invalid("endpoints"));
         }
+        bounded("rivals", self.rivals.len(), limits::ANNOUNCED_RIVALS)?;
         self.endpoints.iter().try_for_each(Endpoint::check)?;
         if self.sequence == 0 { Err(DecodeError::Invalid("sequence")) } else { Ok(()) }
     }

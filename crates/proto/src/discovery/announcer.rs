@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_wire::announce::{Announcement, Endpoint, Nonce, Query};
+use parlour_wire::{
+    announce::{Announcement, Boot, Endpoint, Nonce, Query},
+    limits,
+};
 
 use super::{budget::Budget, dice::Dice};
 
@@ -37,6 +40,8 @@ pub enum AnnouncerInput {
         /// Where the answer goes.
         from: SocketAddr,
     },
+    /// These starts of other stations have been noticed, and the station stays beside them (see [`super::Rivals`]).
+    Rivals(Vec<Boot>),
     /// [`Announcer::deadline`] has come.
     Tick,
     /// The station stops: it says goodbye, and nothing after it.
@@ -66,7 +71,8 @@ pub struct Say {
 pub struct Announcer {
     profile: Profile,
     interval: Duration,
-    boot: [u8; 8],
+    boot: Boot,
+    rivals: Vec<Boot>,
     started: Instant,
     sequence: u64,
     /// When everyone is told next; `None` after the goodbye.
@@ -85,7 +91,8 @@ impl Announcer {
         Self {
             profile,
             interval,
-            boot: dice.draw(),
+            boot: Boot(dice.draw()),
+            rivals: Vec::new(),
             started: now,
             sequence: 0,
             next: Some(now),
@@ -97,7 +104,7 @@ impl Announcer {
 
     /// Tells this start of the station from all others.
     #[must_use]
-    pub const fn boot(&self) -> [u8; 8] {
+    pub const fn boot(&self) -> Boot {
         self.boot
     }
 
@@ -115,6 +122,10 @@ impl Announcer {
                 if query.service == self.profile.service && self.answers.take(now) {
                     self.say(To::One(from), Some(query.nonce), self.valid(), now);
                 }
+            }
+            AnnouncerInput::Rivals(mut rivals) => {
+                rivals.truncate(limits::ANNOUNCED_RIVALS);
+                self.rivals = rivals;
             }
             AnnouncerInput::Tick if next <= now => {
                 self.say(To::Everyone, None, self.valid(), now);
@@ -159,6 +170,7 @@ impl Announcer {
             uptime_ms: u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
             valid_ms: u32::try_from(valid.as_millis()).unwrap_or(u32::MAX),
             echo,
+            rivals: self.rivals.clone(),
         };
         self.out.push_back(Say { to, announcement });
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_wire::announce::{Announcement, CarrierKind, Nonce, Query, Unverified};
+use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unverified};
 
 use super::{budget::Budget, dice::Dice, window::Window};
 
@@ -71,7 +71,7 @@ pub struct FinderConfig {
     /// Whose announcements count.
     pub accept: Accept,
     /// Ignores the station with this start: the one that looks for others.
-    pub own_boot: Option<[u8; 8]>,
+    pub own_boot: Option<Boot>,
     /// How often to ask.
     pub asks: Asks,
 }
@@ -111,9 +111,18 @@ pub struct Found {
     /// Where it can be reached.
     pub addresses: BTreeSet<(CarrierKind, SocketAddr)>,
     /// Tells this start of the station from others.
-    pub boot: [u8; 8],
+    pub boot: Boot,
     /// How long it had been running when it said so.
     pub age: Duration,
+    /// Other stations of the service that it has noticed and does not step down for.
+    pub rivals: Vec<Boot>,
+}
+
+impl Found {
+    /// Whether `later` says something else about the station than that time has passed.
+    fn is_news(&self, later: &Self) -> bool {
+        self.boot != later.boot || self.name != later.name || self.addresses != later.addresses
+    }
 }
 
 /// Why an announcement had no effect.
@@ -166,6 +175,8 @@ struct Entry {
     /// Its addresses, each with the number of the last query that was answered from there.
     confirmed: BTreeMap<(CarrierKind, SocketAddr), u64>,
     window: Window,
+    /// When it answered a query last.
+    answered: Instant,
     expires: Instant,
 }
 
@@ -279,8 +290,13 @@ impl Finder {
         self.pause = (self.pause * 2).min(self.config.asks.longest);
     }
 
+    /// What the station of this key said when it last answered a query, and when that was.
+    pub(super) fn answer_of(&self, key: &[u8; 32]) -> Option<(&Found, Instant)> {
+        self.stations.get(key).map(|entry| (&entry.found, entry.answered))
+    }
+
     /// Asks as soon as it may: a station was heard of that cannot be believed yet.
-    fn hasten(&mut self, now: Instant) {
+    pub(super) fn hasten(&mut self, now: Instant) {
         let soonest = self.open.back().map_or(now, |asked| now.max(asked.at + PAUSE_SHORTEST));
         self.next = Some(self.next.map_or(soonest, |next| next.min(soonest)));
     }
@@ -336,13 +352,18 @@ impl Finder {
         while confirmed.len() > ADDRESSES {
             confirmed.pop_last();
         }
-        let age = Duration::from_millis(said.uptime_ms);
-        let found =
-            Found { key: said.key, name: said.name, addresses: confirmed.keys().copied().collect(), boot: said.boot, age };
-        if before.is_none_or(|entry| entry.found != Found { age: entry.found.age, ..found.clone() }) {
+        let found = Found {
+            key: said.key,
+            name: said.name,
+            addresses: confirmed.keys().copied().collect(),
+            boot: said.boot,
+            age: Duration::from_millis(said.uptime_ms),
+            rivals: said.rivals,
+        };
+        if before.is_none_or(|entry| entry.found.is_news(&found)) {
             self.out.push_back(FinderOutput::Found(found.clone()));
         }
-        self.stations.insert(said.key, Entry { found, confirmed, window, expires });
+        self.stations.insert(said.key, Entry { found, confirmed, window, answered: now, expires });
         Ok(())
     }
 

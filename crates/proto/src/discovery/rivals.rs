@@ -2,28 +2,35 @@
 //!
 //! **Older wins.** A station steps down when it hears of one that has been running for longer. Each says how long that is by its
 //! own steady clock, so clocks that disagree on the time of day change nothing. An announcement takes its time to arrive, which
-//! makes its sender look younger than it is; so the oldest station never steps down for its age, and two never step down for
-//! each other. If two started within that time of each other, neither looks older, and both stay for a while; then the lower
-//! key wins (with one key, the lower start number). A station that steps down is silent from then on, so only those who stayed
-//! are left to this second rule; and a station that is older by more than any such time never falls under it.
+//! makes its sender look younger than it is. So who steps down for its age is truly younger, and two never step down for each
+//! other.
 //!
-//! How long a station has been running is its own claim: who holds an accepted key can claim any age. So only named keys
-//! can make a station step down.
+//! **Equals.** Two that started within such a time of each other may both look older to themselves, and both stay. Each says in
+//! its announcements beside whom it stays, and keeps to that. When a while has passed, who has the higher key (with one key, the
+//! higher start number) asks once more, and steps down if the other answers that it stays.
+//!
+//! How long a station has been running is its own claim: who holds an accepted key can claim any age. So only named keys can
+//! make a station step down.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use parlour_wire::announce::{Nonce, Query};
+use parlour_wire::announce::{Boot, Nonce, Query};
 
-use super::finder::{Accept, Asks, Counts, Finder, FinderConfig, FinderInput, FinderOutput, Found, Ignored};
+use super::{
+    dice::Dice,
+    finder::{Accept, Asks, Counts, Finder, FinderConfig, FinderInput, FinderOutput, Found, Ignored},
+};
 
-/// How long two stations that look equally old stay beside each other, counted from when one noticed the other. Twice what
-/// hearing of each other and asking may take if the first tries are lost.
+/// How long equals stay beside each other, less a random part of up to a quarter. Time for who is younger to notice it, though
+/// the first tries are lost.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Stations whose ages differ by more than this are told apart by their ages, however slow the network.
-const NEARLY_EQUAL: Duration = Duration::from_secs(2);
+/// How often an equal is asked whether it stays.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Starts of stations that are remembered as those that this one stays beside.
+const REMEMBERED: usize = 64;
 /// A station asks who is there when it starts, a few times in case one is lost, and then only when it hears of somebody.
 const ASKS: Asks = Asks { first: Duration::from_secs(1), longest: Duration::from_secs(4), count: Some(3) };
 
@@ -71,9 +78,10 @@ pub enum RivalsOutput {
 #[derive(Clone, Debug)]
 struct Rival {
     found: Found,
-    /// When it said how old it is.
-    heard: Instant,
-    noticed: Instant,
+    /// When to settle with an equal, by asking whether it stays.
+    settle: Instant,
+    /// When to ask next.
+    ask: Instant,
 }
 
 /// The machine.
@@ -83,17 +91,20 @@ pub struct Rivals {
     /// Whether the younger one steps down.
     older_wins: bool,
     key: [u8; 32],
-    boot: [u8; 8],
+    boot: Boot,
     started: Instant,
     rivals: BTreeMap<[u8; 32], Rival>,
+    /// Stations that this one stays beside, the last noticed first. Never taken back, even if they were gone meanwhile.
+    beside: VecDeque<Boot>,
     stepped_down: bool,
+    dice: Dice,
     out: VecDeque<RivalsOutput>,
 }
 
 impl Rivals {
     /// Looks for rivals of the station with this key and start, which began at `started`. The seed is secret and fresh.
     #[must_use]
-    pub fn new(policy: Policy, service: String, (key, boot): ([u8; 32], [u8; 8]), started: Instant, seed: [u8; 32]) -> Self {
+    pub fn new(policy: Policy, service: String, (key, boot): ([u8; 32], Boot), started: Instant, seed: [u8; 32]) -> Self {
         let (older_wins, accept) = match policy {
             Policy::BothStay(accept) => (false, accept),
             Policy::OlderWins(mut keys) => {
@@ -102,19 +113,22 @@ impl Rivals {
             }
         };
         let config = FinderConfig { service, accept, own_boot: Some(boot), asks: ASKS };
+        let mut dice = Dice::new(seed);
         Self {
-            finder: Finder::new(config, seed, started),
+            finder: Finder::new(config, dice.draw(), started),
             older_wins,
             key,
             boot,
             started,
             rivals: BTreeMap::new(),
+            beside: VecDeque::new(),
             stepped_down: false,
+            dice,
             out: VecDeque::new(),
         }
     }
 
-    /// Takes note of what happened.
+    /// Takes note of what happened. What the station says afterwards must name [`Rivals::beside`].
     ///
     /// # Errors
     /// [`Ignored`] for an announcement without effect; it is counted too.
@@ -123,56 +137,77 @@ impl Rivals {
             return Ok(());
         }
         let result = self.finder.handle(input, now);
+        self.settle(now);
         while let Some(output) = self.finder.poll() {
             match output {
                 FinderOutput::Ask(query) => self.out.push_back(RivalsOutput::Ask(query)),
                 FinderOutput::Found(found) => self.on_found(found, now),
                 FinderOutput::Gone(key) => {
                     self.rivals.remove(&key);
-                    self.out.push_back(RivalsOutput::News(RivalNews::Gone(key)));
+                    self.tell(RivalNews::Gone(key));
                 }
             }
         }
-        self.lose_patience(now);
         result
     }
 
     fn on_found(&mut self, found: Found, now: Instant) {
-        let noticed = self.rivals.get(&found.key).map_or(now, |rival| rival.noticed);
-        let rival = Rival { found, heard: now, noticed };
-        self.judge(&rival, now);
-        self.rivals.insert(rival.found.key, rival);
-    }
-
-    /// Tells what is to be done about a rival.
-    fn judge(&mut self, rival: &Rival, now: Instant) {
-        let older = rival.found.age > now.saturating_duration_since(self.started);
-        let verdict = if self.older_wins && older { Verdict::StepDown } else { Verdict::Stay };
-        self.tell(rival.found.clone(), verdict);
-    }
-
-    fn tell(&mut self, rival: Found, verdict: Verdict) {
-        if !self.stepped_down {
-            self.stepped_down = verdict == Verdict::StepDown;
-            self.out.push_back(RivalsOutput::News(RivalNews::Noticed { rival, verdict }));
+        let older = found.age > now.saturating_duration_since(self.started);
+        if self.older_wins && older && !self.beside.contains(&found.boot) {
+            self.step_down(found);
+            return;
         }
+        if !self.beside.contains(&found.boot) {
+            self.beside.push_front(found.boot);
+            self.beside.truncate(REMEMBERED);
+        }
+        let known = self.rivals.get(&found.key).filter(|rival| rival.found.boot == found.boot);
+        let settle = known.map_or_else(|| now + self.dice.shorten(PATIENCE), |rival| rival.settle);
+        self.tell(RivalNews::Noticed { rival: found.clone(), verdict: Verdict::Stay });
+        self.rivals.insert(found.key, Rival { found, settle, ask: settle });
     }
 
-    /// Who has stayed beside us for so long did not think that we are older.
-    fn lose_patience(&mut self, now: Instant) {
-        let winner = self.equals().find(|rival| rival.noticed + PATIENCE <= now).map(|rival| rival.found.clone());
+    /// Steps down for an equal with a lower key that says, asked after the time of patience, that it stays.
+    fn settle(&mut self, now: Instant) {
+        let stays = |rival: &&Rival| {
+            self.finder.answer_of(&rival.found.key).is_some_and(|(answer, at)| {
+                at >= rival.settle && answer.boot == rival.found.boot && answer.rivals.contains(&self.boot)
+            })
+        };
+        let winner = self.winners().find(stays).map(|rival| rival.found.clone());
         if let Some(winner) = winner {
-            self.tell(winner, Verdict::StepDown);
+            self.step_down(winner);
+            return;
+        }
+        let own = (self.key, self.boot);
+        let older_wins = self.older_wins;
+        for rival in self.rivals.values_mut().filter(|rival| older_wins && rival.outranks(own) && rival.ask <= now) {
+            rival.ask = now + ASK_AGAIN;
+            self.finder.hasten(now);
         }
     }
 
-    /// The rivals that win by the second rule, if they stay long enough.
-    fn equals(&self) -> impl Iterator<Item = &Rival> {
+    /// The rivals that win against this station if they are equals.
+    fn winners(&self) -> impl Iterator<Item = &Rival> {
         let own = (self.key, self.boot);
-        self.rivals.values().filter(move |rival| {
-            let own_age = rival.heard.saturating_duration_since(self.started);
-            self.older_wins && (rival.found.key, rival.found.boot) < own && own_age.abs_diff(rival.found.age) <= NEARLY_EQUAL
-        })
+        self.rivals.values().filter(move |rival| self.older_wins && rival.outranks(own))
+    }
+
+    fn step_down(&mut self, winner: Found) {
+        self.tell(RivalNews::Noticed { rival: winner, verdict: Verdict::StepDown });
+        self.stepped_down = true;
+    }
+
+    fn tell(&mut self, news: RivalNews) {
+        if !self.stepped_down {
+            self.out.push_back(RivalsOutput::News(news));
+        }
+    }
+
+    /// The starts of stations that this one has noticed and stays beside because it is not younger. None if both stay anyway.
+    #[must_use]
+    pub fn beside(&self) -> Vec<Boot> {
+        if self.older_wins { self.beside.iter().copied().collect() } else { Vec::new() }
     }
 
     /// What to do next, if anything.
@@ -187,8 +222,7 @@ impl Rivals {
         if self.stepped_down {
             return None;
         }
-        let patience = self.equals().map(|rival| rival.noticed + PATIENCE);
-        patience.chain(self.finder.deadline()).min()
+        self.winners().map(|rival| rival.ask).chain(self.finder.deadline()).min()
     }
 
     /// Whether this nonce is in a query of ours.
@@ -206,5 +240,12 @@ impl Rivals {
     /// Counts something that was ignored before it got here.
     pub fn count(&mut self, ignored: Ignored) {
         self.finder.count(ignored);
+    }
+}
+
+impl Rival {
+    /// Whether it wins against an equal with this key and start.
+    fn outranks(&self, own: ([u8; 32], Boot)) -> bool {
+        (self.found.key, self.found.boot) < own
     }
 }

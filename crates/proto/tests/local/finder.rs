@@ -7,7 +7,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use parlour_proto::discovery::{Accept, AnnouncerInput, Finder, FinderOutput, Found, Ignored, To};
-use parlour_wire::announce::{Announcement, CarrierKind, Endpoint, Place, Query};
+use parlour_wire::announce::{Announcement, Boot, CarrierKind, Endpoint, Place, Query};
 use proptest::prelude::*;
 
 use crate::support::{INTERVAL, SERVICE, Station, address, epoch, hear, look_for, look_with, ms, outputs, sign, tick};
@@ -38,6 +38,7 @@ fn a_station_that_answers_is_found_with_its_address_and_age() {
         addresses: [(CarrierKind::WEBSOCKET, address("10.0.0.1:7443"))].into(),
         boot: station.announcer.boot(),
         age: ms(60_000),
+        rivals: vec![],
     };
     assert_eq!(outputs(&mut finder), [FinderOutput::Found(expected)]);
 }
@@ -230,11 +231,12 @@ fn a_flood_costs_a_bounded_number_of_signature_checks_and_hides_no_answer() {
         service: SERVICE.to_owned(),
         name: "station 1".to_owned(),
         endpoints: vec![Endpoint { carrier: CarrierKind::WEBSOCKET, place: Place::Sender, port: 7443 }],
-        boot: [9; 8],
+        boot: Boot([9; 8]),
         sequence: 1,
         uptime_ms: 0,
         valid_ms: 60_000,
         echo: None,
+        rivals: vec![],
     };
     let stranger = SigningKey::from_bytes(&[2; 32]);
     let flood: Vec<Vec<u8>> = (1..=1000).map(|sequence| sign(&stranger, &Announcement { sequence, ..genuine.clone() })).collect();

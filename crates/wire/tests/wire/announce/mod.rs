@@ -2,7 +2,7 @@
 
 use parlour_wire::{
     DecodeError,
-    announce::{Announcement, CarrierKind, Datagram, Endpoint, Place, Query},
+    announce::{Announcement, Boot, CarrierKind, Datagram, Endpoint, Place, Query},
     limits,
 };
 use proptest::prelude::*;
@@ -33,6 +33,7 @@ fn the_longest_announcement_fits_a_datagram() {
         sequence: u64::MAX,
         uptime_ms: u64::MAX,
         valid_ms: u32::MAX,
+        rivals: vec![Boot([0xff; 8]); limits::ANNOUNCED_RIVALS],
         ..announcement()
     };
     let bytes = announced(&longest);
@@ -52,6 +53,7 @@ fn an_announcement_out_of_bounds_is_neither_made_nor_read() {
         Announcement { endpoints: vec![Endpoint { port: 0, ..endpoint }], ..announcement() },
         Announcement { endpoints: vec![Endpoint { place: Place::Ip([224, 0, 0, 1].into()), ..endpoint }], ..announcement() },
         Announcement { endpoints: vec![Endpoint { place: Place::Ip([0; 16].into()), ..endpoint }], ..announcement() },
+        Announcement { rivals: vec![Boot([1; 8]); limits::ANNOUNCED_RIVALS + 1], ..announcement() },
         Announcement { sequence: 0, ..announcement() },
     ];
     for announcement in bad {

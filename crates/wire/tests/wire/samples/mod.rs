@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signer, SigningKey};
 use parlour_wire::{
     AccountId, ConversationId, DeviceId, LinkSessionId, MessageId,
-    announce::{self, CarrierKind, Datagram, Endpoint, Place},
+    announce::{self, Boot, CarrierKind, Datagram, Endpoint, Place},
     api,
     code::Code,
     content, encode,
@@ -333,11 +333,12 @@ pub(crate) fn announcement() -> announce::Announcement {
             Endpoint { carrier: CarrierKind::WEBSOCKET, place: Place::Sender, port: 7443 },
             Endpoint { carrier: CarrierKind::IROH, place: Place::Ip([192, 0, 2, 1].into()), port: 7444 },
         ],
-        boot: [6; 8],
+        boot: Boot([6; 8]),
         sequence: 7,
         uptime_ms: 60_000,
         valid_ms: 16_000,
         echo: Some([8; 16]),
+        rivals: vec![Boot([9; 8])],
     }
 }
 
