@@ -28,8 +28,11 @@
 //!
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
+pub mod addresses;
 mod carrier;
+pub mod clock;
 mod connect;
+pub mod discovery;
 mod driver;
 mod http;
 mod identity;

@@ -57,10 +57,11 @@ pub enum BadSample {
 pub struct Estimate {
     /// What to add to our clock to get the peer's, in microseconds.
     pub offset_us: i64,
-    /// The true offset is no further away than this, in microseconds, at the time the estimate was asked for.
-    pub error_us: u64,
-    /// Our clock when the sample behind it was taken.
+    /// Our clock when it was measured.
     pub taken_us: u64,
+    /// How wrong it was then.
+    error_us: u64,
+    drift_ppm: u32,
 }
 
 impl Estimate {
@@ -78,15 +79,16 @@ impl Estimate {
         u64::try_from(peer).ok()
     }
 
-    /// The same with the error that it has at `own_us`.
-    fn at(self, own_us: u64, drift_ppm: u32) -> Self {
-        let error_us = self.error_us.saturating_add(drift(own_us.saturating_sub(self.taken_us), drift_ppm));
-        Self { error_us, ..self }
+    /// When our clock shows `own_us`, the true offset is no further away than this, in microseconds.
+    #[must_use]
+    pub fn error_us(&self, own_us: u64) -> u64 {
+        self.error_us.saturating_add(drift(own_us.saturating_sub(self.taken_us), self.drift_ppm))
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
+    /// Whether both can be true when our clock shows `own_us`.
+    fn agrees(&self, other: &Self, own_us: u64) -> bool {
         let apart = (i128::from(self.offset_us) - i128::from(other.offset_us)).unsigned_abs();
-        apart <= u128::from(self.error_us) + u128::from(other.error_us)
+        apart <= u128::from(self.error_us(own_us)) + u128::from(other.error_us(own_us))
     }
 }
 
@@ -100,7 +102,6 @@ fn drift(elapsed_us: u64, ppm: u32) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Estimator {
     drift_ppm: u32,
-    /// Each with the error that it had when it was taken.
     kept: VecDeque<Estimate>,
 }
 
@@ -124,8 +125,7 @@ impl Estimator {
     /// [`BadSample`] for what no clock can show; nothing has changed then.
     pub fn add(&mut self, sample: Sample) -> Result<Estimate, BadSample> {
         let estimate = self.judge(sample)?;
-        let drift_ppm = self.drift_ppm;
-        self.kept.retain(|kept| kept.at(estimate.taken_us, drift_ppm).overlaps(&estimate));
+        self.kept.retain(|kept| kept.agrees(&estimate, estimate.taken_us));
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
@@ -149,12 +149,12 @@ impl Estimator {
         let there = i128::from(received_us) - i128::from(asked_us);
         let back = i128::from(answered_us) - i128::from(heard_us);
         let offset_us = i64::try_from((there + back).div_euclid(2)).map_err(|_| BadSample::OutOfRange)?;
-        Ok(Estimate { offset_us, error_us, taken_us: heard_us })
+        Ok(Estimate { offset_us, taken_us: heard_us, error_us, drift_ppm: self.drift_ppm })
     }
 
     /// The best estimate when our clock shows `now_us`; `None` before the first sample.
     #[must_use]
     pub fn estimate(&self, now_us: u64) -> Option<Estimate> {
-        self.kept.iter().map(|kept| kept.at(now_us, self.drift_ppm)).min_by_key(|estimate| estimate.error_us)
+        self.kept.iter().min_by_key(|estimate| estimate.error_us(now_us)).copied()
     }
 }

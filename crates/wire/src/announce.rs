@@ -102,6 +102,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// WebSocket over TLS, at the address that the announcement comes from.
+    #[must_use]
+    pub const fn websocket(port: u16) -> Self {
+        Self { carrier: CarrierKind::WEBSOCKET, place: Place::Sender, port }
+    }
+
+    /// iroh, at the address that the announcement comes from.
+    #[must_use]
+    pub const fn iroh(port: u16) -> Self {
+        Self { carrier: CarrierKind::IROH, place: Place::Sender, port }
+    }
+
     /// The address to connect to, if the announcement came from `sender`. An IPv6 address of the link alone gets the sender's
     /// interface, without which it means nothing.
     #[must_use]
@@ -261,7 +273,7 @@ pub enum Datagram {
     /// Who is there?
     Query(Query),
     /// I am, somebody says.
-    Announcement(Unverified),
+    Announcement(Box<Unverified>),
 }
 
 impl Datagram {
@@ -282,7 +294,7 @@ impl Datagram {
                 let signed: Signed = decode(body)?;
                 let claims: Announcement = decode(&signed.bytes)?;
                 claims.check()?;
-                Ok(Self::Announcement(Unverified { claims, signed }))
+                Ok(Self::Announcement(Box::new(Unverified { claims, signed })))
             }
             Some(_) => Err(DecodeError::Invalid("kind of datagram")),
             None => Err(DecodeError::Truncated),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parlour_wire::{
+    DecodeError,
     announce::{Announcement, Boot, Endpoint, Nonce, Query},
     limits,
 };
@@ -100,6 +101,16 @@ impl Announcer {
             dice,
             out: VecDeque::new(),
         }
+    }
+
+    /// Whether what it would say can be said.
+    ///
+    /// # Errors
+    /// [`DecodeError`] naming the part of the profile that is out of bounds.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let mut trial = self.clone();
+        trial.say(To::Everyone, None, self.valid(), self.started);
+        trial.poll().map_or(Ok(()), |say| say.announcement.to_bytes().map(drop))
     }
 
     /// Tells this start of the station from all others.

@@ -73,7 +73,7 @@ proptest! {
         for at_ps in [now_ps, now_ps + i128::from(later_ps)] {
             let estimate = estimator.estimate(us(at_ps)).unwrap();
             let off_ps = (i128::from(estimate.offset_us) * PS - peer.offset_ps(at_ps)).abs();
-            prop_assert!(off_ps <= i128::from(estimate.error_us) * PS, "{off_ps} ps off, {estimate:?}");
+            prop_assert!(off_ps <= i128::from(estimate.error_us(us(at_ps))) * PS, "{off_ps} ps off, {estimate:?}");
         }
     }
 
@@ -84,7 +84,7 @@ proptest! {
         let taken = estimator.add(Sample { asked_us, received_us, answered_us, heard_us });
         prop_assert_eq!(taken.is_ok(), estimator.estimate(now).is_some());
         if let Some(estimate) = estimator.estimate(now) {
-            let _ = (estimate.own_us(received_us), estimate.peer_us(asked_us));
+            let _ = (estimate.own_us(received_us), estimate.peer_us(asked_us), estimate.error_us(now));
         }
     }
 }
@@ -114,7 +114,7 @@ fn the_sample_with_the_shortest_trip_wins_until_it_is_too_old() {
     let mut estimator = Estimator::default();
     let short = estimator.add(sample(SECOND, 1_000, 50)).unwrap();
     let long = estimator.add(sample(2 * SECOND, 1_000, 2_000)).unwrap();
-    assert!(short.error_us < long.error_us);
+    assert!(short.error_us(2 * SECOND) < long.error_us(2 * SECOND));
     assert_eq!(estimator.estimate(3 * SECOND).unwrap().taken_us, short.taken_us);
     // At 100 µs a second, 2 ms of a trip are worth 20 seconds of age.
     let late = estimator.add(sample(60 * SECOND, 1_000, 2_000)).unwrap();
@@ -125,9 +125,9 @@ fn the_sample_with_the_shortest_trip_wins_until_it_is_too_old() {
 fn an_estimate_grows_worse_as_the_clocks_may_drift() {
     let mut estimator = Estimator::default();
     let fresh = estimator.add(sample(SECOND, 0, 50)).unwrap();
-    let old = estimator.estimate(fresh.taken_us + 1000 * SECOND).unwrap();
-    assert_eq!(old.error_us, fresh.error_us + 100_000);
-    assert_eq!(estimator.estimate(0), Some(fresh), "earlier than it was taken, it is as good as then");
+    let error = fresh.error_us(fresh.taken_us);
+    assert_eq!(fresh.error_us(fresh.taken_us + 1000 * SECOND), error + 100_000);
+    assert_eq!(fresh.error_us(0), error, "earlier than it was taken, it is as good as then");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Side {
                 }
             }
             Some((Datagram::Announcement(announcement), from)) => {
-                let input = FinderInput::Announcement { announcement: Box::new(announcement), from };
+                let input = FinderInput::Announcement { announcement, from };
                 let _ = self.rivals.handle(input, now);
             }
         }

@@ -1,0 +1,2 @@
+//! The time of a peer over a real link.
+mod placeholder {}
