@@ -169,7 +169,7 @@ impl ClockTracker {
 
     async fn sample(&mut self) -> Result<ClockEstimate, ClockError> {
         let asked_us = self.clock.now_us();
-        let asked = self.link.request(REQUEST, ContentType::BYTES, Bytes::new(), ANSWER_WITHIN);
+        let asked = self.link.request_raw(REQUEST, ContentType::BYTES, Bytes::new(), ANSWER_WITHIN);
         let answer = asked.await.map_err(ClockError::NoAnswer)?;
         let heard_us = self.clock.now_us();
         let Reading { received_us, answered_us } = decode(&answer.content)?;

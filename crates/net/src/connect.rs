@@ -4,26 +4,31 @@ use std::{io, sync::Arc, time::Duration};
 
 use parlour_proto::link::LinkConfig;
 use parlour_wire::{Code, address::ServerUrl, header::Fault};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 
+#[cfg(feature = "iroh")]
+use crate::iroh::{IrohAddr, IrohEndpoint};
 use crate::{
     carrier::Carrier,
     http,
-    tls::{self, ClientTls, TlsError, Trust},
+    identity::{Identity, PeerKey},
+    tls::{self, ClientTls, Mismatch, TlsError, Trust},
     websocket::WebSocket,
 };
 
 /// How a client reaches its server.
 #[derive(Clone, Debug)]
 pub struct ConnectConfig {
-    /// The server.
-    pub url: ServerUrl,
-    /// How its certificate is judged.
+    /// The server, and the way to it.
+    pub target: Target,
+    /// How it is judged.
     pub trust: Trust,
+    /// Who this side is, if it says so to servers that ask.
+    pub identity: Option<Identity>,
     /// Settings of the link.
     pub link: LinkConfig,
     /// Waiting between tries.
@@ -33,13 +38,42 @@ pub struct ConnectConfig {
 }
 
 impl ConnectConfig {
-    /// Default settings. A fingerprint in the address wins over `trust`.
+    /// Default settings, and no identity. A fingerprint in the address wins over `trust`, unless that names keys.
     #[must_use]
     pub fn new(url: ServerUrl, trust: Trust) -> Self {
-        let trust = url.fingerprint.map_or(trust, Trust::Fingerprint);
+        let trust = match (trust, url.fingerprint) {
+            (Trust::System | Trust::FirstUse | Trust::Fingerprint(_), Some(fingerprint)) => Trust::Fingerprint(fingerprint),
+            (trust, _) => trust,
+        };
         let connect_timeout = Duration::from_secs(10);
-        Self { url, trust, link: LinkConfig::default(), backoff: Backoff::default(), connect_timeout }
+        let (link, backoff) = (LinkConfig::default(), Backoff::default());
+        Self { target: Target::WebSocket(url), trust, identity: None, link, backoff, connect_timeout }
     }
+
+    /// Default settings, to a peer over iroh: the one whose key is in the address, and no other. This side is known by the key of
+    /// `endpoint`.
+    #[cfg(feature = "iroh")]
+    #[must_use]
+    pub fn iroh(endpoint: IrohEndpoint, addr: IrohAddr) -> Self {
+        let trust = Trust::Key(addr.key);
+        let (link, backoff, connect_timeout) = (LinkConfig::default(), Backoff::default(), Duration::from_secs(10));
+        Self { target: Target::Iroh { endpoint, addr }, trust, identity: None, link, backoff, connect_timeout }
+    }
+}
+
+/// Whereto and how a client connects.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// By WebSocket over TLS.
+    WebSocket(ServerUrl),
+    /// By iroh.
+    #[cfg(feature = "iroh")]
+    Iroh {
+        /// The end of this program.
+        endpoint: IrohEndpoint,
+        /// The peer.
+        addr: IrohAddr,
+    },
 }
 
 /// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half.
@@ -94,12 +128,23 @@ pub enum ConnectError {
         /// SHA-256 of the certificate that was shown.
         seen: [u8; 32],
     },
+    /// Another key than the expected one, or none: a certificate with any other kind of key counts as none.
+    #[error("the server has the wrong key: {}", .seen.map_or_else(|| "none".to_owned(), |key| key.to_string()))]
+    WrongKey {
+        /// The expected key; `None` if a set of keys is trusted.
+        expected: Option<PeerKey>,
+        /// The key that was shown, if one was.
+        seen: Option<PeerKey>,
+    },
     /// Something answers, but it is no Parlour server.
     #[error("no Parlour server at this address: {0}")]
     NotParlour(String),
     /// The TLS settings of this side cannot be used.
     #[error(transparent)]
     Setup(#[from] TlsError),
+    /// The endpoint of this side has been closed.
+    #[error("this program's endpoint is closed")]
+    EndpointClosed,
     /// The server refused the link, or ended it for good.
     #[error("refused by the server: {}", .0.message)]
     Refused(Fault),
@@ -112,8 +157,10 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) => Code::UNREACHABLE,
             Self::CertificateChanged { .. } | Self::Untrusted(_) => Code::CERTIFICATE_CHANGED,
+            Self::WrongKey { .. } => Code::KEY_CHANGED,
             Self::NotParlour(_) => Code::INCOMPATIBLE,
             Self::Setup(_) => Code::INTERNAL,
+            Self::EndpointClosed => Code::CANCELLED,
             Self::Refused(fault) => fault.code,
         }
     }
@@ -132,39 +179,73 @@ impl ConnectError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
-            Self::CertificateChanged { .. } | Self::Untrusted(_) | Self::Setup(_) => true,
+            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) | Self::EndpointClosed => true,
             Self::Refused(fault) => !fault.code.retry(),
         }
     }
 }
 
-/// A carrier to the server, with what is known of the certificate that it showed.
+/// A carrier to the server, with what is known of who that is.
 pub(crate) struct Reached {
     pub(crate) carrier: Box<dyn Carrier>,
-    pub(crate) fingerprint: [u8; 32],
-    pub(crate) trusted_by_system: bool,
+    pub(crate) server: ServerFacts,
 }
 
-/// Connects once.
-pub(crate) async fn reach(url: ServerUrl, tls: Arc<ClientTls>, timeout: Duration) -> Result<Reached, ConnectError> {
-    let address = url.authority();
-    match tokio::time::timeout(timeout, reach_unbounded(&url, &tls)).await {
-        Ok(reached) => reached,
-        Err(_) => Err(ConnectError::TimedOut(address)),
+/// What a connection has shown of its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerFacts {
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) trusted_by_system: bool,
+    pub(crate) peer_key: Option<PeerKey>,
+}
+
+/// The way to a server, ready to be taken again and again.
+#[derive(Debug)]
+pub(crate) enum Route {
+    WebSocket { url: ServerUrl, tls: ClientTls },
+    #[cfg(feature = "iroh")]
+    Iroh { endpoint: IrohEndpoint, addr: IrohAddr, trust: Trust },
+}
+
+impl Route {
+    pub(crate) fn new(config: &ConnectConfig) -> Result<Self, TlsError> {
+        let trust = config.trust.clone();
+        Ok(match &config.target {
+            Target::WebSocket(url) => Self::WebSocket { url: url.clone(), tls: ClientTls::new(trust, config.identity.as_ref())? },
+            #[cfg(feature = "iroh")]
+            Target::Iroh { endpoint, addr } => Self::Iroh { endpoint: endpoint.clone(), addr: addr.clone(), trust },
+        })
+    }
+
+    /// Connects once.
+    pub(crate) async fn reach(self: Arc<Self>, timeout: Duration) -> Result<Reached, ConnectError> {
+        let reached = async {
+            match &*self {
+                Self::WebSocket { url, tls } => reach_websocket(url, tls).await,
+                #[cfg(feature = "iroh")]
+                Self::Iroh { endpoint, addr, trust } => crate::iroh::reach(endpoint, addr, trust).await,
+            }
+        };
+        tokio::time::timeout(timeout, reached).await.unwrap_or_else(|_| Err(ConnectError::TimedOut(self.address())))
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Self::WebSocket { url, .. } => url.authority(),
+            #[cfg(feature = "iroh")]
+            Self::Iroh { addr, .. } => addr.to_string(),
+        }
     }
 }
 
-async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, ConnectError> {
+async fn reach_websocket(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, ConnectError> {
     let unreachable = |error: io::Error| ConnectError::Unreachable { address: url.authority(), reason: error.to_string() };
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| ConnectError::Unreachable { address: url.authority(), reason: "not a host name".to_owned() })?;
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await.map_err(|error| tls_error(&error))?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let leaf = certificates.first().ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
-    let fingerprint = tls::fingerprint(leaf);
-    let trusted_by_system = tls.confirm(fingerprint);
+    let server = facts(tls, stream.get_ref().1.peer_certificates())?;
     let target = format!("wss://{}{}", url.authority(), http::PATH);
     // The handshake's buffers only; frames have their own.
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
@@ -175,12 +256,22 @@ async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
         })?;
     // A server speaks only after it has heard hello, so nothing can have arrived yet.
     let carrier = Box::new(WebSocket::client(socket.into_inner(), ()));
-    Ok(Reached { carrier, fingerprint, trusted_by_system })
+    Ok(Reached { carrier, server })
+}
+
+/// What a finished handshake has proven.
+fn facts(tls: &ClientTls, certificates: Option<&[CertificateDer<'_>]>) -> Result<ServerFacts, ConnectError> {
+    let leaf = certificates.and_then(<[_]>::first).ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
+    let fingerprint = tls::fingerprint(leaf);
+    let trusted_by_system = tls.confirm(fingerprint);
+    Ok(ServerFacts { fingerprint, trusted_by_system, peer_key: tls::proven_key(certificates) })
 }
 
 fn tls_error(error: &io::Error) -> ConnectError {
-    if let Some(tls::Mismatch { expected, seen }) = tls::mismatch(error) {
-        return ConnectError::CertificateChanged { expected, seen };
+    match tls::mismatch(error) {
+        Some(Mismatch::Certificate { expected, seen }) => return ConnectError::CertificateChanged { expected, seen },
+        Some(Mismatch::Key { expected, seen }) => return ConnectError::WrongKey { expected, seen },
+        None => {}
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner @ rustls::Error::InvalidCertificate(_)) => ConnectError::Untrusted(inner.to_string()),

@@ -58,7 +58,7 @@ pub use parlour_wire::announce::{CarrierKind, Endpoint, Place};
 use parlour_proto::discovery as machine;
 use parlour_wire::address::ServerUrl;
 
-use crate::identity::PeerKey;
+use crate::identity::{KeySet, PeerKey};
 
 /// Where announcements go by IPv4: a group of the block for one organisation (RFC 2365).
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 80, 76);
@@ -121,6 +121,13 @@ impl From<Accept> for machine::Accept {
             Accept::Keys(keys) => Self::Keys(bytes_of(keys)),
             Accept::Anyone => Self::Anyone,
         }
+    }
+}
+
+/// The keys that are in the set at this moment.
+impl From<&KeySet> for Accept {
+    fn from(keys: &KeySet) -> Self {
+        Self::Keys(keys.keys())
     }
 }
 
