@@ -2,6 +2,8 @@
 
 mod announce;
 mod compress;
+
+mod fuzzed;
 mod golden;
 mod robust;
 mod samples;
