@@ -2,7 +2,6 @@
 
 mod announce;
 mod compress;
-
 mod fuzzed;
 mod golden;
 mod robust;
