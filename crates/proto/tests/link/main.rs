@@ -1,6 +1,7 @@
 //! The link machine on a fake network with virtual time: stories, and random operations against a small reference model.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../../fuzz/bodies/link.rs"]
 mod bytes;
 mod compression;
 mod corpus;
