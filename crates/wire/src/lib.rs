@@ -5,6 +5,7 @@
 //! - [`header`]: the CBOR headers of the frame kinds.
 //! - [`api`]: requests, answers and pushes between a client and a server.
 //! - [`identity`]: device certificates and signed device lists.
+//! - [`files`]: names of files at a peer, and the messages of their transfers.
 //! - [`content`]: what a message says once it is decrypted (the MIMI content model).
 //! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
 //! - [`name`], [`address`]: user names and server addresses.
@@ -20,6 +21,7 @@ pub mod code;
 pub mod codec;
 pub mod compress;
 pub mod content;
+pub mod files;
 pub mod frame;
 pub mod header;
 pub mod id;

@@ -4,7 +4,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use parlour_wire::{
     AccountId, ConversationId, DeviceId, LinkSessionId, MessageId, api,
     code::Code,
-    content, encode,
+    content, encode, files,
     frame::{ContentType, Frame, Kind},
     header, identity,
     log::{Entry, EntryKind},
@@ -87,6 +87,7 @@ pub(crate) fn all() -> Vec<Message> {
     headers(&mut all);
     conversations(&mut all);
     bare(&mut all);
+    transfers(&mut all);
     all
 }
 
@@ -323,4 +324,27 @@ fn bare(all: &mut Vec<Message>) {
     };
     let bytes = frame.to_bytes().expect("small").to_vec();
     all.push(("frame.request", bytes, |b| Frame::decode(bytes::Bytes::copy_from_slice(b)).is_ok()));
+}
+
+fn transfers(all: &mut Vec<Message>) {
+    let path: files::RemotePath = "inbox/2024/report.pdf".parse().expect("valid");
+    let part = files::Part { size: 4096, hash: [4; 32] };
+    let whole = files::Whole { size: 1 << 40, hash: [5; 32] };
+    message!(all, "files.pull", files::Pull, files::Pull { path: path.clone(), stream: 7, credit: 2 << 20, part });
+    message!(
+        all,
+        "files.push",
+        files::Push,
+        files::Push { path: path.clone(), size: 1 << 40, replace: true, afresh: true, hash: Some([5; 32]) }
+    );
+    let into = files::Destination { stream: 7, credit: 2 << 20, part };
+    message!(all, "files.push.answer", files::PushAnswer, files::PushAnswer { into: Some(into) });
+    message!(all, "files.settle", files::Settle, files::Settle { stream: 7 });
+    message!(all, "files.stat", files::Stat, files::Stat { path });
+    let modified_ms = Some(1_700_000_000_000);
+    message!(all, "files.stat.answer", files::StatAnswer, files::StatAnswer { size: 4096, modified_ms });
+    message!(all, "files.whole", files::Whole, whole);
+    message!(all, "files.opening", files::Opening, files::Opening { from: 4096, size: 1 << 40, modified_ms });
+    message!(all, "files.mark", files::Mark, files::Mark { hash: [6; 32] });
+    message!(all, "files.closing", files::Closing, files::Closing { whole: Some(whole) });
 }
