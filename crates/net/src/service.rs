@@ -76,6 +76,12 @@ pub trait SessionService: Send + Sync + 'static {
         let _ = (session, up);
     }
 
+    /// The connection is lost, and why. Calls [`SessionService::connection`] unless it is told otherwise.
+    fn disconnected(&self, session: &mut Self::Session, reason: &Fault) {
+        let _ = reason;
+        self.connection(session, false);
+    }
+
     /// Whether a session is worth keeping: it outlives its connection, and may stay as long as it likes. The others end with
     /// their connection once their requests are answered, and after [`ListenConfig::stranger_timeout`] at the latest.
     fn is_kept(&self, session: &Self::Session) -> bool {
@@ -99,6 +105,11 @@ pub trait SessionService: Send + Sync + 'static {
     /// which is what the origin says of a request that comes again.
     fn finished_late(&self, session: LinkSessionId, number: u64, result: Result<Answer, Fault>) {
         let _ = (session, number, result);
+    }
+
+    /// The session is over, and why. [`SessionService::close`] follows.
+    fn ended(&self, session: &mut Self::Session, reason: &Fault) {
+        let _ = (session, reason);
     }
 
     /// The session is over: closed by either side, or nobody came back to it.
