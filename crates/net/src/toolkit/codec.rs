@@ -48,7 +48,7 @@ impl From<CodecError> for Fault {
 ///         serde_json::to_vec_pretty(&value).map_err(CodecError::new)
 ///     }
 ///
-///     fn decode<'de>(&self, content: &'de [u8], target: Target<'_, 'de>) -> Result<(), CodecError> {
+///     fn decode(&self, content: &[u8], target: Target<'_>) -> Result<(), CodecError> {
 ///         target.read(&mut serde_json::Deserializer::from_slice(content))
 ///     }
 /// }
@@ -70,7 +70,7 @@ pub trait Codec: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CodecError`] for anything but one whole value of the wanted type.
-    fn decode<'de>(&self, content: &'de [u8], target: Target<'_, 'de>) -> Result<(), CodecError>;
+    fn decode(&self, content: &[u8], target: Target<'_>) -> Result<(), CodecError>;
 }
 
 /// A value on its way into a [`Codec`]: anything that serde can serialize.
@@ -89,23 +89,23 @@ impl Serialize for Value<'_> {
 }
 
 /// Reads one value from a deserializer that does not know its type.
-type Read<'t, 'de> = &'t mut dyn FnMut(&mut dyn erased_serde::Deserializer<'de>) -> Result<(), erased_serde::Error>;
+type Read<'t> = &'t mut dyn for<'de> FnMut(&mut dyn erased_serde::Deserializer<'de>) -> Result<(), erased_serde::Error>;
 
 /// Where a [`Codec`] leaves what it reads.
-pub struct Target<'t, 'de>(Read<'t, 'de>);
+pub struct Target<'t>(Read<'t>);
 
-impl fmt::Debug for Target<'_, '_> {
+impl fmt::Debug for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Target")
     }
 }
 
-impl<'de> Target<'_, 'de> {
+impl Target<'_> {
     /// Reads the value from a deserializer of the format.
     ///
     /// # Errors
     /// [`CodecError`] if the content is not of the wanted type.
-    pub fn read<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), CodecError> {
+    pub fn read<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<(), CodecError> {
         (self.0)(&mut <dyn erased_serde::Deserializer<'de>>::erase(deserializer)).map_err(CodecError::new)
     }
 }
