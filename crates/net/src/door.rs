@@ -85,16 +85,16 @@ impl<S: SessionService> Door<S> {
         }
     }
 
-    /// Waits for the first frame of a guest who may come in.
+    /// Waits for the first frame of a guest who may come in. A server never speaks first, so nobody is sent away before.
     async fn greet(&self, mut guest: Guest) -> Result<Option<(Guest, Frame)>, CarrierError> {
-        if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
-            tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
-            send_away(guest.carrier, fault).await;
-            return Ok(None);
-        }
         guest.carrier.set_limit(GREETING_MAX);
         match std::future::poll_fn(|cx| guest.carrier.poll_recv(cx)).await {
             Ok(frame) => {
+                if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
+                    tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
+                    send_away(guest.carrier, fault).await;
+                    return Ok(None);
+                }
                 guest.carrier.set_limit(limits::FRAME);
                 Ok(Some((guest, frame)))
             }

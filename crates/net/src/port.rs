@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Context,
     time::Instant,
@@ -16,12 +16,16 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parlour_proto::link::{Answer, RequestId, Tag, action_header};
+use parlour_proto::link::{Answer, RequestId, StreamId, Tag, action_header};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::{asked::AskCell, toolkit::Codecs};
+use crate::{
+    asked::AskCell,
+    streams::{SinkCell, SourceCell},
+    toolkit::Codecs,
+};
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
 const ACTIONS: usize = 1024;
@@ -77,6 +81,33 @@ pub(crate) enum Control {
     Progress { id: RequestId, done: u64, total: Option<u64> },
     Cancel(Tag),
     Reconnect,
+    Stream(StreamControl),
+}
+
+/// What the handles of streams ask of the driver.
+pub(crate) enum StreamControl {
+    Sink {
+        stream: StreamId,
+        credit: u64,
+        cell: Arc<SinkCell>,
+    },
+    Grant {
+        stream: StreamId,
+        credit: u64,
+    },
+    Stop {
+        stream: StreamId,
+        fault: Fault,
+    },
+    Source {
+        stream: StreamId,
+        credit: u64,
+        cell: Arc<SourceCell>,
+    },
+    /// A source has something, having had nothing.
+    Ready {
+        stream: StreamId,
+    },
 }
 
 #[derive(Default)]
@@ -121,6 +152,8 @@ pub(crate) struct Port {
     state: Mutex<State>,
     driver: AtomicWaker,
     handles: AtomicUsize,
+    /// The last name that was given to a stream.
+    streams: AtomicU64,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
     /// The user's content types, if there are any.
@@ -278,6 +311,11 @@ impl Port {
         self.driver.wake();
     }
 
+    /// A name for a stream that no other of this link has had.
+    pub(crate) fn next_stream(&self) -> StreamId {
+        self.streams.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.lock().up
     }
@@ -432,7 +470,13 @@ impl Port {
                 cell.complete(Err(closed()));
             }
         }
-        drop(controls);
+        for control in controls {
+            match control {
+                Control::Stream(StreamControl::Sink { cell, .. }) => cell.end(Err(closed())),
+                Control::Stream(StreamControl::Source { cell, .. }) => cell.end(closed()),
+                _ => {}
+            }
+        }
         self.changed.notify_waiters();
     }
 }

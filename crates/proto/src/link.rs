@@ -8,6 +8,7 @@
 //!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
 //! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. What becomes
 //!   of them when a session is lost is in `remains.rs`.
+//! - **Compression** (`compression.rs`): per frame, in an encoding that the peer has told it decodes.
 //! - **Streams** (`streams.rs`): bulk data in chunks under credit, which never makes the other frames wait (`transmit.rs`).
 //! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
 //!
@@ -15,6 +16,7 @@
 //! streams by number and credit. There is no queue of outgoing frames beside the unacknowledged ones and a few chunks of each
 //! stream, so a driver simply stops asking while its connection is congested.
 
+mod compression;
 mod config;
 mod error;
 mod handshake;
@@ -30,7 +32,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -78,6 +80,10 @@ pub struct Link {
     streams: Option<Box<Streams>>,
     /// Numbered frames that may leave before the next chunk of a stream.
     before_chunk: u32,
+    /// See [`Link::hold_chunks`].
+    chunks_held: bool,
+    /// How what leaves over this connection is compressed.
+    encoding: Option<Encoding>,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -111,6 +117,8 @@ impl Link {
             requests: Requests::default(),
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
+            chunks_held: false,
+            encoding: None,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
@@ -225,21 +233,21 @@ impl Link {
         }
     }
 
-    fn on_session_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+    fn on_session_frame(&mut self, mut frame: Frame, now: Instant) -> Result<(), Violation> {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END
-                if frame.seq != 0 =>
-            {
-                return Err(Violation::Numbering(kind));
-            }
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
         }
         // A kind that this version does not know may be numbered too.
         if frame.seq != 0 && !self.inbox.accept(&frame, now)? {
             return Ok(());
+        }
+        if kind.is_sequenced() || kind.is_of_stream() {
+            self.decompress(&mut frame)?;
         }
         match kind {
             Kind::ACTION => {

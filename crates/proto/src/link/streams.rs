@@ -150,7 +150,7 @@ impl Streams {
         source.credit -= cost as u64;
         source.queued += cost;
         source.chunks.push_back(Chunk { mark, content });
-        source.starved = source.room() == 0;
+        source.starved |= source.room() == 0;
         self.line_up(stream);
         Ok(())
     }
