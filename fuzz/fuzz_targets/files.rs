@@ -17,8 +17,8 @@ macro_rules! try_all {
     };
 }
 
-fn confined(path: &RemotePath) {
-    let text = path.as_str();
+fn confined(text: &str) {
+    let Ok(path) = text.parse::<RemotePath>() else { return };
     assert!(text.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
     assert!(!text.contains(['\\', ':', '\0']));
     assert_eq!(format!("{}/{}", path.root(), path.below()), text);
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = push.check();
         confined(&push.path);
     }
-    if let Ok(path) = std::str::from_utf8(data).map_err(drop).and_then(|text| text.parse().map_err(drop)) {
-        confined(&path);
+    if let Ok(text) = std::str::from_utf8(data) {
+        confined(text);
     }
 });

@@ -15,7 +15,11 @@ mod path;
 use minicbor::{Decode, Encode};
 
 pub use self::path::{PathError, RemotePath};
-use crate::{api::Call, codec::DecodeError};
+use crate::{
+    api::Call,
+    codec::{DecodeError, bounded},
+    limits,
+};
 
 /// Bytes of the file between two marks: what a receiver loses at most if something is wrong, for a hash in every 64 chunks.
 pub const MARK_INTERVAL: u64 = 4 * 1024 * 1024;
@@ -29,9 +33,9 @@ pub type Hash = [u8; 32];
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Pull {
-    /// Which file.
+    /// Which file: a [`RemotePath`], if it can be one.
     #[n(0)]
-    pub path: RemotePath,
+    pub path: String,
     /// The sink of the asker.
     #[n(1)]
     pub stream: u64,
@@ -47,9 +51,9 @@ pub struct Pull {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Push {
-    /// Where it is to appear.
+    /// Where it is to appear: a [`RemotePath`], if it can be one.
     #[n(0)]
-    pub path: RemotePath,
+    pub path: String,
     /// Its size in bytes.
     #[n(1)]
     pub size: u64,
@@ -113,9 +117,9 @@ pub struct Settle {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Stat {
-    /// Which file.
+    /// Which file: a [`RemotePath`], if it can be one.
     #[n(0)]
-    pub path: RemotePath,
+    pub path: String,
 }
 
 /// Answers a [`Stat`].
@@ -184,6 +188,7 @@ impl Call for Pull {
     type Answer = Whole;
 
     fn check(&self) -> Result<(), DecodeError> {
+        bounded("path", self.path.len(), limits::TEXT)?;
         checked_size(self.part.size)
     }
 }
@@ -193,6 +198,7 @@ impl Call for Push {
     type Answer = PushAnswer;
 
     fn check(&self) -> Result<(), DecodeError> {
+        bounded("path", self.path.len(), limits::TEXT)?;
         checked_size(self.size)
     }
 }
@@ -205,4 +211,8 @@ impl Call for Settle {
 impl Call for Stat {
     const NAME: &'static str = "parlour.files.stat";
     type Answer = StatAnswer;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        bounded("path", self.path.len(), limits::TEXT)
+    }
 }

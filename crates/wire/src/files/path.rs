@@ -187,22 +187,6 @@ impl fmt::Display for RemotePath {
     }
 }
 
-impl<C> minicbor::Encode<C> for RemotePath {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.text)?.ok()
-    }
-}
-
-impl<'b, C> minicbor::Decode<'b, C> for RemotePath {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.str()?.parse().map_err(minicbor::decode::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

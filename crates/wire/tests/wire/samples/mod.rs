@@ -327,7 +327,7 @@ fn bare(all: &mut Vec<Message>) {
 }
 
 fn transfers(all: &mut Vec<Message>) {
-    let path: files::RemotePath = "inbox/2024/report.pdf".parse().expect("valid");
+    let path = "inbox/2024/report.pdf".to_owned();
     let part = files::Part { size: 4096, hash: [4; 32] };
     let whole = files::Whole { size: 1 << 40, hash: [5; 32] };
     message!(all, "files.pull", files::Pull, files::Pull { path: path.clone(), stream: 7, credit: 2 << 20, part });
