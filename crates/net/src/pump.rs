@@ -3,12 +3,12 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use parlour_proto::link::{Command, Input, Link as Machine, Output};
-use tokio::time::Sleep;
+use tokio::{task::JoinHandle, time::Sleep};
 
 use crate::carrier::{Carrier, CarrierError};
 
@@ -17,7 +17,7 @@ const READ_BATCH: usize = 64;
 /// Bytes that one turn reads or writes before the other direction and the application have theirs.
 const TURN_BYTES: usize = 256 * 1024;
 /// How long a closed connection may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(3);
+pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Bytes that a closed connection may still say unheard.
 const DISCARDED: usize = 1024 * 1024;
@@ -34,12 +34,14 @@ pub(crate) struct Pump {
     carrier: Option<Box<dyn Carrier>>,
     /// Nothing more is read: what comes cannot be understood.
     deaf: bool,
+    /// The connection that says goodbye, if one does.
+    farewell: Option<JoinHandle<()>>,
     timer: Alarm,
 }
 
 impl Pump {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, carrier: None, deaf: false, timer: Alarm::default() }
+        Self { machine, carrier: None, deaf: false, farewell: None, timer: Alarm::default() }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -162,8 +164,19 @@ impl Pump {
     /// Lets the connection say goodbye on its own.
     fn retire(&mut self) {
         if let Some(carrier) = self.carrier.take() {
-            tokio::spawn(goodbye(carrier));
+            self.farewell = Some(tokio::spawn(goodbye(carrier)));
         }
+    }
+
+    /// Ready when the last connection has said goodbye: the peer has read everything, or the time for it is over. What ends before
+    /// that may take the last words with it.
+    pub(crate) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(farewell) = &mut self.farewell {
+            // One that has failed is over, too.
+            drop(ready!(Pin::new(farewell).poll(cx)));
+            self.farewell = None;
+        }
+        Poll::Ready(())
     }
 
     /// Ticks the machine if it is time.

@@ -71,6 +71,13 @@ pub trait SessionService: Send + Sync + 'static {
         true
     }
 
+    /// Whether the service is behind with requests and actions. Then the client is asked to keep those that it has not sent yet;
+    /// answers, and what else keeps a link going, come in all the same. Asked after [`SessionService::poll_room`].
+    fn is_behind(&self, session: &Self::Session) -> bool {
+        let _ = session;
+        false
+    }
+
     /// The connection is lost (`false`), or the client has come back (`true`). Not called for the first connection.
     fn connection(&self, session: &mut Self::Session, up: bool) {
         let _ = (session, up);

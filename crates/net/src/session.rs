@@ -172,6 +172,8 @@ impl<S: SessionService> SessionTask<S> {
     /// Whether the client may go on.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
         let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
+        let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
+        self.pump.machine.hold_peer(behind);
         // Cancelled requests run to their end, so they count until then.
         room && self.pending.len() < limits::REQUESTS_IN_FLIGHT
     }
@@ -360,7 +362,9 @@ impl<S: SessionService> Future for SessionTask<S> {
         for _ in 0..TURNS {
             let more = this.turn(cx);
             if this.pump.machine.is_ended() && !this.pump.machine.has_transmit() {
-                return Poll::Ready(());
+                this.close();
+                // A server that stops waits for its sessions, and they for their last words.
+                return this.pump.poll_farewell(cx);
             }
             if !more {
                 this.desk.rest();

@@ -20,7 +20,7 @@ mod table;
 pub use access::Access;
 pub use agent::{Agent, AgentConfig, AgentError};
 pub use call::{Call, Reply};
-pub use codec::{Blob, Codec, CodecError, Codecs, Raw, Target, Value};
+pub use codec::{Blob, Codec, CodecError, Codecs, Raw, Reader, Value};
 pub use context::Context;
 pub use dedupe::DedupeLimits;
 pub use fleet::{FleetSecret, SecretError};

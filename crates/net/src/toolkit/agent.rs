@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parlour_proto::link::{KeepAlive, OpenRequests, Unsent};
 use parlour_wire::{Code, LinkSessionId, address::ServerUrl, frame::ContentType, header::Fault};
@@ -23,7 +24,7 @@ use super::{
     dedupe::DedupeLimits,
     dispatch::{Dispatcher, Shared},
     fleet::{FLEET, FleetSecret, Proof, Scene},
-    handlers::{Handlers, Registry},
+    handlers::{HERE, Handlers, Registry},
     hooks::{Event, Hooks, Line},
     ledger::Ledger,
     peer::{Facts, Peer},
@@ -31,10 +32,11 @@ use super::{
 };
 use crate::{
     asked::{Ask, Asked},
-    connect::{ConnectConfig, ConnectError},
+    connect::{ConnectConfig, ConnectError, Target},
     event::{Events, LinkEvent},
     identity::PeerKey,
     link::Link,
+    port::Action,
     service::{Incoming, IncomingAction},
     tls::Trust,
 };
@@ -71,7 +73,22 @@ impl AgentConfig {
     /// seconds. When a session is lost, what was not sent yet and requests without an answer go into the next one.
     #[must_use]
     pub fn new(url: ServerUrl, trust: Trust) -> Self {
-        let mut connect = ConnectConfig::new(url, trust);
+        Self::over(ConnectConfig::new(url, trust))
+    }
+
+    /// As [`AgentConfig::new`], over whichever carrier `connect` says.
+    ///
+    /// ```no_run
+    /// # async fn example(addr: parlour_net::IrohAddr) -> Result<(), Box<dyn std::error::Error>> {
+    /// use parlour_net::{Agent, AgentConfig, ConnectConfig, Identity, IrohConfig, IrohEndpoint};
+    ///
+    /// let endpoint = IrohEndpoint::bind(&Identity::generate()?, &IrohConfig::default()).await?;
+    /// let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint, addr)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn over(mut connect: ConnectConfig) -> Self {
         connect.link.keep_alive = Some(KeepAlive::FLEET);
         connect.link.open_requests = OpenRequests::Resend;
         connect.link.unsent = Unsent::Keep;
@@ -159,7 +176,11 @@ impl Agent {
         if fleet.is_some() {
             connect.link.capabilities.push(FLEET.to_owned());
         }
-        let key = connect.identity.as_ref().map(crate::Identity::key);
+        let key = match &connect.target {
+            Target::WebSocket(_) => connect.identity.as_ref().map(crate::Identity::key),
+            #[cfg(feature = "iroh")]
+            Target::Iroh { endpoint, .. } => Some(endpoint.key()),
+        };
         let known = connect.trust != Trust::FirstUse;
         let (link, events) = Link::connect_held(connect, fleet.is_some());
         let link = link.with_codecs(codecs.clone());
@@ -301,7 +322,8 @@ enum Turn {
 impl Task {
     fn take_events(&mut self, cx: &mut Context<'_>) -> Turn {
         for taken in 0..BATCH {
-            if self.visit.as_ref().is_some_and(|visit| !visit.dispatcher.has_room()) {
+            // What does not go to the handlers stays in the queue of the link, which knows when it is too much.
+            if self.visit.as_ref().is_some_and(|visit| visit.dispatcher.is_behind()) {
                 return if taken > 0 { Turn::Busy } else { Turn::Idle };
             }
             match self.events.queue.poll_next(cx) {
@@ -378,7 +400,15 @@ impl Task {
         });
         let recent = Recent::default();
         self.visit = Some(Visit { peer, session, dispatcher, recent, admitted: false, challenge, exchange: None, proven });
-        if self.fleet.is_none() { self.admit() } else { self.prove() }
+        if self.fleet.is_some() {
+            self.prove();
+            return;
+        }
+        // A link that takes nothing more has other things to say.
+        if let Ok(here) = Action::new(HERE, ContentType::BYTES, Bytes::new()) {
+            let _ = self.link.port.act(here);
+        }
+        self.admit();
     }
 
     /// Exchanges proofs of the fleet's secret, unless that is done or under way.

@@ -38,7 +38,7 @@ impl From<CodecError> for Fault {
 /// follows nested values, and must not allocate what a length in the content announces.
 ///
 /// ```
-/// use parlour_net::{Codec, CodecError, Codecs, ContentType, Target, Value};
+/// use parlour_net::{Codec, CodecError, Codecs, ContentType, Reader, Value};
 ///
 /// /// JSON for people: indented.
 /// struct Pretty;
@@ -48,8 +48,8 @@ impl From<CodecError> for Fault {
 ///         serde_json::to_vec_pretty(&value).map_err(CodecError::new)
 ///     }
 ///
-///     fn decode(&self, content: &[u8], target: Target<'_>) -> Result<(), CodecError> {
-///         target.read(&mut serde_json::Deserializer::from_slice(content))
+///     fn decode(&self, content: &[u8], reader: Reader<'_>) -> Result<(), CodecError> {
+///         reader.read(&mut serde_json::Deserializer::from_slice(content))
 ///     }
 /// }
 ///
@@ -66,11 +66,11 @@ pub trait Codec: Send + Sync + 'static {
     /// [`CodecError`] for a value that the format cannot hold.
     fn encode(&self, value: Value<'_>) -> Result<Vec<u8>, CodecError>;
 
-    /// Reads the content into `target`.
+    /// Reads the content with `reader`.
     ///
     /// # Errors
     /// [`CodecError`] for anything but one whole value of the wanted type.
-    fn decode(&self, content: &[u8], target: Target<'_>) -> Result<(), CodecError>;
+    fn decode(&self, content: &[u8], reader: Reader<'_>) -> Result<(), CodecError>;
 }
 
 /// A value on its way into a [`Codec`]: anything that serde can serialize.
@@ -92,15 +92,15 @@ impl Serialize for Value<'_> {
 type Read<'t> = &'t mut dyn for<'de> FnMut(&mut dyn erased_serde::Deserializer<'de>) -> Result<(), erased_serde::Error>;
 
 /// Where a [`Codec`] leaves what it reads.
-pub struct Target<'t>(Read<'t>);
+pub struct Reader<'t>(Read<'t>);
 
-impl fmt::Debug for Target<'_> {
+impl fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Target")
+        f.write_str("Reader")
     }
 }
 
-impl Target<'_> {
+impl Reader<'_> {
     /// Reads the value from a deserializer of the format.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Codecs {
                     value = Some(T::deserialize(deserializer)?);
                     Ok(())
                 };
-                codec.decode(content, Target(&mut read))?;
+                codec.decode(content, Reader(&mut read))?;
                 value.ok_or_else(|| CodecError::new("the codec read nothing"))
             }
         }

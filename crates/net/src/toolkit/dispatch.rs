@@ -26,12 +26,13 @@ use super::{
 };
 use crate::service::{Incoming, IncomingAction};
 
-/// Messages that may wait for an action's handler before the peer has to wait.
+/// Messages that may wait for an action's handler before the peer is asked to keep the others.
 const INBOX: usize = 1024;
 /// Bytes of such messages.
 const INBOX_BYTES: usize = parlour_wire::limits::FRAME;
-/// How much more may wait for a gate: above what a peer keeps unacknowledged.
-const GATED: usize = 8;
+/// How much more may wait before nothing is read from the peer at all: above what it has on the way when it is asked to stop, and
+/// above what it sends again at the beginning of a session.
+const OVERSHOOT: usize = 16;
 /// Handlers that one turn starts or finishes, so that one peer never starves the others.
 const BATCH: usize = 256;
 
@@ -103,6 +104,7 @@ pub(crate) struct Dispatcher {
     gates: VecDeque<BoxFuture<'static, ()>>,
     inbox: VecDeque<Message>,
     inbox_bytes: usize,
+    behind: bool,
     /// The action's handler that is under way: what came after it waits.
     action: Option<Running>,
     requests: FuturesUnordered<Running>,
@@ -120,6 +122,7 @@ impl Dispatcher {
             gates: VecDeque::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
+            behind: false,
             action: None,
             requests: FuturesUnordered::new(),
             calls: BTreeMap::new(),
@@ -183,9 +186,17 @@ impl Dispatcher {
 
     /// Whether more messages may come.
     pub(crate) fn has_room(&self) -> bool {
-        // What opens a gate comes behind what a peer sends again at the beginning of a session.
-        let more = if self.gates.is_empty() { 1 } else { GATED };
-        self.inbox.len() < INBOX * more && self.inbox_bytes < INBOX_BYTES * more
+        self.inbox.len() < INBOX * OVERSHOOT && self.inbox_bytes < INBOX_BYTES * OVERSHOOT
+    }
+
+    /// Whether the peer should keep its messages for now.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    fn look_behind(&mut self) {
+        let part = if self.behind { 4 } else { 1 };
+        self.behind = self.inbox.len() >= INBOX / part || self.inbox_bytes >= INBOX_BYTES / part;
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -206,6 +217,7 @@ impl Dispatcher {
             }
         }
         let more = self.poll_action(cx) | self.poll_requests(cx);
+        self.look_behind();
         if more {
             cx.waker().wake_by_ref();
         }

@@ -16,6 +16,9 @@ use super::{
 /// Names that begin so are the library's own.
 pub(crate) const RESERVED: &str = "parlour.";
 
+/// What an agent says when a session begins: a session in which its client says nothing ends with its connection.
+pub(crate) const HERE: &str = "parlour.here";
+
 /// A fault for a handler to answer with.
 ///
 /// ```

@@ -20,6 +20,7 @@ use super::{
     aftercare::Aftercare,
     dispatch::{Dispatcher, Due, Shared},
     fleet::{self, FLEET, FleetSecret, Scene},
+    handlers::HERE,
     hooks::{Event, Line},
     peer::{Facts, Peer},
     station::WeakStation,
@@ -203,6 +204,9 @@ impl SessionService for Reception {
     }
 
     fn action(&self, visit: &mut Visit, action: IncomingAction) {
+        if action.name == HERE {
+            return;
+        }
         visit.work.dispatcher.action(action);
     }
 
@@ -214,6 +218,10 @@ impl SessionService for Reception {
     fn poll_room(&self, visit: &mut Visit, cx: &mut Context<'_>) -> bool {
         visit.work.poll(cx);
         visit.work.dispatcher.has_room()
+    }
+
+    fn is_behind(&self, visit: &Visit) -> bool {
+        visit.work.dispatcher.is_behind()
     }
 
     fn connection(&self, visit: &mut Visit, up: bool) {

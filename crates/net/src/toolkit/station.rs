@@ -37,8 +37,11 @@ use crate::{
 pub struct StationConfig {
     /// Who the station is.
     pub identity: Identity,
-    /// Where it listens.
+    /// Where it listens for WebSockets.
     pub address: SocketAddr,
+    /// Where it listens for QUIC, if it does: an endpoint with the same identity.
+    #[cfg(feature = "iroh")]
+    pub iroh: Option<crate::IrohEndpoint>,
     /// Who is let in, and the settings of the links.
     pub listen: ListenConfig,
     /// What it does for its peers.
@@ -66,6 +69,8 @@ impl StationConfig {
         Self {
             identity,
             address,
+            #[cfg(feature = "iroh")]
+            iroh: None,
             listen,
             handlers: Handlers::new(),
             hooks: Hooks::new(),
@@ -88,6 +93,9 @@ pub enum StationError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The iroh endpoint has another identity than the station.
+    #[error("the iroh endpoint has another key than the station")]
+    OtherKey,
     /// The identity cannot be shown.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -146,12 +154,18 @@ impl Station {
     /// # Errors
     /// [`StationError`].
     pub async fn bind(config: StationConfig) -> Result<Self, StationError> {
-        let StationConfig { identity, address, mut listen, handlers, hooks, codecs, fleet, one_link_per_key, dedupe } = config;
+        let StationConfig { identity, address, mut listen, handlers, hooks, codecs, fleet, one_link_per_key, dedupe, .. } = config;
         listen.link.keep_remains = true;
         let shown = ServerIdentity::from_identity(&identity)?;
         let failed = |source| StationError::Bind { address, source };
         let listener = Listener::bind(address, shown).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
+        #[cfg(feature = "iroh")]
+        let listener = match config.iroh {
+            Some(endpoint) if endpoint.key() != identity.key() => return Err(StationError::OtherKey),
+            Some(endpoint) => listener.with_iroh(endpoint),
+            None => listener,
+        };
         let stop_timeout = listen.stop_timeout;
         let reception = Arc::new(Reception {
             shared: Arc::new(Shared { registry: Registry::new(handlers, codecs), ledger: Arc::new(Ledger::new(dedupe)) }),

@@ -9,7 +9,7 @@ use parlour_wire::{Code, frame::ContentType, limits};
 
 use crate::{
     over_every_carrier,
-    rig::{CLIENT, Rig, SERVER, Way, watchful},
+    rig::{CLIENT, Rig, Way, watchful},
     support::{BOUND, Seen, bounded, next, up},
 };
 
@@ -180,8 +180,9 @@ async fn a_server_that_stops_says_so_and_its_successor_gives_a_fresh_session(way
         LinkEvent::Down { fault, .. } => assert_eq!(fault.code, Code::STOPPING),
         other => panic!("{other:?}"),
     }
+    let place = rig.place();
     bounded(rig.server.task).await.unwrap();
-    let successor = Rig::start_at(way, ListenConfig::default(), Some(&rig.address), SERVER).await;
+    let successor = Rig::successor(place, ListenConfig::default()).await;
     assert!(!up(&mut events).await);
     assert_eq!(link.request_raw("echo", CBOR, number(2), BOUND).await.unwrap().content, number(2));
     drop(successor);
@@ -198,8 +199,10 @@ async fn a_server_that_dies_without_a_word_is_noticed_and_its_successor_gives_a_
         async move { link.request_raw("hold", CBOR, number(1), BOUND).await }
     });
     bounded(rig.server.held.recv()).await.unwrap();
+    let place = rig.empty_place();
+    drop(rig);
     tokio::task::spawn_blocking(move || life.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
-    let successor = Rig::start_at(way, ListenConfig::default(), Some(&rig.address), SERVER).await;
+    let successor = Rig::successor(place, ListenConfig::default()).await;
     assert!(!up(&mut events).await);
     assert_eq!(bounded(asked).await.unwrap().unwrap_err().code, Code::LINK_LOST);
     assert_eq!(link.request_raw("echo", CBOR, number(2), BOUND).await.unwrap().content, number(2));
@@ -233,7 +236,7 @@ async fn nobody_at_the_address_is_told_and_the_link_comes_up_when_somebody_is(wa
     rig.server.stop.send_replace(true);
     let mut config = rig.config(CLIENT).await;
     config.connect_timeout = Duration::from_millis(500);
-    let address = rig.address.clone();
+    let place = rig.place();
     bounded(rig.server.task).await.unwrap();
     let (link, mut events) = Link::connect(config);
     match next(&mut events).await {
@@ -242,7 +245,7 @@ async fn nobody_at_the_address_is_told_and_the_link_comes_up_when_somebody_is(wa
     }
     let fault = link.request_raw("echo", CBOR, Bytes::new(), Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(fault.code, Code::TIMED_OUT);
-    let _rig = Rig::start_at(way, ListenConfig::default(), Some(&address), SERVER).await;
+    let _rig = Rig::successor(place, ListenConfig::default()).await;
     assert!(!up(&mut events).await);
     assert_eq!(link.request_raw("echo", CBOR, number(2), BOUND).await.unwrap().content, number(2));
 }

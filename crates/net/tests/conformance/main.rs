@@ -3,9 +3,12 @@
 
 mod keys;
 mod links;
+#[cfg(feature = "iroh")]
+mod quic;
 mod raw;
 mod rig;
 mod strangers;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -27,10 +27,18 @@ pub(crate) enum Address {
 }
 
 pub(crate) struct Rig {
-    pub(crate) way: Way,
     pub(crate) server: Server,
     pub(crate) key: PeerKey,
     pub(crate) address: Address,
+    #[cfg(feature = "iroh")]
+    pub(crate) endpoint: Option<IrohEndpoint>,
+}
+
+/// The place of a server that is no more.
+pub(crate) struct Place {
+    address: Address,
+    #[cfg(feature = "iroh")]
+    endpoint: Option<IrohEndpoint>,
 }
 
 /// A dead peer is noticed soon.
@@ -50,39 +58,69 @@ pub(crate) const CLIENT: u8 = 100;
 
 impl Rig {
     pub(crate) async fn start(way: Way, config: ListenConfig) -> Self {
-        Self::start_at(way, config, None, SERVER).await
+        match way {
+            Way::WebSocket => Self::websocket("127.0.0.1:0".parse().unwrap(), config).await,
+            #[cfg(feature = "iroh")]
+            Way::Iroh => Self::iroh(IrohEndpoint::bind(&identity(SERVER), &IrohConfig::loopback()).await.unwrap(), config),
+        }
     }
 
-    /// A server of that identity at an address that another one had.
-    pub(crate) async fn start_at(way: Way, config: ListenConfig, place: Option<&Address>, seed: u8) -> Self {
-        let identity = identity(seed);
-        match way {
-            Way::WebSocket => {
-                let place = match place {
-                    Some(Address::WebSocket(address)) => *address,
-                    _ => "127.0.0.1:0".parse().unwrap(),
-                };
-                let shown = ServerIdentity::from_identity(&identity).unwrap();
-                let fingerprint = shown.fingerprint();
-                let listener = Listener::bind(place, shown).await.unwrap();
-                let server = Server::serve(listener, fingerprint, config);
-                Self { way, key: identity.key(), address: Address::WebSocket(server.address), server }
-            }
+    /// The place of this server in a program that goes on.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            address: self.address.clone(),
             #[cfg(feature = "iroh")]
-            Way::Iroh => {
-                let mut bind = IrohConfig::loopback();
-                if let Some(Address::Iroh(addr)) = place {
-                    bind.bind = addr.direct.iter().copied().collect();
-                }
-                let endpoint = IrohEndpoint::bind(&identity, &bind).await.unwrap();
-                let address = Address::Iroh(endpoint.addr());
-                // What is shown is the bare key (RFC 7250).
-                let shown = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &identity.key().0].concat();
-                let fingerprint = parlour_net::tls::fingerprint(&shown.into());
-                let server = Server::serve(Listener::over_iroh(endpoint), fingerprint, config);
-                Self { way, key: identity.key(), address, server }
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
+    /// The same of a program that is gone.
+    pub(crate) fn empty_place(&self) -> Place {
+        Place {
+            address: self.address.clone(),
+            #[cfg(feature = "iroh")]
+            endpoint: None,
+        }
+    }
+
+    /// A server that knows nothing of the one before it.
+    pub(crate) async fn successor(place: Place, config: ListenConfig) -> Self {
+        match place.address {
+            Address::WebSocket(address) => Self::websocket(address, config).await,
+            #[cfg(feature = "iroh")]
+            Address::Iroh(addr) => {
+                let bind = IrohConfig { bind: addr.direct.into_iter().collect(), relays: Vec::new() };
+                let endpoint = match place.endpoint {
+                    Some(endpoint) => endpoint,
+                    None => IrohEndpoint::bind(&identity(SERVER), &bind).await.unwrap(),
+                };
+                Self::iroh(endpoint, config)
             }
         }
+    }
+
+    async fn websocket(address: SocketAddr, config: ListenConfig) -> Self {
+        let identity = identity(SERVER);
+        let shown = ServerIdentity::from_identity(&identity).unwrap();
+        let fingerprint = shown.fingerprint();
+        let server = Server::serve(Listener::bind(address, shown).await.unwrap(), fingerprint, config);
+        Self {
+            key: identity.key(),
+            address: Address::WebSocket(server.address),
+            server,
+            #[cfg(feature = "iroh")]
+            endpoint: None,
+        }
+    }
+
+    #[cfg(feature = "iroh")]
+    pub(crate) fn iroh(endpoint: IrohEndpoint, config: ListenConfig) -> Self {
+        let (key, address) = (endpoint.key(), Address::Iroh(endpoint.addr()));
+        // What is shown is the bare key (RFC 7250).
+        let shown = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &key.0].concat();
+        let fingerprint = parlour_net::tls::fingerprint(&shown.into());
+        let server = Server::serve(Listener::over_iroh(endpoint.clone()), fingerprint, config);
+        Self { server, key, address, endpoint: Some(endpoint) }
     }
 
     /// What a client of that identity needs to reach the server that it takes to be of this key.
@@ -126,7 +164,7 @@ pub(crate) async fn failure(events: &mut Events) -> parlour_net::ConnectError {
     loop {
         match next(events).await {
             LinkEvent::Failed(error) => return error,
-            LinkEvent::Down { fault, .. } => eprintln!("{fault:?}"),
+            LinkEvent::Down { .. } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parlour_net::{
-    Access, Agent, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Target, Value, refuse,
+    Access, Agent, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Reader, Value, refuse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -48,9 +48,9 @@ impl Codec for Reversed {
         Ok(content)
     }
 
-    fn decode(&self, content: &[u8], target: Target<'_>) -> Result<(), CodecError> {
+    fn decode(&self, content: &[u8], reader: Reader<'_>) -> Result<(), CodecError> {
         let turned: Vec<u8> = content.iter().rev().copied().collect();
-        target.read(&mut serde_json::Deserializer::from_slice(&turned))
+        reader.read(&mut serde_json::Deserializer::from_slice(&turned))
     }
 }
 
@@ -128,7 +128,7 @@ async fn what_goes_wrong_is_named() {
     assert_eq!(fault.code, Code::BAD_REQUEST, "text holds no pair");
     let long = "x".repeat(200);
     let fault = agent.request::<i64>(&long, &()).await.unwrap_err();
-    assert_eq!(fault.code, Code::TOO_LARGE);
+    assert_eq!(fault.code, Code::BAD_REQUEST);
     let large = vec![0_u8; 2 * 1024 * 1024];
     assert_eq!(agent.action("log", &String::from_utf8(large).unwrap()).unwrap_err().code, Code::TOO_LARGE);
     assert_eq!(agent.request::<i64>("add", &(1, 2)).await.unwrap(), 3, "the link lives on");

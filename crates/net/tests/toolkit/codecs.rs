@@ -161,7 +161,7 @@ fn the_protocols_content_types_cannot_be_replaced() {
             Ok(Vec::new())
         }
 
-        fn decode(&self, _: &[u8], _: parlour_net::Target<'_>) -> Result<(), parlour_net::CodecError> {
+        fn decode(&self, _: &[u8], _: parlour_net::Reader<'_>) -> Result<(), parlour_net::CodecError> {
             Ok(())
         }
     }

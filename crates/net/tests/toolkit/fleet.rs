@@ -22,7 +22,6 @@ fn fleet_station() -> StationConfig {
 /// An agent that knows the secret and nothing of the station.
 fn member(station: &Station, mut config: AgentConfig) -> AgentConfig {
     config.connect.trust = Trust::FirstUse;
-    config.connect.url = station.url();
     config.fleet = Some(secret(1));
     config
 }

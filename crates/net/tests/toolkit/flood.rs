@@ -50,7 +50,7 @@ async fn a_flood_of_actions_at_a_slow_handler_is_held_back_and_other_links_go_on
             counter.fetch_add(SIZE, Ordering::SeqCst);
         }
     });
-    bounded(full.acquire_many(8)).await.unwrap().forget();
+    bounded(full.acquire()).await.unwrap().forget();
     let other = ready(agent_config(&station, 2)).await;
     for n in 0..500 {
         assert_eq!(bounded(other.request::<u32>("ping", &n)).await.unwrap(), n);

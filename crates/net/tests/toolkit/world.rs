@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_net::{Agent, AgentConfig, Identity, PeerKey, Station, StationConfig, Trust};
+use parlour_net::{Agent, AgentConfig, Code, Identity, PeerKey, Station, StationConfig, Target, Trust};
 use tokio::sync::mpsc;
 
 use crate::support::Proxy;
@@ -42,7 +42,7 @@ pub fn stranger_config(station: &Station) -> AgentConfig {
 /// The agent goes through a proxy.
 pub async fn through_proxy(station: &Station, config: &mut AgentConfig) -> Proxy {
     let proxy = Proxy::start(station.local_addr()).await;
-    config.connect.url = format!("wss://{}", proxy.address).parse().unwrap();
+    config.connect.target = Target::WebSocket(format!("wss://{}", proxy.address).parse().unwrap());
     proxy
 }
 
@@ -50,6 +50,9 @@ pub async fn through_proxy(station: &Station, config: &mut AgentConfig) -> Proxy
 pub async fn ready(config: AgentConfig) -> Agent {
     let agent = Agent::connect(config);
     bounded(agent.ready()).await.unwrap();
+    // Something has gone both ways, so that the session is worth keeping.
+    let fault = bounded(agent.request::<()>("no such handler", &())).await.unwrap_err();
+    assert_eq!(fault.code, Code::UNKNOWN_REQUEST);
     agent
 }
 
