@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parlour_net::{
-    ConnectConfig, Events, Incoming, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity, SessionInfo,
-    SessionService, Trust,
+    ConnectConfig, Events, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity,
+    SessionInfo, SessionService, Trust,
 };
 use parlour_wire::{frame::ContentType, header::Fault};
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ impl SessionService for Echo {
         Box::pin(async move { Ok((request.content_type, request.content)) })
     }
 
-    fn action(&self, _session: &mut Pusher, _action: Incoming) {}
+    fn action(&self, _session: &mut Pusher, _action: IncomingAction) {}
 
     fn close(&self, _session: Pusher) {}
 }
@@ -92,7 +92,7 @@ impl Server {
 }
 
 async fn echo(link: &Link) {
-    link.request("echo", ContentType::CBOR, Bytes::from_static(&[7; 256]), TIMEOUT).await.unwrap();
+    link.request_raw("echo", ContentType::CBOR, Bytes::from_static(&[7; 256]), TIMEOUT).await.unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures time")]

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use parlour_proto::link::LinkConfig;
 use parlour_wire::{Code, address::ServerUrl, header::Fault};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 use crate::{
     carrier::Carrier,
     http,
-    tls::{self, ClientTls, TlsError, Trust},
+    identity::{Identity, PeerKey},
+    tls::{self, ClientTls, Mismatch, TlsError, Trust},
     websocket::WebSocket,
 };
 
@@ -24,6 +25,8 @@ pub struct ConnectConfig {
     pub url: ServerUrl,
     /// How its certificate is judged.
     pub trust: Trust,
+    /// Who this side is, if it says so to servers that ask.
+    pub identity: Option<Identity>,
     /// Settings of the link.
     pub link: LinkConfig,
     /// Waiting between tries.
@@ -33,12 +36,15 @@ pub struct ConnectConfig {
 }
 
 impl ConnectConfig {
-    /// Default settings. A fingerprint in the address wins over `trust`.
+    /// Default settings, and no identity. A fingerprint in the address wins over `trust`, unless that names keys.
     #[must_use]
     pub fn new(url: ServerUrl, trust: Trust) -> Self {
-        let trust = url.fingerprint.map_or(trust, Trust::Fingerprint);
+        let trust = match (trust, url.fingerprint) {
+            (Trust::System | Trust::FirstUse | Trust::Fingerprint(_), Some(fingerprint)) => Trust::Fingerprint(fingerprint),
+            (trust, _) => trust,
+        };
         let connect_timeout = Duration::from_secs(10);
-        Self { url, trust, link: LinkConfig::default(), backoff: Backoff::default(), connect_timeout }
+        Self { url, trust, identity: None, link: LinkConfig::default(), backoff: Backoff::default(), connect_timeout }
     }
 }
 
@@ -94,6 +100,14 @@ pub enum ConnectError {
         /// SHA-256 of the certificate that was shown.
         seen: [u8; 32],
     },
+    /// Another key than the expected one, or none: a certificate with any other kind of key counts as none.
+    #[error("the server has the wrong key: {}", .seen.map_or_else(|| "none".to_owned(), |key| key.to_string()))]
+    WrongKey {
+        /// The expected key; `None` if a set of keys is trusted.
+        expected: Option<PeerKey>,
+        /// The key that was shown, if one was.
+        seen: Option<PeerKey>,
+    },
     /// Something answers, but it is no Parlour server.
     #[error("no Parlour server at this address: {0}")]
     NotParlour(String),
@@ -112,6 +126,7 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) => Code::UNREACHABLE,
             Self::CertificateChanged { .. } | Self::Untrusted(_) => Code::CERTIFICATE_CHANGED,
+            Self::WrongKey { .. } => Code::KEY_CHANGED,
             Self::NotParlour(_) => Code::INCOMPATIBLE,
             Self::Setup(_) => Code::INTERNAL,
             Self::Refused(fault) => fault.code,
@@ -132,17 +147,24 @@ impl ConnectError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
-            Self::CertificateChanged { .. } | Self::Untrusted(_) | Self::Setup(_) => true,
+            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) => true,
             Self::Refused(fault) => !fault.code.retry(),
         }
     }
 }
 
-/// A carrier to the server, with what is known of the certificate that it showed.
+/// A carrier to the server, with what is known of who that is.
 pub(crate) struct Reached {
     pub(crate) carrier: Box<dyn Carrier>,
+    pub(crate) server: ServerFacts,
+}
+
+/// What a connection has shown of its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerFacts {
     pub(crate) fingerprint: [u8; 32],
     pub(crate) trusted_by_system: bool,
+    pub(crate) peer_key: Option<PeerKey>,
 }
 
 /// Connects once.
@@ -161,10 +183,7 @@ async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await.map_err(|error| tls_error(&error))?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let leaf = certificates.first().ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
-    let fingerprint = tls::fingerprint(leaf);
-    let trusted_by_system = tls.confirm(fingerprint);
+    let server = facts(tls, stream.get_ref().1.peer_certificates())?;
     let target = format!("wss://{}{}", url.authority(), http::PATH);
     // The handshake's buffers only; frames have their own.
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
@@ -175,12 +194,22 @@ async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
         })?;
     // A server speaks only after it has heard hello, so nothing can have arrived yet.
     let carrier = Box::new(WebSocket::client(socket.into_inner(), ()));
-    Ok(Reached { carrier, fingerprint, trusted_by_system })
+    Ok(Reached { carrier, server })
+}
+
+/// What a finished handshake has proven.
+fn facts(tls: &ClientTls, certificates: Option<&[CertificateDer<'_>]>) -> Result<ServerFacts, ConnectError> {
+    let leaf = certificates.and_then(<[_]>::first).ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
+    let fingerprint = tls::fingerprint(leaf);
+    let trusted_by_system = tls.confirm(fingerprint);
+    Ok(ServerFacts { fingerprint, trusted_by_system, peer_key: tls::proven_key(certificates) })
 }
 
 fn tls_error(error: &io::Error) -> ConnectError {
-    if let Some(tls::Mismatch { expected, seen }) = tls::mismatch(error) {
-        return ConnectError::CertificateChanged { expected, seen };
+    match tls::mismatch(error) {
+        Some(Mismatch::Certificate { expected, seen }) => return ConnectError::CertificateChanged { expected, seen },
+        Some(Mismatch::Key { expected, seen }) => return ConnectError::WrongKey { expected, seen },
+        None => {}
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner @ rustls::Error::InvalidCertificate(_)) => ConnectError::Untrusted(inner.to_string()),

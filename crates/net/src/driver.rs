@@ -4,7 +4,6 @@
 //! meanwhile waits in the machine, within its bounds, or in front of it.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -13,25 +12,24 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use parlour_proto::link::{Answer, Command, Event, Input, Link as Machine, LinkError, Tag, Up};
-use parlour_wire::{Code, header::Fault};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::Sleep,
-};
+use parlour_proto::link::{Command, Event, Input, Link as Machine, Up};
+use parlour_wire::{Code, header::Fault, limits};
+use tokio::time::Sleep;
 
 use crate::{
-    connect::{ConnectConfig, ConnectError, Reached, reach},
-    link::{Call, Control, LinkEvent, RequestCall, closed},
+    connect::{ConnectConfig, ConnectError, Reached, ServerFacts, reach},
+    desk::Desk,
+    event::LinkEvent,
+    port::{Port, closed},
     pump::{Pump, now},
     queue::Filler,
     tls::ClientTls,
 };
 
-/// Calls taken in one turn, so that calling never starves reading.
-const CALL_BATCH: usize = 256;
 /// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
 const EVENTS: usize = 8192;
+/// Bytes of such events. Above what a server keeps unacknowledged.
+const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 /// Turns before the driver lets other tasks run.
 const TURNS: usize = 8;
 /// A connection that lasted this long was a good one: the next wait is a short one again.
@@ -41,7 +39,7 @@ const STEADY: Duration = Duration::from_secs(10);
 enum Way {
     Connecting(BoxFuture<'static, Result<Reached, ConnectError>>),
     Waiting(Pin<Box<Sleep>>),
-    Connected { since: Instant, fingerprint: [u8; 32], trusted_by_system: bool },
+    Connected { since: Instant, server: ServerFacts },
 }
 
 /// The task of a client's link.
@@ -51,16 +49,11 @@ pub(crate) struct Driver {
     pump: Pump,
     way: Way,
     failures: u32,
-    calls: mpsc::Receiver<Call>,
-    control: mpsc::UnboundedReceiver<Control>,
-    waiting: BTreeMap<Tag, oneshot::Sender<Result<Answer, Fault>>>,
+    desk: Desk,
     events: Filler<LinkEvent>,
     /// The session has ended by the server's word.
     ended: Option<Fault>,
-    /// The application wants the link closed, once its calls have been taken.
-    close_wanted: bool,
     closing: bool,
-    done: watch::Sender<bool>,
 }
 
 impl Future for Driver {
@@ -68,10 +61,12 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.desk.port.register(cx);
         for _ in 0..TURNS {
             match this.turn(cx) {
                 Turn::Idle => {
-                    this.pump.arm(cx, None);
+                    this.desk.rest();
+                    this.pump.arm(cx, this.desk.port.deadline());
                     return Poll::Pending;
                 }
                 Turn::Busy => {}
@@ -94,14 +89,9 @@ enum Turn {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        config: ConnectConfig,
-        (calls, control): (mpsc::Receiver<Call>, mpsc::UnboundedReceiver<Control>),
-        events: Filler<LinkEvent>,
-        done: watch::Sender<bool>,
-    ) -> Self {
+    pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
         let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
-        let (tls, way) = match ClientTls::new(config.trust) {
+        let (tls, way) = match ClientTls::new(config.trust.clone(), config.identity.as_ref()) {
             Ok(tls) => {
                 let tls = Arc::new(tls);
                 let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
@@ -109,38 +99,28 @@ impl Driver {
             }
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
-        Self {
-            config,
-            tls,
-            pump,
-            way,
-            failures: 0,
-            calls,
-            control,
-            waiting: BTreeMap::new(),
-            events,
-            ended: None,
-            close_wanted: false,
-            closing: false,
-            done,
-        }
+        let desk = Desk::new(port);
+        Self { config, tls, pump, way, failures: 0, desk, events, ended: None, closing: false }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = now();
         self.pump.tick(now);
-        self.poll_control(cx, now);
+        self.desk.port.expire(now);
+        if self.desk.take_controls(&mut self.pump, now).reconnect {
+            self.reconnect(now);
+        }
         let mut more = match self.poll_way(cx, now) {
             Ok(more) => more,
             Err(error) => return self.fail(error, now),
         };
-        if self.events.poll_below(cx, EVENTS) {
+        if self.events.poll_below(cx, EVENTS, EVENT_BYTES) {
             more |= self.pump.poll_read(cx, now);
         }
         self.drain_events();
-        let more_calls = self.poll_calls(cx, now);
-        if self.close_wanted && !more_calls {
-            self.close(now);
+        let more_calls = self.desk.take_calls(&mut self.pump, now).more;
+        if !more_calls {
+            self.close_if_wanted(now);
         }
         drop(self.pump.poll_write(cx, now));
         self.drain_events();
@@ -167,8 +147,8 @@ impl Driver {
             }
             Way::Connecting(attempt) => match attempt.as_mut().poll(cx) {
                 Poll::Pending => Ok(false),
-                Poll::Ready(Ok(Reached { carrier, fingerprint, trusted_by_system })) => {
-                    self.way = Way::Connected { since: now, fingerprint, trusted_by_system };
+                Poll::Ready(Ok(Reached { carrier, server })) => {
+                    self.way = Way::Connected { since: now, server };
                     self.pump.connect(carrier, now);
                     Ok(true)
                 }
@@ -220,72 +200,47 @@ impl Driver {
 
     fn drain_events(&mut self) {
         while let Some(event) = self.pump.machine.poll_event() {
+            let Some(event) = self.desk.deliver(event) else { continue };
             match event {
                 Event::Up(up) => self.on_up(up),
-                Event::Answer { tag, result } => {
-                    if let Some(reply) = self.waiting.remove(&tag) {
-                        // A caller that has gone wants no answer.
-                        drop(reply.send(result));
-                    }
-                }
                 Event::Action { name, content_type, content } => {
                     self.events.push(LinkEvent::Action { name, content_type, content });
                 }
-                Event::Request { id, name, content_type, content, .. } => {
-                    self.events.push(LinkEvent::Request { id, name, content_type, content });
+                Event::Request { id, name, content_type, content, deadline, origin } => {
+                    self.events.push(LinkEvent::Request { id, name, content_type, content, deadline, origin });
                 }
-                Event::Ended(fault) => self.ended = Some(fault),
+                Event::Remains(remains) => self.events.push(LinkEvent::Remains(remains)),
+                Event::Cancelled { id } => self.events.push(LinkEvent::Cancelled { id }),
+                Event::Ended(fault) => {
+                    self.desk.port.set_down();
+                    self.ended = Some(fault);
+                }
                 // Told by the driver, with the time of the next try.
-                Event::Down { .. } => {}
-                Event::Progress { .. } | Event::Cancelled { .. } => {}
+                Event::Down { .. } => self.desk.port.set_down(),
+                // Delivered by the desk.
+                Event::Answer { .. }
+                | Event::Progress { .. }
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }
 
     fn on_up(&mut self, up: Up) {
-        let Way::Connected { fingerprint, trusted_by_system, .. } = self.way else { return };
+        let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
+        self.desk.port.set_up(up.session);
         self.events.push(LinkEvent::Up {
             session: up.session,
             resumed: up.resumed,
             challenge: up.challenge,
             fingerprint,
             trusted_by_system,
+            peer_key,
             capabilities: up.capabilities,
         });
-    }
-
-    /// Takes calls while the machine has room. `true` if there may be more.
-    fn poll_calls(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for _ in 0..CALL_BATCH {
-            if !self.pump.machine.has_room() {
-                return false;
-            }
-            match self.calls.poll_recv(cx) {
-                Poll::Ready(Some(Call::Request(call))) => self.on_request(*call, now),
-                Poll::Ready(Some(Call::Action { name, content_type, content })) => {
-                    self.pump.handle(Input::Command(Command::Action { name, content_type, content }), now);
-                }
-                // The last handle is gone.
-                Poll::Ready(None) => {
-                    self.close_wanted = true;
-                    return false;
-                }
-                Poll::Pending => return false,
-            }
-        }
-        true
-    }
-
-    fn poll_control(&mut self, cx: &mut Context<'_>, now: Instant) {
-        while let Poll::Ready(Some(control)) = self.control.poll_recv(cx) {
-            match control {
-                Control::Answer { id, result } => self.pump.handle(Input::Command(Command::Answer { id, result }), now),
-                Control::Cancel(tag) => self.pump.handle(Input::Command(Command::Cancel { tag }), now),
-                Control::Reconnect => self.reconnect(now),
-                Control::Close => self.close_wanted = true,
-            }
-        }
     }
 
     fn reconnect(&mut self, now: Instant) {
@@ -298,27 +253,16 @@ impl Driver {
         self.begin();
     }
 
-    fn close(&mut self, now: Instant) {
-        if !self.closing {
-            self.closing = true;
-            let fault = Fault { code: Code::CANCELLED, message: "closed by the client".to_owned(), retry_after_ms: None };
-            self.pump.handle(Input::Command(Command::Close(fault)), now);
-        }
-    }
-
-    fn on_request(&mut self, call: RequestCall, now: Instant) {
-        if call.reply.is_closed() {
+    /// Closes the link if somebody asked for it, or nobody holds it any more. Calls that found no room by then fail.
+    fn close_if_wanted(&mut self, now: Instant) {
+        if self.closing {
             return;
         }
-        let RequestCall { tag, name, content_type, content, timeout, reply } = call;
-        let command = Command::Request { tag, name, content_type, content, timeout: Some(timeout) };
-        match self.pump.machine.handle(Input::Command(command), now) {
-            Ok(()) => drop(self.waiting.insert(tag, reply)),
-            Err(LinkError::Refused(refusal)) => {
-                let fault = Fault { code: refusal.code(), message: refusal.to_string(), retry_after_ms: None };
-                drop(reply.send(Err(fault)));
-            }
-            Err(error) => tracing::error!(%error, "a command cannot be a violation"),
+        let left = || Fault { code: Code::CANCELLED, message: "closed by the peer".to_owned(), retry_after_ms: None };
+        let asked = self.desk.port.take_close();
+        if let Some(fault) = asked.or_else(|| (!self.desk.port.is_held()).then(left)) {
+            self.closing = true;
+            self.pump.handle(Input::Command(Command::Close(fault)), now);
         }
     }
 
@@ -326,9 +270,8 @@ impl Driver {
     fn fail(&mut self, error: ConnectError, now: Instant) -> Turn {
         self.pump.handle(Input::Command(Command::Close(error.fault())), now);
         self.drain_events();
-        self.waiting.clear();
         self.events.push(LinkEvent::Failed(error));
-        self.done.send_replace(true);
+        self.desk.end();
         Turn::Over
     }
 
@@ -337,7 +280,7 @@ impl Driver {
             let fault = self.ended.take().unwrap_or_else(closed);
             self.events.push(LinkEvent::Failed(ConnectError::Refused(fault)));
         }
-        self.done.send_replace(true);
+        self.desk.end();
         Turn::Over
     }
 }

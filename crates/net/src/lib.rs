@@ -8,12 +8,12 @@
 //! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], trusted_by_system, capabilities },
 //! //     Down { fault: Fault, retry_in: Duration },
 //! //     Action { name: String, content_type, content: Bytes },
-//! //     Request { id: RequestId, name, content_type, content },      answer with link.answer(id, result)
+//! //     Request { id: RequestId, name, content_type, content, deadline },    answer with link.answer(id, result)
 //! //     Failed(ConnectError),                                        permanent; the stream ends after it
 //! // }
 //! while let Some(event) = events.next().await { … }
-//! link.request("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
-//! link.action("name", ContentType::CBOR, content) -> Result<(), SendError>
+//! link.request_raw("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
+//! link.action_raw("name", ContentType::CBOR, content) -> Result<(), SendError>
 //! link.answer(id, result)?; link.reconnect(); link.close().await
 //! ```
 //!
@@ -28,24 +28,37 @@
 //!
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
+mod asked;
 mod carrier;
 mod connect;
+mod desk;
+mod door;
 mod driver;
+mod event;
 mod http;
 mod identity;
 mod link;
 mod listener;
+mod mailbox;
+mod port;
 mod pump;
 mod pusher;
 mod queue;
+mod registry;
+mod service;
 mod session;
 pub mod tls;
 mod websocket;
 
+pub use asked::{Ask, Asked, Progress};
 pub use connect::{Backoff, ConnectConfig, ConnectError};
-pub use identity::{Identity, NotAKey, PeerKey};
-pub use link::{Events, Link, LinkEvent, SendError};
-pub use listener::{Incoming, ListenConfig, Listener, SessionInfo, SessionService};
-pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, RequestId, Unsent};
+pub use event::{Events, LinkEvent};
+pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
+pub use link::Link;
+pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
+pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, Unsent};
+pub use parlour_wire::header::Origin;
+pub use port::SendError;
 pub use pusher::{PushError, Pusher};
+pub use service::{Incoming, IncomingAction, SessionService};
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

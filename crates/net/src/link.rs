@@ -1,230 +1,167 @@
-//! The client's end of a link: a handle for the application and a stream of events.
+//! The handle of a link, the same at both ends.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parlour_proto::link::{Answer, RequestId, Tag};
+use parlour_proto::link::{Answer, RequestId};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault};
-use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    connect::{ConnectConfig, ConnectError},
+    asked::{Ask, Asked},
+    connect::ConnectConfig,
     driver::Driver,
-    queue::{Taker, queue},
+    event::Events,
+    port::{Action, Control, Port, SendError},
+    queue::queue,
 };
 
-/// Calls that may wait for the driver.
-const CALLS: usize = 1024;
-
-/// The handle of a link. Clones share it; when the last one is gone, the link closes.
-#[derive(Clone, Debug)]
-pub struct Link {
-    calls: mpsc::Sender<Call>,
-    /// What must not wait behind calls that find no room.
-    control: mpsc::UnboundedSender<Control>,
-    tags: Arc<AtomicU64>,
-    done: watch::Receiver<bool>,
-}
-
-/// Why an action was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SendError {
-    /// Too much is under way; try again when something has been answered.
-    #[error("too much is under way")]
-    Full,
-    /// The link is closed.
-    #[error("the link is closed")]
-    Closed,
-}
-
-/// What a link tells its application.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LinkEvent {
-    /// The link works.
-    Up {
-        /// The session.
-        session: LinkSessionId,
-        /// Whether the session was there before: then nothing was lost. If not, the peer knows nothing of this link.
-        resumed: bool,
-        /// What a device signs to authenticate in this session.
-        challenge: [u8; 32],
-        /// SHA-256 of the server's certificate.
-        fingerprint: [u8; 32],
-        /// Authorities that the system trusts vouch for the certificate, and must for the next one. Otherwise the fingerprint is
-        /// what counts; always so if it was given.
-        trusted_by_system: bool,
-        /// What the server can do.
-        capabilities: Vec<String>,
-    },
-    /// The link does not work at the moment: a connection was lost, or a try to connect failed.
-    Down {
-        /// Why.
-        fault: Fault,
-        /// When the next try begins.
-        retry_in: Duration,
-    },
-    /// The server sent an action.
-    Action {
-        /// Name of the handler.
-        name: String,
-        /// How to read the content.
-        content_type: ContentType,
-        /// The content.
-        content: Bytes,
-    },
-    /// The server asks; [`Link::answer`] is due.
-    Request {
-        /// The name of the request in the answer.
-        id: RequestId,
-        /// Name of the handler.
-        name: String,
-        /// How to read the content.
-        content_type: ContentType,
-        /// The content.
-        content: Bytes,
-    },
-    /// The link has ended for good. Nothing follows.
-    Failed(ConnectError),
-}
-
-/// The events of a link, in order.
+/// The handle of a link. Cheap to clone; clones share it.
 ///
-/// Take them steadily: after some thousands that nobody takes, the driver stops reading from the server.
-#[derive(Debug)]
-pub struct Events {
-    queue: Taker<LinkEvent>,
+/// At the client's end the link closes when the last handle is gone, pending requests counted. At the server's end the client
+/// decides how long the session lives.
+pub struct Link {
+    pub(crate) port: Arc<Port>,
 }
 
-impl Events {
-    /// The next event; `None` after the link has ended.
-    pub async fn next(&mut self) -> Option<LinkEvent> {
-        std::future::poll_fn(|cx| self.queue.poll_next(cx)).await
+impl Clone for Link {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.port))
     }
 }
 
-/// What the handle asks of the driver.
-#[derive(Debug)]
-pub(crate) enum Call {
-    Request(Box<RequestCall>),
-    Action { name: String, content_type: ContentType, content: Bytes },
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.port.release();
+    }
 }
 
-/// What the handle asks of the driver whether there is room for calls or not. As many as requests and clones of the handle.
-#[derive(Debug)]
-pub(crate) enum Control {
-    Answer { id: RequestId, result: Result<Answer, Fault> },
-    Cancel(Tag),
-    Reconnect,
-    Close,
-}
-
-#[derive(Debug)]
-pub(crate) struct RequestCall {
-    pub(crate) tag: Tag,
-    pub(crate) name: String,
-    pub(crate) content_type: ContentType,
-    pub(crate) content: Bytes,
-    pub(crate) timeout: Duration,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Fault>>,
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("session", &self.session()).field("up", &self.is_up()).finish()
+    }
 }
 
 impl Link {
+    pub(crate) fn new(port: Arc<Port>) -> Self {
+        port.hold();
+        Self { port }
+    }
+
     /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
-        let (calls, receiver) = mpsc::channel(CALLS);
-        let (control, control_receiver) = mpsc::unbounded_channel();
+        let port = Arc::new(Port::default());
+        let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
-        let (done_sender, done) = watch::channel(false);
-        tokio::spawn(Driver::new(config, (receiver, control_receiver), filler, done_sender));
-        (Self { calls, control, tags: Arc::new(AtomicU64::new(1)), done }, Events { queue: taker })
+        tokio::spawn(Driver::new(config, port, filler));
+        (link, Events { queue: taker })
     }
 
-    /// Asks the server, and waits for the answer. A link that is down is waited for within `timeout`. Dropping the future
-    /// cancels the request.
+    /// Asks the peer, and waits for the answer. A link that is down is waited for within `timeout`. Dropping the future cancels
+    /// the request.
     ///
     /// # Errors
-    /// The server's fault; `timed_out` after `timeout`; `link_lost` if the session ended before the answer: the request may
-    /// have taken effect then.
-    pub async fn request(
+    /// The peer's fault; `timed_out` after `timeout`; `link_lost` if the session ended before the answer: the request may have
+    /// taken effect then.
+    pub async fn request_raw(
         &self,
         name: impl Into<String>,
         content_type: ContentType,
         content: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
-        let tag = self.tags.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = oneshot::channel();
-        let call = RequestCall { tag, name: name.into(), content_type, content, timeout, reply };
-        let mut guard = CancelOnDrop { control: &self.control, tag, armed: true };
-        let result = tokio::time::timeout(timeout, async {
-            self.calls.send(Call::Request(Box::new(call))).await.map_err(|_| closed())?;
-            answer.await.unwrap_or_else(|_| Err(closed()))
-        })
-        .await;
-        guard.armed = result.is_err();
-        result.unwrap_or_else(|_| {
-            Err(Fault { code: Code::TIMED_OUT, message: "no answer within the deadline".to_owned(), retry_after_ms: None })
-        })
+        self.ask(Ask { name: name.into(), content_type, content, timeout: Some(timeout), origin: None }).await
+    }
+
+    /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.
+    pub fn ask(&self, ask: Ask) -> Asked {
+        Asked::new(self, ask)
     }
 
     /// Sends an action. It leaves when the link is up; whether it arrives is not told.
     ///
     /// # Errors
     /// [`SendError`] if it was not taken.
-    pub fn action(&self, name: impl Into<String>, content_type: ContentType, content: Bytes) -> Result<(), SendError> {
-        self.calls.try_send(Call::Action { name: name.into(), content_type, content }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SendError::Full,
-            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
-        })
+    pub fn action_raw(&self, name: impl AsRef<str>, content_type: ContentType, content: Bytes) -> Result<(), SendError> {
+        self.port.act(Action::new(name.as_ref(), content_type, content)?)
     }
 
-    /// Answers a request of the server.
+    /// Waits until there is room for actions. Who sends many calls it when [`Link::action_raw`] says [`SendError::Full`].
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if the link has ended.
+    pub async fn ready(&self) -> Result<(), SendError> {
+        self.wait(|port| port.has_room().map(|room| room.then_some(())).transpose()).await
+    }
+
+    /// Answers a request of the peer that came as [`crate::LinkEvent::Request`]. An answer that comes too late is dropped.
     ///
     /// # Errors
     /// [`SendError::Closed`] if the link has ended.
     pub fn answer(&self, id: RequestId, result: Result<Answer, Fault>) -> Result<(), SendError> {
-        self.control.send(Control::Answer { id, result }).map_err(|_| SendError::Closed)
+        self.port.control(Control::Answer { id, result })
     }
 
-    /// Drops the connection at once, without a word to the server, and connects again: the session is resumed. Also cuts a wait
-    /// between two tries short.
+    /// Tells the peer how far its request has come. A report may be left out if there are many.
+    ///
+    /// # Errors
+    /// [`SendError`] if it was not taken.
+    pub fn progress(&self, id: RequestId, done: u64, total: Option<u64>) -> Result<(), SendError> {
+        self.port.control(Control::Progress { id, done, total })
+    }
+
+    /// Drops the connection at once, without a word to the peer. A client connects again, also when it was waiting between two
+    /// tries, and resumes the session.
     pub fn reconnect(&self) {
         // A link that has ended has no connection to drop.
-        drop(self.control.send(Control::Reconnect));
+        let _ = self.port.control(Control::Reconnect);
     }
 
-    /// Ends the session and waits until the server has been told, within bounds. Requests without an answer fail.
+    /// Ends the session and waits until the peer has been told, within bounds. Requests without an answer fail.
     pub async fn close(&self) {
-        drop(self.control.send(Control::Close));
-        let mut done = self.done.clone();
-        drop(done.wait_for(|done| *done).await);
+        self.close_with(Fault { code: Code::CANCELLED, message: "closed by the peer".to_owned(), retry_after_ms: None }).await;
     }
-}
 
-/// Cancels a request whose caller has gone.
-struct CancelOnDrop<'a> {
-    control: &'a mpsc::UnboundedSender<Control>,
-    tag: Tag,
-    armed: bool,
-}
+    /// As [`Link::close`], with the reason that the peer is told. A client comes back with a fresh session if the reason of its
+    /// server is one after which another try makes sense.
+    pub async fn close_with(&self, fault: Fault) {
+        self.port.close(fault);
+        self.wait(|port| port.is_closed().then_some(())).await;
+    }
 
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            // A driver that has gone has nothing left to cancel.
-            drop(self.control.send(Control::Cancel(self.tag)));
+    /// Whether a connection is there and both ends know each other.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.port.is_up()
+    }
+
+    /// Waits until the link is up.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if it has ended.
+    pub async fn wait_up(&self) -> Result<(), SendError> {
+        self.wait(|port| match (port.is_closed(), port.is_up()) {
+            (true, _) => Some(Err(SendError::Closed)),
+            (false, up) => up.then_some(Ok(())),
+        })
+        .await
+    }
+
+    /// The session, once there is one; the last one while the link is down.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.port.session()
+    }
+
+    /// Looks at the state of the link until it gives something.
+    async fn wait<T>(&self, mut look: impl FnMut(&Port) -> Option<T>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.port.changed.notified());
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.port) {
+                return found;
+            }
+            changed.await;
         }
     }
-}
-
-pub(crate) fn closed() -> Fault {
-    Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
 }

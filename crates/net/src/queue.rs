@@ -8,9 +8,19 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+/// Items for which room is kept when the queue is empty.
+const KEPT: usize = 64;
+
+/// What takes room in a queue.
+pub(crate) trait Weigh {
+    /// In bytes, beside the item itself.
+    fn weight(&self) -> usize;
+}
+
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
+    weight: usize,
     /// Nothing more will come.
     closed: bool,
     /// Nobody listens.
@@ -33,46 +43,53 @@ impl<T> Shared<T> {
 
 /// The end that fills the queue.
 #[derive(Debug)]
-pub(crate) struct Filler<T>(Arc<Shared<T>>);
+pub(crate) struct Filler<T: Weigh>(Arc<Shared<T>>);
 
 /// The end that empties the queue.
 #[derive(Debug)]
 pub(crate) struct Taker<T>(Arc<Shared<T>>);
 
-pub(crate) fn queue<T>() -> (Filler<T>, Taker<T>) {
-    let state = Mutex::new(State { items: VecDeque::new(), closed: false, abandoned: false });
+pub(crate) fn queue<T: Weigh>() -> (Filler<T>, Taker<T>) {
+    let state = Mutex::new(State { items: VecDeque::new(), weight: 0, closed: false, abandoned: false });
     let shared = Arc::new(Shared { state, arrived: AtomicWaker::new(), taken: AtomicWaker::new() });
     (Filler(Arc::clone(&shared)), Taker(shared))
 }
 
-impl<T> Filler<T> {
+impl<T: Weigh> Filler<T> {
     pub(crate) fn push(&self, item: T) {
         let mut state = self.0.lock();
-        if !state.abandoned {
-            state.items.push_back(item);
-            drop(state);
+        if state.abandoned {
+            return;
+        }
+        state.weight += item.weight();
+        state.items.push_back(item);
+        // Whoever put the first one in has woken the other end; it takes all.
+        let first = state.items.len() == 1;
+        drop(state);
+        if first {
             self.0.arrived.wake();
         }
     }
 
-    /// Whether fewer than `limit` items wait. If not, the task is woken when some are taken.
-    pub(crate) fn poll_below(&self, cx: &mut Context<'_>, limit: usize) -> bool {
-        if self.0.lock().items.len() < limit {
+    /// Whether fewer than `items` wait, of less than `weight`. If not, the task is woken when some are taken.
+    pub(crate) fn poll_below(&self, cx: &mut Context<'_>, items: usize, weight: usize) -> bool {
+        let below = |state: &State<T>| state.items.len() < items && state.weight < weight;
+        if below(&self.0.lock()) {
             return true;
         }
         self.0.taken.register(cx.waker());
-        self.0.lock().items.len() < limit
+        below(&self.0.lock())
     }
 }
 
-impl<T> Drop for Filler<T> {
+impl<T: Weigh> Drop for Filler<T> {
     fn drop(&mut self) {
         self.0.lock().closed = true;
         self.0.arrived.wake();
     }
 }
 
-impl<T> Taker<T> {
+impl<T: Weigh> Taker<T> {
     /// The next item; `None` when the queue is closed and empty.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(item) = self.take() {
@@ -88,11 +105,15 @@ impl<T> Taker<T> {
     }
 
     fn take(&self) -> Option<T> {
-        let item = self.0.lock().items.pop_front();
-        if item.is_some() {
-            self.0.taken.wake();
+        let mut state = self.0.lock();
+        let item = state.items.pop_front()?;
+        state.weight -= item.weight();
+        if state.items.is_empty() && state.items.capacity() > KEPT {
+            state.items = VecDeque::new();
         }
-        item
+        drop(state);
+        self.0.taken.wake();
+        Some(item)
     }
 }
 
@@ -100,7 +121,7 @@ impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.abandoned = true;
-        state.items = VecDeque::new();
+        (state.items, state.weight) = (VecDeque::new(), 0);
         drop(state);
         self.0.taken.wake();
     }

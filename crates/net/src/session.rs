@@ -12,22 +12,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, future::BoxFuture, stream::FuturesUnordered};
-use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, RequestId, Up};
+use futures_util::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parlour_proto::link::{Answer, Command, Event, Input, Remains, RequestId, Up};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
+use tokio::runtime::Handle;
 
 use crate::{
-    listener::{Incoming, Registry, SessionInfo, SessionService},
+    desk::Desk,
+    listener::SessionInfo,
+    mailbox::{Arrival, Mailbox},
     pump::{Pump, now},
-    pusher::{Arrival, Mailbox, Pusher},
+    pusher::Pusher,
+    registry::Registry,
+    service::{Incoming, IncomingAction, SessionService},
 };
 
 /// Turns before the task lets others run.
 const TURNS: usize = 8;
 /// Answers collected in one turn, so that answering never starves reading.
 const ANSWER_BATCH: usize = 128;
-/// Pushes taken in one turn.
-const PUSH_BATCH: usize = 256;
 
 /// A request on its way to an answer.
 struct Pending {
@@ -52,14 +55,57 @@ pub(crate) struct SessionTask<S: SessionService> {
     /// Known until the session is opened.
     pub(crate) info: Option<Box<SessionInfo>>,
     session: Option<Box<S::Session>>,
+    desk: Desk,
     pending: FuturesUnordered<Pending>,
+    /// The session was lost, and what is pending goes on without it.
+    keep_pending: bool,
     /// The client is told to go when the requests in flight are answered, or then.
     stop: Option<Instant>,
     /// When it is looked again whether the session is kept.
     look: Option<Instant>,
     stranger_timeout: Duration,
     /// Dropped last: a listener whose registry is empty has no session left that holds the service.
-    _place: Place,
+    place: Option<Place>,
+}
+
+/// The requests of a lost session. They count as a session until they are done, so that there are not more than are let in.
+struct Late<S> {
+    pending: FuturesUnordered<Pending>,
+    mailbox: Arc<Mailbox>,
+    service: Arc<S>,
+    /// Dropped last, as that of a session.
+    _place: Option<Place>,
+}
+
+impl<S: SessionService> Late<S> {
+    /// Lets them come to their ends, but not beyond that of the server.
+    async fn finish(mut self) {
+        while let Some(finished) = self.next().await {
+            let (id, result) = finished;
+            self.service.finished_late(self.mailbox.session, id.number(), result.map(answer_of));
+        }
+    }
+
+    async fn next(&mut self) -> Option<(RequestId, Result<(ContentType, Bytes), Fault>)> {
+        let Self { pending, mailbox, .. } = self;
+        let mut next = std::pin::pin!(pending.next());
+        let stop = std::future::poll_fn(|cx| {
+            mailbox.port.register(cx);
+            match (next.as_mut().poll(cx), mailbox.take().1) {
+                (Poll::Ready(finished), _) => Poll::Ready(Ok(finished)),
+                (Poll::Pending, Some(until)) => Poll::Ready(Err(until)),
+                (Poll::Pending, None) => Poll::Pending,
+            }
+        });
+        match stop.await {
+            Ok(finished) => finished,
+            Err(until) => tokio::time::timeout_at(until.into(), next).await.ok().flatten(),
+        }
+    }
+}
+
+fn answer_of((content_type, content): (ContentType, Bytes)) -> Answer {
+    Answer { content_type, content }
 }
 
 /// A session's place in the registry, given back when it is dropped.
@@ -78,17 +124,20 @@ impl<S: SessionService> SessionTask<S> {
     pub(crate) fn new(pump: Pump, mailbox: Arc<Mailbox>, registry: Arc<Registry>, service: Arc<S>, info: SessionInfo) -> Self {
         let stranger_timeout = registry.stranger_timeout;
         let place = Place { registry, session: mailbox.session };
+        let desk = Desk::new(Arc::clone(&mailbox.port));
         Self {
             pump,
             mailbox,
             service,
             info: Some(Box::new(info)),
             session: None,
+            desk,
             pending: FuturesUnordered::new(),
+            keep_pending: false,
             stop: None,
             look: None,
             stranger_timeout,
-            _place: place,
+            place: Some(place),
         }
     }
 
@@ -96,16 +145,19 @@ impl<S: SessionService> SessionTask<S> {
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let now = now();
         self.pump.tick(now);
-        self.take_arrival(now);
+        self.desk.port.expire(now);
+        self.take_mail(now);
+        if self.desk.take_controls(&mut self.pump, now).reconnect {
+            self.pump.lose(now);
+        }
         let mut more = false;
-        // Cancelled requests run to their end, so they count until then.
-        if self.pending.len() < limits::REQUESTS_IN_FLIGHT {
+        if self.has_room(cx) {
             more |= self.pump.poll_read(cx, now);
         }
         self.drain_events(cx, now);
         more |= self.poll_pending(cx, now);
         // After reading, because acknowledgements make room for pushes.
-        more |= self.take_pushes(now);
+        more |= self.take_calls(now);
         self.stop_when_done(now);
         self.end_strangers(now);
         drop(self.pump.poll_write(cx, now));
@@ -113,85 +165,95 @@ impl<S: SessionService> SessionTask<S> {
         more
     }
 
-    /// A client has come back on another connection.
-    fn take_arrival(&mut self, now: Instant) {
-        let mut mail = self.mailbox.lock();
-        self.stop = self.stop.or(mail.stop);
-        let arrival = mail.arrival.take();
-        drop(mail);
-        if let Some(Arrival { carrier, frame }) = arrival {
+    /// Whether the client may go on.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        // Cancelled requests run to their end, so they count until then.
+        self.pending.len() < limits::REQUESTS_IN_FLIGHT
+            && self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx))
+    }
+
+    /// A client has come back on another connection, or the server stops.
+    fn take_mail(&mut self, now: Instant) {
+        let (arrival, stop) = self.mailbox.take();
+        self.stop = self.stop.or(stop);
+        if let Some(arrival) = arrival {
+            let Arrival { carrier, frame } = *arrival;
             self.pump.connect(carrier, now);
             self.pump.handle(Input::Frame(frame), now);
         }
     }
 
-    /// Takes pushes while the machine has room, then the order to close. `true` if there is more.
-    fn take_pushes(&mut self, now: Instant) -> bool {
-        let mailbox = Arc::clone(&self.mailbox);
-        let mut mail = mailbox.lock();
-        let mut taken = 0;
-        while taken < PUSH_BATCH
-            && let Some(push) = mail.pushes.front()
+    /// Takes calls while the machine has room, then the order to close. `true` if there is more.
+    fn take_calls(&mut self, now: Instant) -> bool {
+        let taken = self.desk.take_calls(&mut self.pump, now);
+        if taken.relieved
+            && let Some(session) = &mut self.session
         {
-            match self.pump.machine.act_encoded(push.header.clone(), ContentType::CBOR, push.content.clone()) {
-                Err(LinkError::Refused(Refusal::Full)) => break,
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "a push is dropped"),
-            }
-            mail.push_bytes -= push.content.len();
-            mail.pushes.pop_front();
-            taken += 1;
-        }
-        let more = taken == PUSH_BATCH;
-        let drained = mail.pushes.is_empty();
-        if drained {
-            mail.pushes.shrink_to_fit();
-        }
-        let relieved = drained && std::mem::take(&mut mail.full);
-        // What found no room by now ends with the session: a client that takes nothing cannot put its end off.
-        let close = if more { None } else { mail.close.take() };
-        drop(mail);
-        if relieved && let Some(session) = &mut self.session {
             self.service.drained(session);
         }
-        if let Some(fault) = close {
+        // What found no room by now ends with the session: a client that takes nothing cannot put its end off.
+        if !taken.more
+            && let Some(fault) = self.desk.port.take_close()
+        {
             self.pump.handle(Input::Command(Command::Close(fault)), now);
         }
-        more
+        taken.more
     }
 
     fn drain_events(&mut self, cx: &mut Context<'_>, now: Instant) {
         while let Some(event) = self.pump.machine.poll_event() {
+            let Some(event) = self.desk.deliver(event) else { continue };
             match event {
                 Event::Up(up) => self.on_up(up, now),
                 Event::Down { fault, .. } => {
                     tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "connection lost");
+                    self.desk.port.set_down();
                     self.tell_connection(false);
                 }
-                Event::Request { id, name, content_type, content, .. } => {
-                    self.on_request(id, Incoming { name, content_type, content }, cx, now);
+                Event::Request { id, name, content_type, content, deadline, origin } => {
+                    self.on_request(Incoming { id, name, content_type, content, deadline, origin }, cx, now);
                 }
                 Event::Action { name, content_type, content } => {
                     if let Some(session) = &mut self.session {
-                        self.service.action(session, Incoming { name, content_type, content });
+                        self.service.action(session, IncomingAction { name, content_type, content });
+                    }
+                }
+                // It runs to its end; the machine drops its answer.
+                Event::Cancelled { id } => {
+                    if let Some(session) = &mut self.session {
+                        self.service.cancelled(session, id);
                     }
                 }
                 Event::Ended(fault) => tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over"),
-                // A cancelled request runs to its end; the machine drops its answer. The server asks nothing.
-                Event::Cancelled { .. } | Event::Answer { .. } | Event::Progress { .. } => {}
+                Event::Remains(remains) => self.on_remains(*remains),
+                // Delivered by the desk.
+                Event::Answer { .. }
+                | Event::Progress { .. }
+                | Event::Data { .. }
+                | Event::StreamEnded { .. }
+                | Event::Credit { .. }
+                | Event::StreamStopped { .. } => {}
             }
         }
     }
 
     fn on_up(&mut self, up: Up, now: Instant) {
+        self.desk.port.set_up(up.session);
         let Some(mut info) = self.info.take() else {
             self.tell_connection(true);
             return;
         };
         info.agent = up.agent;
-        let pusher = Pusher { mailbox: Arc::clone(&self.mailbox) };
+        let pusher = Pusher::new(Arc::clone(&self.mailbox));
         self.session = Some(Box::new(self.service.open(*info, pusher)));
         self.look = Some(now + self.stranger_timeout);
+    }
+
+    fn on_remains(&mut self, remains: Remains) {
+        if let Some(session) = &mut self.session {
+            self.keep_pending = true;
+            self.service.remains(session, remains);
+        }
     }
 
     fn tell_connection(&mut self, up: bool) {
@@ -200,8 +262,9 @@ impl<S: SessionService> SessionTask<S> {
         }
     }
 
-    fn on_request(&mut self, id: RequestId, request: Incoming, cx: &mut Context<'_>, now: Instant) {
+    fn on_request(&mut self, request: Incoming, cx: &mut Context<'_>, now: Instant) {
         let Some(session) = &mut self.session else { return };
+        let id = request.id;
         if self.stop.is_some() {
             self.answer(id, Err(stopping()), now);
             return;
@@ -215,8 +278,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<(ContentType, Bytes), Fault>, now: Instant) {
-        let result = result.map(|(content_type, content)| Answer { content_type, content });
-        self.pump.handle(Input::Command(Command::Answer { id, result }), now);
+        self.pump.handle(Input::Command(Command::Answer { id, result: result.map(answer_of) }), now);
     }
 
     /// Collects answers. `true` if there may be more.
@@ -257,15 +319,19 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn close(&mut self) {
-        let mut mail = self.mailbox.lock();
-        mail.closed = true;
-        mail.pushes.clear();
-        let arrival = mail.arrival.take();
-        drop(mail);
-        // A client that comes back at the very end is sent away, and begins a fresh session.
-        drop(arrival);
+        self.mailbox.close();
+        self.desk.end();
         if let Some(session) = self.session.take() {
             self.service.close(*session);
+        }
+        if self.keep_pending && !self.pending.is_empty() && let Ok(runtime) = Handle::try_current() {
+            let late = Late {
+                pending: std::mem::take(&mut self.pending),
+                mailbox: Arc::clone(&self.mailbox),
+                service: Arc::clone(&self.service),
+                _place: self.place.take(),
+            };
+            runtime.spawn(late.finish());
         }
     }
 }
@@ -275,14 +341,15 @@ impl<S: SessionService> Future for SessionTask<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.mailbox.waker.register(cx.waker());
+        this.desk.port.register(cx);
         for _ in 0..TURNS {
             let more = this.turn(cx);
             if this.pump.machine.is_ended() && !this.pump.machine.has_transmit() {
                 return Poll::Ready(());
             }
             if !more {
-                let own = this.stop.into_iter().chain(this.look).min();
+                this.desk.rest();
+                let own = this.stop.into_iter().chain(this.look).chain(this.desk.port.deadline()).min();
                 this.pump.arm(cx, own);
                 return Poll::Pending;
             }

@@ -1,22 +1,32 @@
 //! TLS 1.3 only, hybrid key exchange first: the server's certificate, and the ways in which a client comes to trust it.
 //!
 //! A server needs no certificate authority: it shows a certificate of its own, and clients know its fingerprint, the SHA-256 of
-//! the DER. Whatever the trust, the server must prove in the handshake that it holds the certificate's key.
+//! the DER, or the [`Identity`] that it is made from. Whatever the trust, the server must prove in the handshake that it holds
+//! the certificate's key; and so must a client that shows its own.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+mod judge;
+mod key;
+
+use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::{
-        Resumption, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, ServerConfig,
+    client::{Resumption, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ResolvesServerCert, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use crate::identity::{Identity, KeySet, PeerKey};
+use judge::{Judge, Rule};
+
+pub(crate) use judge::{Mismatch, mismatch};
+pub(crate) use key::proven_key;
+#[cfg(feature = "iroh")]
+pub(crate) use key::raw_fingerprint;
 
 /// Why a certificate or key cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -50,8 +60,10 @@ pub struct PemPair {
 /// What a server shows: certificate chain and key.
 #[derive(Clone, Debug)]
 pub struct ServerIdentity {
-    config: Arc<ServerConfig>,
+    certificate: Arc<SingleCertAndKey>,
     fingerprint: [u8; 32],
+    /// Whether clients are asked for their identities.
+    asks: bool,
 }
 
 impl ServerIdentity {
@@ -64,17 +76,26 @@ impl ServerIdentity {
             CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| TlsError::NoCertificate)?;
         let fingerprint = fingerprint(chain.first().ok_or(TlsError::NoCertificate)?);
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TlsError::NoKey)?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(TlsError::Unusable)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(TlsError::Unusable)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Resuming TLS saves a twentieth of a handshake and costs state on both sides; the link resumes by itself.
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), fingerprint })
+        let provider = provider();
+        let key = rustls::sign::CertifiedKey::from_der(chain, key, &provider).map_err(TlsError::Unusable)?;
+        Ok(Self { certificate: Arc::new(SingleCertAndKey::from(key)), fingerprint, asks: false })
+    }
+
+    /// The server shows this identity, in a certificate signed by itself that is the same whenever it is made, and asks clients
+    /// for theirs ([`crate::ConnectConfig::identity`]). Clients know it by its key ([`Trust::Key`]).
+    ///
+    /// # Errors
+    /// [`TlsError::Generate`] if the certificate cannot be made.
+    pub fn from_identity(identity: &Identity) -> Result<Self, TlsError> {
+        let (certificate, der) = key::certified(identity)?;
+        Ok(Self { certificate: Arc::new(certificate), fingerprint: fingerprint(&der), asks: true })
+    }
+
+    /// The same, asking clients for their identities or not. They may keep them to themselves; who is let in then is decided by
+    /// [`crate::ListenConfig::admit`].
+    #[must_use]
+    pub fn asking(self, asks: bool) -> Self {
+        Self { asks, ..self }
     }
 
     /// Makes a certificate for these host names and IP addresses, signed by itself. It has no end: clients trust its
@@ -99,12 +120,27 @@ impl ServerIdentity {
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        let provider = provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has suites and groups of TLS 1.3");
+        let config = if self.asks {
+            config.with_client_cert_verifier(Arc::new(key::AskForKey { algorithms }) as Arc<dyn ClientCertVerifier>)
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config.with_cert_resolver(Arc::clone(&self.certificate) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Resuming TLS saves a twentieth of a handshake and costs state on both sides; the link resumes by itself.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        Arc::new(config)
     }
 }
 
 /// How a client decides that a server is the one it wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The certificate with this fingerprint, and no other.
     Fingerprint([u8; 32]),
@@ -114,20 +150,16 @@ pub enum Trust {
     /// link goes on as with [`Trust::System`]; otherwise it accepts only that certificate as long as it lives. The caller
     /// learns which of the two from [`crate::LinkEvent::Up`] and gives [`Trust::System`] or [`Trust::Fingerprint`] the next time.
     FirstUse,
+    /// The server with this key ([`ServerIdentity::from_identity`]), whatever else its certificate says.
+    Key(PeerKey),
+    /// A server with one of these keys. The set is asked at every connection.
+    Keys(KeySet),
 }
 
 /// SHA-256 of a certificate's DER.
 #[must_use]
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
-}
-
-/// The server showed another certificate than the expected one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the server's certificate has changed")]
-pub(crate) struct Mismatch {
-    pub(crate) expected: [u8; 32],
-    pub(crate) seen: [u8; 32],
 }
 
 /// A client's TLS settings, with what it learns on first use.
@@ -138,15 +170,19 @@ pub(crate) struct ClientTls {
 }
 
 impl ClientTls {
-    pub(crate) fn new(trust: Trust) -> Result<Self, TlsError> {
+    /// Shows `identity` to servers that ask.
+    pub(crate) fn new(trust: Trust, identity: Option<&Identity>) -> Result<Self, TlsError> {
         let provider = provider();
         let judge = Arc::new(Judge::new(trust, &provider)?);
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&judge) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::clone(&judge) as Arc<dyn ServerCertVerifier>);
+        let mut config = match identity {
+            Some(identity) => config.with_client_cert_resolver(Arc::new(key::certified(identity)?.0)),
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Every connection checks the certificate anew.
         config.resumption = Resumption::disabled();
@@ -161,134 +197,7 @@ impl ClientTls {
 }
 
 /// TLS 1.3 suites of aws-lc; hybrid X25519 and ML-KEM first, so that recorded traffic stays secret from quantum computers.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
     Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
-}
-
-fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (_, ignored) = roots.add_parsable_certificates(found.certs);
-    if ignored > 0 || !found.errors.is_empty() {
-        tracing::debug!(ignored, errors = ?found.errors, "some of the system's certificates cannot be used");
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| TlsError::NoRoots(error.to_string()))
-}
-
-/// What a certificate must satisfy.
-#[derive(Debug)]
-enum Rule {
-    /// It has this fingerprint.
-    Pinned([u8; 32]),
-    /// These authorities vouch for it.
-    System(Arc<WebPkiServerVerifier>),
-}
-
-/// Judges certificates by a rule; without one, accepts what it sees and makes a rule of it once the handshake has succeeded.
-/// A certificate is public: before the handshake has shown its key, it must not decide anything.
-#[derive(Debug)]
-struct Judge {
-    rule: OnceLock<Rule>,
-    /// Who is asked as long as there is no rule.
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// The last certificate that the authorities vouched for when there was no rule.
-    vouched: Mutex<Option<[u8; 32]>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl Judge {
-    /// Reads the system's certificates only for a trust that asks for them. On first use they may be missing.
-    fn new(trust: Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let (rule, authorities) = match trust {
-            Trust::Fingerprint(expected) => (OnceLock::from(Rule::Pinned(expected)), None),
-            Trust::System => (OnceLock::from(Rule::System(system_verifier(provider)?)), None),
-            Trust::FirstUse => {
-                let authorities = system_verifier(provider);
-                if let Err(error) = &authorities {
-                    tracing::debug!(%error, "the first certificate will be pinned");
-                }
-                (OnceLock::new(), authorities.ok())
-            }
-        };
-        Ok(Self { rule, authorities, vouched: Mutex::default(), algorithms: provider.signature_verification_algorithms })
-    }
-
-    fn confirm(&self, fingerprint: [u8; 32]) -> &Rule {
-        self.rule.get_or_init(|| match &self.authorities {
-            Some(authorities) if *self.vouched() == Some(fingerprint) => Rule::System(Arc::clone(authorities)),
-            _ => Rule::Pinned(fingerprint),
-        })
-    }
-
-    fn vouched(&self) -> MutexGuard<'_, Option<[u8; 32]>> {
-        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ServerCertVerifier for Judge {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let seen = fingerprint(end_entity);
-        let ask = |authorities: &WebPkiServerVerifier| {
-            authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        };
-        match (self.rule.get(), &self.authorities) {
-            (Some(Rule::System(authorities)), _) => return ask(authorities),
-            (Some(Rule::Pinned(expected)), _) if *expected != seen => {
-                let mismatch = Mismatch { expected: *expected, seen };
-                return Err(CertificateError::Other(OtherError(Arc::new(mismatch))).into());
-            }
-            (Some(Rule::Pinned(_)), _) | (None, None) => {}
-            (None, Some(authorities)) => match ask(authorities) {
-                Ok(_) => *self.vouched() = Some(seen),
-                Err(error) => tracing::debug!(%error, "no authority vouches for the first certificate: it will be pinned"),
-            },
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        None
-    }
-}
-
-/// The mismatch that a failed handshake hides in its I/O error.
-pub(crate) fn mismatch(error: &std::io::Error) -> Option<Mismatch> {
-    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
-            inner.downcast_ref::<Mismatch>().copied()
-        }
-        _ => None,
-    }
 }

@@ -21,9 +21,9 @@ fn number(n: u32) -> Bytes {
 async fn a_request_comes_back_with_its_answer() {
     let mut server = Server::start(ListenConfig::default()).await;
     let (link, mut events) = server.connect();
-    let answer = link.request("echo", ContentType::TEXT, Bytes::from_static(b"hello"), BOUND).await.unwrap();
+    let answer = link.request_raw("echo", ContentType::TEXT, Bytes::from_static(b"hello"), BOUND).await.unwrap();
     assert_eq!((answer.content_type, &answer.content[..]), (ContentType::TEXT, &b"hello"[..]));
-    let fault = link.request("nothing", CBOR, Bytes::new(), BOUND).await.unwrap_err();
+    let fault = link.request_raw("nothing", CBOR, Bytes::new(), BOUND).await.unwrap_err();
     assert_eq!(fault.code, Code::UNKNOWN_REQUEST);
 
     let (info, pusher) = server.opened().await;
@@ -36,14 +36,14 @@ async fn a_request_comes_back_with_its_answer() {
     pusher.push("news", Bytes::from_static(b"1")).unwrap();
     let expected = LinkEvent::Action { name: "news".into(), content_type: CBOR, content: Bytes::from_static(b"1") };
     assert_eq!(next(&mut events).await, expected);
-    link.action("note", CBOR, Bytes::from_static(b"2")).unwrap();
+    link.action_raw("note", CBOR, Bytes::from_static(b"2")).unwrap();
     assert!(matches!(server.next().await, Seen::Action(action) if action.name == "note" && &action.content[..] == b"2"));
 
     bounded(link.close()).await;
     assert!(matches!(server.next().await, Seen::Closed));
     assert_eq!(bounded(events.next()).await, None);
     assert_eq!(pusher.push("news", Bytes::new()), Err(PushError::Closed));
-    let fault = link.request("echo", CBOR, Bytes::new(), BOUND).await.unwrap_err();
+    let fault = link.request_raw("echo", CBOR, Bytes::new(), BOUND).await.unwrap_err();
     assert_eq!(fault.code, Code::LINK_LOST);
 }
 
@@ -53,10 +53,10 @@ async fn a_full_frame_passes_both_ways() {
     let (link, _events) = server.connect();
     let content = Bytes::from(vec![7; limits::FRAME - 1024]);
     for _ in 0..8 {
-        let answer = link.request("echo", CBOR, content.clone(), BOUND).await.unwrap();
+        let answer = link.request_raw("echo", CBOR, content.clone(), BOUND).await.unwrap();
         assert_eq!(answer.content, content);
     }
-    let fault = link.request("echo", CBOR, Bytes::from(vec![7; limits::FRAME]), BOUND).await.unwrap_err();
+    let fault = link.request_raw("echo", CBOR, Bytes::from(vec![7; limits::FRAME]), BOUND).await.unwrap_err();
     assert_eq!(fault.code, Code::TOO_LARGE);
 }
 
@@ -67,7 +67,7 @@ async fn a_thousand_requests_in_flight_are_answered_each_with_its_own() {
     let mut answers: FuturesUnordered<_> = (0..3000)
         .map(|n| {
             let link = link.clone();
-            async move { (n, link.request("tally", CBOR, number(n), BOUND).await) }
+            async move { (n, link.request_raw("tally", CBOR, number(n), BOUND).await) }
         })
         .collect();
     while let Some((n, answer)) = answers.next().await {
@@ -100,7 +100,7 @@ async fn a_session_survives_cuts_without_losing_or_doubling_anything() {
         let mut answers = FuturesUnordered::new();
         for n in 0..100 {
             let (link, n) = (link.clone(), round * 100 + n);
-            answers.push(async move { (n, link.request("tally", CBOR, number(n), BOUND).await) });
+            answers.push(async move { (n, link.request_raw("tally", CBOR, number(n), BOUND).await) });
             pusher.push("news", number(n)).unwrap();
         }
         let mut answered = 0;
@@ -126,7 +126,7 @@ async fn a_request_that_is_in_flight_during_a_cut_is_answered_after_it() {
     assert!(!up(&mut events).await);
     let asked = tokio::spawn({
         let link = link.clone();
-        async move { link.request("hold", CBOR, number(1), BOUND).await }
+        async move { link.request_raw("hold", CBOR, number(1), BOUND).await }
     });
     bounded(server.held.recv()).await.unwrap();
     link.reconnect();
@@ -145,7 +145,7 @@ async fn after_the_grace_a_client_gets_a_fresh_session_and_knows_it() {
     let (first, _) = server.opened().await;
     let asked = tokio::spawn({
         let link = link.clone();
-        async move { link.request("hold", CBOR, number(1), BOUND).await }
+        async move { link.request_raw("hold", CBOR, number(1), BOUND).await }
     });
     bounded(server.held.recv()).await.unwrap();
     proxy.set_open(false);
@@ -157,25 +157,25 @@ async fn after_the_grace_a_client_gets_a_fresh_session_and_knows_it() {
     let (second, _) = server.opened().await;
     assert_ne!((first.session, first.challenge), (second.session, second.challenge));
     assert_eq!(bounded(asked).await.unwrap().unwrap_err().code, Code::LINK_LOST);
-    assert_eq!(link.request("echo", CBOR, number(2), BOUND).await.unwrap().content, number(2));
+    assert_eq!(link.request_raw("echo", CBOR, number(2), BOUND).await.unwrap().content, number(2));
 }
 
 #[tokio::test]
 async fn a_cancelled_or_late_request_frees_its_place() {
     let mut server = Server::start(ListenConfig::default()).await;
     let (link, _events) = server.connect();
-    let fault = link.request("hold", CBOR, number(1), Duration::from_millis(30)).await.unwrap_err();
+    let fault = link.request_raw("hold", CBOR, number(1), Duration::from_millis(30)).await.unwrap_err();
     assert_eq!(fault.code, Code::TIMED_OUT);
     for _ in 0..3 {
         let asked = tokio::spawn({
             let link = link.clone();
-            async move { link.request("hold", CBOR, number(2), BOUND).await }
+            async move { link.request_raw("hold", CBOR, number(2), BOUND).await }
         });
         bounded(server.held.recv()).await.unwrap();
         asked.abort();
         assert!(bounded(asked).await.unwrap_err().is_cancelled());
     }
-    assert_eq!(link.request("echo", CBOR, number(3), BOUND).await.unwrap().content, number(3));
+    assert_eq!(link.request_raw("echo", CBOR, number(3), BOUND).await.unwrap().content, number(3));
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn pushes_to_a_client_that_is_away_are_bounded_and_then_taken_again() {
     let mut server = Server::start(ListenConfig::default()).await;
     let proxy = Proxy::start(server.address).await;
     let (link, mut events) = Link::connect(server.config(proxy.address));
-    link.request("echo", CBOR, Bytes::new(), BOUND).await.unwrap();
+    link.request_raw("echo", CBOR, Bytes::new(), BOUND).await.unwrap();
     assert!(!up(&mut events).await);
     let (_, pusher) = server.opened().await;
     proxy.set_open(false);
@@ -222,7 +222,7 @@ async fn a_wrong_fingerprint_ends_the_link_and_names_both() {
     let expected = ConnectError::CertificateChanged { expected: [1; 32], seen: server.fingerprint };
     assert_eq!(next(&mut events).await, LinkEvent::Failed(expected));
     assert_eq!(bounded(events.next()).await, None);
-    assert_eq!(link.request("echo", CBOR, Bytes::new(), BOUND).await.unwrap_err().code, Code::LINK_LOST);
+    assert_eq!(link.request_raw("echo", CBOR, Bytes::new(), BOUND).await.unwrap_err().code, Code::LINK_LOST);
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn nobody_at_the_address_is_told_with_the_time_of_the_next_try() {
         }
         other => panic!("{other:?}"),
     }
-    let fault = link.request("echo", CBOR, Bytes::new(), Duration::from_millis(20)).await.unwrap_err();
+    let fault = link.request_raw("echo", CBOR, Bytes::new(), Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(fault.code, Code::TIMED_OUT);
     bounded(link.close()).await;
 }
@@ -286,7 +286,7 @@ async fn a_server_that_stops_finishes_what_is_in_flight_and_says_so() {
     assert!(!up(&mut events).await);
     let asked = tokio::spawn({
         let link = link.clone();
-        async move { link.request("hold", CBOR, number(1), BOUND).await }
+        async move { link.request_raw("hold", CBOR, number(1), BOUND).await }
     });
     bounded(server.held.recv()).await.unwrap();
     server.stop.send_replace(true);
@@ -326,7 +326,7 @@ async fn more_sessions_than_allowed_are_sent_away_and_let_in_later() {
     }
     bounded(first.close()).await;
     assert!(!up(&mut second_events).await);
-    assert_eq!(second.request("echo", CBOR, number(1), BOUND).await.unwrap().content, number(1));
+    assert_eq!(second.request_raw("echo", CBOR, number(1), BOUND).await.unwrap().content, number(1));
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Door {
     async fn assert_healthy(&self) {
         let (link, mut events) = self.server.connect();
         assert!(!up(&mut events).await);
-        let answer = link.request("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND).await.unwrap();
+        let answer = link.request_raw("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND).await.unwrap();
         assert_eq!(&answer.content[..], b"well");
         bounded(link.close()).await;
     }
@@ -249,7 +249,7 @@ async fn a_client_that_never_reads_is_bounded_and_others_are_served() {
     let link = LinkConfig { linger: Duration::from_millis(100), ..LinkConfig::default() };
     let door = Door::open(ListenConfig { link, ..ListenConfig::default() }).await;
     let (mut sink, _unread) = greeted(&door).await.split();
-    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "echo".into(), deadline_ms: 0 }));
+    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "echo".into(), deadline_ms: 0, origin: None }));
     let content = Bytes::from(vec![0; 100_000]);
     let mut sent = 0_u64;
     // Every answer stays with the server, until it has enough of this.
@@ -276,7 +276,7 @@ async fn a_message_in_fragments_is_one_frame() {
     };
     let door = Door::open(ListenConfig::default()).await;
     let mut socket = greeted(&door).await;
-    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "echo".into(), deadline_ms: 0 }));
+    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "echo".into(), deadline_ms: 0, origin: None }));
     let request = Frame { seq: 1, id: 1, header, content: Bytes::from_static(b"pieces"), ..Frame::new(Kind::REQUEST) };
     let bytes = request.to_bytes().unwrap();
     let parts = [
@@ -297,7 +297,7 @@ async fn a_session_that_is_not_kept_ends_with_its_connection_once_it_is_answered
     let mut door = Door::open(ListenConfig::default()).await;
     door.server.service.keep.store(false, Ordering::SeqCst);
     let mut socket = greeted(&door).await;
-    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "hold".into(), deadline_ms: 0 }));
+    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "hold".into(), deadline_ms: 0, origin: None }));
     let request = Frame { seq: 1, id: 1, header, ..Frame::new(Kind::REQUEST) };
     socket.send(Message::Binary(request.to_bytes().unwrap())).await.unwrap();
     bounded(door.server.held.recv()).await.unwrap();

@@ -101,6 +101,7 @@ fn requests(c: &mut Criterion) {
                         content_type: ContentType::CBOR,
                         content: Bytes::from_static(&[7; 256]),
                         timeout: Some(Duration::from_secs(10)),
+                        origin: None,
                     };
                     pair.client.handle(Input::Command(command), pair.now).unwrap();
                 }

@@ -6,26 +6,31 @@
 //! - **Handshake** (`handshake.rs`): a client says hello, or resume if it has a session; a server answers with a welcome.
 //! - **Session** (`outbox.rs`): frames that matter are numbered from 1 in each direction, kept until they are acknowledged,
 //!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
-//! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline.
+//! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. What becomes
+//!   of them when a session is lost is in `remains.rs`.
+//! - **Streams** (`streams.rs`): bulk data in chunks under credit, which never makes the other frames wait (`transmit.rs`).
 //! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
 //!
-//! Everything that a peer can make grow is bounded: requests by number and bytes, unacknowledged frames by number and bytes.
-//! There is no queue of outgoing frames beside the unacknowledged ones, so a driver simply stops asking while its connection
-//! is congested.
+//! Everything that a peer can make grow is bounded: requests by number and bytes, unacknowledged frames by number and bytes,
+//! streams by number and credit. There is no queue of outgoing frames beside the unacknowledged ones and a few chunks of each
+//! stream, so a driver simply stops asking while its connection is congested.
 
 mod config;
 mod error;
 mod handshake;
 mod keepalive;
 mod outbox;
+mod remains;
 mod requests;
+mod streams;
+mod transmit;
 mod vocabulary;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Frame, Kind, decode, encode,
+    Code, DecodeError, Frame, Kind, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -33,13 +38,18 @@ use parlour_wire::{
 
 pub use config::{KeepAlive, LinkConfig, OpenRequests, ServerSession, Unsent};
 pub use error::{LinkError, Refusal, Violation};
+pub use remains::Remains;
 pub use requests::Answer;
-pub use vocabulary::{Command, Event, Input, Output, RequestId, Tag, Timer, Up};
+pub use streams::chunk_cost;
+pub use vocabulary::{Command, Event, Input, Output, RequestId, StreamId, Tag, Timer, Up};
 
 use handshake::Role;
 use keepalive::{Heart, Pulse};
 use outbox::{Inbox, Outbox};
-use requests::{Ask, Requests, fault, fault_header};
+use remains::End;
+use requests::{Ask, Requests, fault};
+use streams::Streams;
+use transmit::FRAMES_PER_CHUNK;
 
 /// Where a link is.
 #[derive(Debug)]
@@ -65,6 +75,9 @@ pub struct Link {
     outbox: Outbox,
     inbox: Inbox,
     requests: Requests,
+    streams: Option<Box<Streams>>,
+    /// Numbered frames that may leave before the next chunk of a stream.
+    before_chunk: u32,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -96,6 +109,8 @@ impl Link {
             outbox: Outbox::new(),
             inbox: Inbox::default(),
             requests: Requests::default(),
+            streams: None,
+            before_chunk: FRAMES_PER_CHUNK,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
@@ -135,51 +150,6 @@ impl Link {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// What to do with the connection next, if anything: [`Output::Send`] or [`Output::Disconnect`]. A driver asks while its
-    /// connection takes more, and not at all without a connection.
-    #[must_use]
-    pub fn poll_transmit(&mut self) -> Option<Output> {
-        if let Some(fault) = self.disconnect.take() {
-            return Some(Output::Disconnect(*fault));
-        }
-        if let Some(greeting) = self.greeting.take() {
-            return Some(Output::Send(*greeting));
-        }
-        match &self.phase {
-            Phase::Up { .. } => self.next_frame().map(Output::Send),
-            Phase::Closing { fault, flush, .. } => {
-                let (fault, flush) = (fault.clone(), *flush);
-                if let Some(frame) = flush.then(|| self.next_frame()).flatten() {
-                    return Some(Output::Send(frame));
-                }
-                let frame = Frame { header: fault_header(fault.clone()), ..Frame::new(Kind::CLOSE) };
-                self.disconnect = Some(Box::new(fault.clone()));
-                self.finish(fault);
-                Some(Output::Send(frame))
-            }
-            Phase::Down { .. } | Phase::Greeting { .. } | Phase::Ended => None,
-        }
-    }
-
-    /// Whether the connection is to be dropped even though it takes no more frames.
-    #[must_use]
-    pub fn poll_disconnect(&mut self) -> Option<Fault> {
-        self.disconnect.take().map(|fault| *fault)
-    }
-
-    fn next_frame(&mut self) -> Option<Frame> {
-        if let Some(nonce) = self.pong.take() {
-            return Some(Frame { id: nonce, ..Frame::new(Kind::PONG) });
-        }
-        if let Some(nonce) = self.ping.take() {
-            return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
-        }
-        if let Some(received) = self.inbox.take_ack() {
-            return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
-        }
-        self.outbox.take_next()
     }
 
     /// When the machine wants [`Input::Tick`], and why.
@@ -229,17 +199,6 @@ impl Link {
         (self.requests.open(), self.requests.inbound())
     }
 
-    /// Whether [`Link::poll_transmit`] has something.
-    #[must_use]
-    pub fn has_transmit(&self) -> bool {
-        let up = matches!(self.phase, Phase::Up { .. });
-        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due();
-        self.disconnect.is_some()
-            || self.greeting.is_some()
-            || matches!(self.phase, Phase::Closing { .. })
-            || up && (control || self.outbox.has_next())
-    }
-
     fn on_connected(&mut self, now: Instant) {
         match self.phase {
             Phase::Ended | Phase::Closing { .. } => return,
@@ -270,7 +229,11 @@ impl Link {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END
+                if frame.seq != 0 =>
+            {
+                return Err(Violation::Numbering(kind));
+            }
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
         }
@@ -288,6 +251,9 @@ impl Link {
             Kind::RESPONSE | Kind::ERROR => self.on_answer(frame)?,
             Kind::PROGRESS => self.on_progress(&frame)?,
             Kind::CANCEL => self.on_cancel(frame.id),
+            Kind::STREAM_DATA => self.on_stream_data(frame)?,
+            Kind::STREAM_CREDIT => self.on_stream_credit(&frame)?,
+            Kind::STREAM_END => self.on_stream_end(frame)?,
             Kind::ACK => {
                 self.outbox.acknowledge(frame.id)?;
                 self.unpark();
@@ -306,16 +272,17 @@ impl Link {
     /// The peer ended the session.
     fn on_close(&mut self, fault: Fault) {
         self.disconnect = Some(Box::new(fault.clone()));
-        self.finish(fault);
+        self.finish(End::Closed, fault);
     }
 
     /// The session is over: nothing of it is left but the news. A client may begin another one, unless it closed this one.
-    fn finish(&mut self, fault: Fault) {
+    fn finish(&mut self, end: End, fault: Fault) {
         let again = self.role.is_client() && !matches!(self.phase, Phase::Closing { .. });
         self.phase = if again { Phase::Down { until: None } } else { Phase::Ended };
         self.forget_connection();
-        self.role.forget();
-        self.forget_session(&fault);
+        self.end_streams(&fault);
+        let session = self.role.forget();
+        self.forget_session(session, end, &fault);
         self.event(Event::Ended(fault));
     }
 
@@ -332,12 +299,13 @@ impl Link {
             Phase::Ended | Phase::Closing { .. } => return,
             Phase::Down { .. } => {
                 self.phase = Phase::Closing { fault: fault.clone(), until: now, flush: false };
-                self.finish(fault);
+                self.finish(End::Closed, fault);
                 return;
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
         self.greeting = None;
+        self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }
 
@@ -348,15 +316,16 @@ impl Link {
             Phase::Down { .. } | Phase::Ended => return,
             Phase::Closing { fault, .. } => {
                 let fault = fault.clone();
-                self.finish(fault);
+                self.finish(End::Closed, fault);
                 return;
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
         let was_up = self.is_up();
         self.forget_connection();
+        self.end_streams(&reason);
         if self.role.ends_with_its_connection(self.inbox.received()) {
-            self.finish(reason);
+            self.finish(End::Lost, reason);
             return;
         }
         let until = now + self.role.grace();
@@ -377,7 +346,7 @@ impl Link {
         self.expire_requests(now);
         match &mut self.phase {
             Phase::Down { until: Some(until) } if *until <= now => {
-                self.finish(fault(Code::LINK_LOST, "nobody came back to the session"));
+                self.finish(End::Lost, fault(Code::LINK_LOST, "nobody came back to the session"));
             }
             Phase::Greeting { until } if *until <= now => {
                 self.drop_connection(fault(Code::TIMED_OUT, "no greeting within the deadline"), now);
@@ -385,13 +354,14 @@ impl Link {
             Phase::Closing { fault, until, .. } if *until <= now => {
                 let fault = fault.clone();
                 self.disconnect = Some(Box::new(fault.clone()));
-                self.finish(fault);
+                self.finish(End::Closed, fault);
             }
             Phase::Up { heart } => {
                 if self.inbox.tick(now) {
                     self.outbox.shrink();
                     self.requests.shrink();
                     self.events.shrink_to_fit();
+                    streams::shrink(&mut self.streams);
                 }
                 match self.config.keep_alive.as_ref().map_or(Pulse::Quiet, |config| heart.tick(config, now)) {
                     Pulse::Quiet => {}
@@ -406,18 +376,22 @@ impl Link {
     fn on_command(&mut self, command: Command, now: Instant) -> Result<(), LinkError> {
         if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
             return match command {
-                Command::Action { .. } | Command::Request { .. } | Command::Progress { .. } => Err(Refusal::Closed.into()),
-                Command::Answer { .. } | Command::Close(_) => Ok(()),
+                Command::Answer { .. }
+                | Command::Close(_)
+                | Command::Grant { .. }
+                | Command::Stop { .. }
+                | Command::Abort { .. } => Ok(()),
                 Command::Cancel { tag } => {
                     self.cancel(tag);
                     Ok(())
                 }
+                _ => Err(Refusal::Closed.into()),
             };
         }
         match command {
             Command::Action { name, content_type, content } => self.act(name, content_type, content),
-            Command::Request { tag, name, content_type, content, timeout } => {
-                self.ask(Ask { tag, name: &name, content_type, content, timeout }, now)
+            Command::Request { tag, name, content_type, content, timeout, origin } => {
+                self.ask(Ask { tag, name: &name, content_type, content, timeout, origin }, now)
             }
             Command::Answer { id, result } => self.answer(id, result, now),
             Command::Progress { id, done, total } => self.report_progress(id, done, total),
@@ -429,6 +403,7 @@ impl Link {
                 self.close(fault, true, now);
                 Ok(())
             }
+            stream => self.on_stream_command(stream),
         }
     }
 
@@ -481,5 +456,5 @@ fn read_header<'f, H: minicbor::Decode<'f, ()>>(frame: &'f Frame) -> Result<H, D
 }
 
 fn check_name(name: &str) -> Result<(), DecodeError> {
-    parlour_wire::codec::bounded("name", name.len(), limits::LABEL)
+    codec::bounded("name", name.len(), limits::LABEL)
 }

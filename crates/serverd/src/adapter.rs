@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parlour_net::{Incoming, Pusher, SessionInfo, SessionService};
+use parlour_net::{Incoming, IncomingAction, Pusher, SessionInfo, SessionService};
 use parlour_server::{Failure, Now, Service, Session, Sink, SinkFull};
 use parlour_wire::{Code, frame::ContentType, header::Fault};
 
@@ -53,7 +53,7 @@ impl SessionService for Adapter {
         })
     }
 
-    fn action(&self, session: &mut LinkSession, action: Incoming) {
+    fn action(&self, session: &mut LinkSession, action: IncomingAction) {
         self.service.action(&mut session.session, &action.name, &action.content, now());
     }
 

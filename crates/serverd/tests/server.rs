@@ -57,7 +57,7 @@ fn connect(running: &Running) -> (Link, Events) {
 }
 
 async fn ask<C: Call>(link: &Link, call: &C) -> Result<C::Answer, Code> {
-    match link.request(C::NAME, ContentType::CBOR, Bytes::from(encode(call)), BOUND).await {
+    match link.request_raw(C::NAME, ContentType::CBOR, Bytes::from(encode(call)), BOUND).await {
         Ok(answer) => Ok(decode(&answer.content).unwrap()),
         Err(fault) => Err(fault.code),
     }

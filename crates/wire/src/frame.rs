@@ -44,6 +44,12 @@ impl Kind {
     pub const PROGRESS: Self = Self(8);
     /// The asker has lost interest.
     pub const CANCEL: Self = Self(9);
+    /// A chunk of a stream. Its header is the chunk's mark: bytes of the application, not CBOR.
+    pub const STREAM_DATA: Self = Self(11);
+    /// What the receiver of a stream lets its sender send, or that it wants no more.
+    pub const STREAM_CREDIT: Self = Self(12);
+    /// The last of a stream: complete, or given up.
+    pub const STREAM_END: Self = Self(13);
     /// Cumulative acknowledgement of sequenced frames.
     pub const ACK: Self = Self(14);
     /// Are you there?
@@ -86,7 +92,7 @@ pub struct Frame {
     pub flags: u16,
     /// Sequence number, or 0.
     pub seq: u64,
-    /// Request number, acknowledged number or nonce, by kind.
+    /// Number of a request or stream, acknowledged number or nonce, by kind.
     pub id: u64,
     /// The CBOR header (see [`crate::header`]); may be empty.
     pub header: Bytes,

@@ -88,9 +88,37 @@ pub struct Request {
     /// How long the asker waits, in milliseconds; 0 for no deadline.
     #[n(1)]
     pub deadline_ms: u64,
+    /// Where the request was sent first, if that was not here: two requests of one origin are the same one.
+    #[n(2)]
+    pub origin: Option<Origin>,
 }
 
-/// Header of [`crate::Kind::ERROR`] and of [`crate::Kind::CLOSE`].
+/// The name of a request that outlives its session, so that its effect is had once however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct Origin {
+    /// The session in which the request was sent first.
+    #[n(0)]
+    pub session: LinkSessionId,
+    /// Its number there.
+    #[n(1)]
+    pub number: u64,
+}
+
+/// Header of [`crate::Kind::STREAM_CREDIT`]. The frame's `id` is the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Credit {
+    /// Credit to add, in bytes (see [`limits::STREAM_CHUNK_COST`]).
+    #[n(0)]
+    pub credit: u64,
+    /// The receiver wants no more, and why. The stream is over then.
+    #[n(1)]
+    pub stop: Option<Fault>,
+}
+
+/// Header of [`crate::Kind::ERROR`] and of [`crate::Kind::CLOSE`], and of a [`crate::Kind::STREAM_END`] that gives up. The header of
+/// an end that completes its stream is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Fault {

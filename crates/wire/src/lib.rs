@@ -8,6 +8,7 @@
 //! - [`content`]: what a message says once it is decrypted (the MIMI content model).
 //! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
 //! - [`name`], [`address`]: user names and server addresses.
+//! - [`compress`]: the encodings of compressed content, and their bounded decoders.
 //! - [`code`]: the one table of error codes, with blame and exit status.
 //! - [`limits`]: every bound, each with its reason.
 //!
@@ -17,6 +18,7 @@ pub mod address;
 pub mod api;
 pub mod code;
 pub mod codec;
+pub mod compress;
 pub mod content;
 pub mod frame;
 pub mod header;
@@ -28,5 +30,6 @@ pub mod name;
 
 pub use code::Code;
 pub use codec::{DecodeError, decode, encode};
+pub use compress::{CompressError, Encoding, compress, decompress};
 pub use frame::{Frame, FrameDecoder, Kind};
 pub use id::{AccountId, ConversationId, DeviceId, LinkSessionId, MessageId};

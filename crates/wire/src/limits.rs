@@ -25,6 +25,21 @@ pub const REQUESTS_IN_FLIGHT: usize = 1024;
 pub const UNACKED_FRAMES: usize = 4096;
 /// Bytes of unacknowledged sequenced frames that a session keeps: four full frames in flight.
 pub const UNACKED_BYTES: usize = 4 * FRAME;
+/// Streams that one side of a link receives at a time; it sends as many. Several transfers beside each other, and room to spare.
+pub const STREAMS: usize = 64;
+/// Largest content of one chunk of a stream, in bytes: what a live frame may have to wait for.
+pub const STREAM_CHUNK: usize = 64 * 1024;
+/// Credit that a chunk takes, in bytes, if its content is shorter. What a receiver keeps of a chunk beside its content is about
+/// this much, so credit bounds memory even if a peer sends crumbs.
+pub const STREAM_CHUNK_COST: usize = 256;
+/// Largest mark of a chunk, in bytes: a hash and a few numbers.
+pub const STREAM_MARK: usize = 256;
+/// Largest content of the end of a stream, in bytes: a summary, not data.
+pub const STREAM_FINISH: usize = 4 * 1024;
+/// Cost of the chunks of one stream that wait for the connection: enough to fill a write, not more than a wait for it should hold.
+pub const STREAM_QUEUE: usize = 4 * STREAM_CHUNK;
+/// Shortest content that is worth compressing, in bytes: below it a result is seldom smaller by more than a packet can tell.
+pub const COMPRESS_MIN: usize = 512;
 /// Links at the same time of one device: an old one that has not been noticed dead, a new one, and two to spare.
 pub const SESSIONS_PER_DEVICE: usize = 4;
 /// Devices of one account, revoked ones not counted.
@@ -49,6 +64,9 @@ pub const PRESENCE_ACCOUNTS: usize = 1024;
 pub const REPORT_IDS: usize = 512;
 /// Longest text of a CBOR string outside payloads, in bytes.
 pub const TEXT: usize = 4096;
+/// Memory that a decoder of compressed content may take beside its output, in bytes: bzip2's largest block needs 3.7 MB, and for
+/// the others a window of two frames is more than what our encoders use.
+pub const DECODER_MEMORY: usize = 4 * FRAME;
 
 const _: () = assert!(FRAME_HEADER < FRAME);
 const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
@@ -56,3 +74,5 @@ const _: () = assert!(2 * HANDSHAKE_PAYLOAD + FRAME_HEADER < FRAME, "a commit an
 const _: () = assert!(READ_BYTES + ENTRY_PAYLOAD + READ_ENTRIES * 200 < FRAME, "a page of entries fits a frame");
 const _: () = assert!(REPORT_IDS * 24 < ENTRY_PAYLOAD);
 const _: () = assert!(UNACKED_FRAMES > 2 * REQUESTS_IN_FLIGHT);
+const _: () = assert!(STREAM_CHUNK + FRAME_HEADER < FRAME && STREAM_MARK <= FRAME_HEADER);
+const _: () = assert!(STREAM_CHUNK_COST <= STREAM_CHUNK && STREAM_CHUNK <= STREAM_QUEUE);

@@ -112,7 +112,7 @@ impl Person {
 /// One request of the API.
 pub(crate) async fn call<C: Call>(link: &Link, request: &C) -> anyhow::Result<C::Answer> {
     let answer = link
-        .request(C::NAME, ContentType::CBOR, Bytes::from(encode(request)), PATIENCE)
+        .request_raw(C::NAME, ContentType::CBOR, Bytes::from(encode(request)), PATIENCE)
         .await
         .map_err(|fault| anyhow::anyhow!("{} failed: {} ({})", C::NAME, fault.message, fault.code))?;
     Ok(parlour_wire::decode(&answer.content)?)
@@ -120,7 +120,7 @@ pub(crate) async fn call<C: Call>(link: &Link, request: &C) -> anyhow::Result<C:
 
 /// One action of the API.
 pub(crate) fn act<N: Notice>(link: &Link, action: &N) -> anyhow::Result<()> {
-    link.action(N::NAME, ContentType::CBOR, Bytes::from(encode(action))).context("the link takes no actions")
+    link.action_raw(N::NAME, ContentType::CBOR, Bytes::from(encode(action))).context("the link takes no actions")
 }
 
 /// An id of random bytes in the form of a message id.

@@ -1,9 +1,8 @@
 //! Carries a core's requests to the server, and answers, pushes and the link's ups and downs back.
 
-use std::{future::Future, pin::Pin, sync::mpsc as std_mpsc, task::Poll, time::Duration};
+use std::{sync::mpsc as std_mpsc, time::Duration};
 
-use bytes::Bytes;
-use parlour_net::{Answer, ConnectConfig, ConnectError, Events, Link, LinkEvent, Trust};
+use parlour_net::{Ask, ConnectConfig, ConnectError, Events, Link, LinkEvent, Trust};
 use parlour_wire::{
     Code,
     address::ServerUrl,
@@ -72,12 +71,12 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &J
             }
         }
         Output::Request { id, name, content } => match link {
-            Some((link, _)) => request(link.clone(), id, name, content, jobs.clone()).await,
+            Some((link, _)) => request(link, id, name, content, jobs.clone()),
             None => answer(jobs, id, Err(Error::new(Code::LINK_LOST, "not connected"))),
         },
         Output::Action { name, content } => {
             if let Some((link, _)) = link
-                && let Err(error) = link.action(name, ContentType::CBOR, content.into())
+                && let Err(error) = link.action_raw(name, ContentType::CBOR, content.into())
             {
                 tracing::debug!(name, %error, "an action was not sent");
             }
@@ -88,17 +87,13 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &J
 }
 
 /// Makes a request. Its place in the order is taken before this returns; its answer is awaited elsewhere.
-async fn request(link: Link, id: RequestId, name: &'static str, content: Vec<u8>, jobs: Jobs) {
-    let mut call: Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>> =
-        Box::pin(async move { link.request(name, ContentType::CBOR, Bytes::from(content), REQUEST).await });
-    let first = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
-    let finish = move |result: Result<Answer, Fault>| {
+fn request(link: &Link, id: RequestId, name: &'static str, content: Vec<u8>, jobs: Jobs) {
+    let ask = Ask { name: name.to_owned(), content_type: ContentType::CBOR, content: content.into(), timeout: Some(REQUEST), origin: None };
+    let asked = link.ask(ask);
+    tokio::spawn(async move {
+        let result = asked.await;
         answer(&jobs, id, result.map(|answer| answer.content.to_vec()).map_err(|fault| error_of(&fault)));
-    };
-    match first {
-        Poll::Ready(result) => finish(result),
-        Poll::Pending => drop(tokio::spawn(async move { finish(call.await) })),
-    }
+    });
 }
 
 fn answer(jobs: &Jobs, id: RequestId, result: Result<Vec<u8>, Error>) {
@@ -125,6 +120,8 @@ fn input(event: LinkEvent, link: Option<&(Link, Events)>) -> Option<Input> {
             }
             None
         }
+        // Already answered.
+        LinkEvent::Cancelled { .. } | LinkEvent::Remains(_) => None,
     }
 }
 
@@ -176,7 +173,7 @@ pub(crate) async fn server_info(server: &ServerUrl, timeout: Duration) -> Result
             }
         };
         let content = parlour_wire::encode(&ServerInfo {});
-        let answer = link.request(ServerInfo::NAME, ContentType::CBOR, content.into(), timeout).await;
+        let answer = link.request_raw(ServerInfo::NAME, ContentType::CBOR, content.into(), timeout).await;
         let answer = answer.map_err(|fault| error_of(&fault))?;
         let info: ServerInfoAnswer = parlour_wire::decode(&answer.content)?;
         let server = ServerUrl { fingerprint: pinned, ..server.clone() };

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parlour_net::{Incoming, ListenConfig, Listener, PemPair, PushError, Pusher, ServerIdentity, SessionInfo, SessionService};
+use parlour_net::{Incoming, IncomingAction, ListenConfig, Listener, PemPair, PushError, Pusher, ServerIdentity, SessionInfo, SessionService};
 use parlour_server::{Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink, SinkFull, store, store::memory::MemoryStore};
 use parlour_wire::{Code, address::ServerUrl, api::Registration, frame::ContentType, header::Fault};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -50,7 +50,7 @@ impl SessionService for Host {
         Box::pin(async move { answering.await.map(|bytes| (ContentType::CBOR, bytes)).map_err(|failure| failure.to_wire()) })
     }
 
-    fn action(&self, session: &mut Session, action: Incoming) {
+    fn action(&self, session: &mut Session, action: IncomingAction) {
         self.0.action(session, &action.name, &action.content, now());
     }
 

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parlour_net::{
-    ConnectConfig, Events, Incoming, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity, SessionInfo,
-    SessionService, Trust,
+    ConnectConfig, Events, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity,
+    SessionInfo, SessionService, Trust,
 };
 use parlour_wire::{Code, frame::ContentType, header::Fault};
 use tokio::{
@@ -36,7 +36,7 @@ pub async fn bounded<F: Future>(future: F) -> F::Output {
 #[derive(Debug)]
 pub enum Seen {
     Opened(SessionInfo, Pusher),
-    Action(Incoming),
+    Action(IncomingAction),
     Connection(bool),
     Drained,
     Closed,
@@ -60,7 +60,7 @@ impl SessionService for Service {
     }
 
     fn request(&self, _session: &mut (), request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
-        let Incoming { name, content_type, content } = request;
+        let Incoming { name, content_type, content, .. } = request;
         match name.as_str() {
             "echo" => Box::pin(async move { Ok((content_type, content)) }),
             "tally" => {
@@ -85,7 +85,7 @@ impl SessionService for Service {
         }
     }
 
-    fn action(&self, _session: &mut (), action: Incoming) {
+    fn action(&self, _session: &mut (), action: IncomingAction) {
         self.seen.send(Seen::Action(action)).ok();
     }
 

@@ -21,6 +21,9 @@ pub struct LinkConfig {
     pub open_requests: OpenRequests,
     /// What becomes of frames that were never sent when a session is lost.
     pub unsent: Unsent,
+    /// Whether the application is told what a lost session leaves behind ([`super::Event::Remains`]), so that requests that come
+    /// again take effect once. Requests that run are not cancelled then.
+    pub keep_remains: bool,
     /// Unacknowledged frames above which actions and requests are refused.
     pub unacked_frames: usize,
     /// Bytes of unacknowledged frames above which actions and requests are refused.
@@ -37,6 +40,7 @@ impl Default for LinkConfig {
             linger: Duration::from_secs(3),
             open_requests: OpenRequests::Fail,
             unsent: Unsent::Drop,
+            keep_remains: false,
             unacked_frames: limits::UNACKED_FRAMES,
             unacked_bytes: limits::UNACKED_BYTES,
         }
@@ -68,7 +72,8 @@ impl KeepAlive {
 pub enum OpenRequests {
     /// They fail with `link_lost`; the caller knows whether another try is safe.
     Fail,
-    /// They are sent again in the next session. Each may take effect twice: only for requests that may.
+    /// They are sent again in the next session, with their origin. A peer that keeps remains and looks origins up carries each out
+    /// once; any other may carry it out twice.
     Resend,
 }
 

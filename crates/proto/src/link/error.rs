@@ -3,6 +3,8 @@
 use parlour_wire::{Code, DecodeError, Kind, header::Fault};
 use thiserror::Error;
 
+use super::StreamId;
+
 /// Why [`super::Link::handle`] did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LinkError {
@@ -20,8 +22,8 @@ pub enum LinkError {
 /// A command that cannot be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Too many frames, or bytes, wait for the peer's acknowledgement.
-    #[error("too much waits for the peer's acknowledgement")]
+    /// Too much waits for the peer already: frames for its acknowledgement, or chunks of a stream for its credit.
+    #[error("too much waits for the peer")]
     Full,
     /// As many requests as allowed wait for an answer.
     #[error("too many requests wait for an answer")]
@@ -32,6 +34,18 @@ pub enum Refusal {
     /// The name is longer than the wire allows.
     #[error("the name is longer than allowed")]
     NameTooLong,
+    /// As many streams as allowed are open in this direction.
+    #[error("too many streams are open")]
+    TooManyStreams,
+    /// A stream of that name is open.
+    #[error("a stream of that name is open")]
+    StreamInUse,
+    /// No stream of that name is open. If there was one, an event has said how it ended.
+    #[error("no stream of that name is open")]
+    NoStream,
+    /// A stream lives on a connection, and there is none.
+    #[error("there is no connection")]
+    Disconnected,
     /// The link is closed.
     #[error("the link is closed")]
     Closed,
@@ -42,10 +56,11 @@ impl Refusal {
     #[must_use]
     pub fn code(self) -> Code {
         match self {
-            Self::Full | Self::TooManyRequests => Code::OVERLOADED,
+            Self::Full | Self::TooManyRequests | Self::TooManyStreams => Code::OVERLOADED,
             Self::TooLarge => Code::TOO_LARGE,
-            Self::NameTooLong => Code::BAD_REQUEST,
-            Self::Closed => Code::LINK_LOST,
+            Self::NameTooLong | Self::StreamInUse => Code::BAD_REQUEST,
+            Self::NoStream => Code::CANCELLED,
+            Self::Disconnected | Self::Closed => Code::LINK_LOST,
         }
     }
 }
@@ -85,6 +100,9 @@ pub enum Violation {
     /// More requests at a time than allowed, or more bytes in them.
     #[error("too many requests at a time")]
     TooManyRequests,
+    /// A chunk that the stream's credit does not cover.
+    #[error("more than the credit of stream {0}")]
+    CreditExceeded(StreamId),
 }
 
 impl Violation {

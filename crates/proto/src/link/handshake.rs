@@ -9,7 +9,9 @@ use parlour_wire::{
     limits,
 };
 
-use super::{Event, Link, Phase, Up, config::ServerSession, error::Violation, keepalive::Heart, read_header, requests::fault};
+use super::{
+    Event, Link, Phase, Up, config::ServerSession, error::Violation, keepalive::Heart, read_header, remains::End, requests::fault,
+};
 
 /// Longest grace that a client believes, so that adding it to a point in time cannot overflow.
 const GRACE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -56,10 +58,11 @@ impl Role {
         }
     }
 
-    /// The session is over.
-    pub(super) fn forget(&mut self) {
-        if let Self::Client { session } = self {
-            *session = None;
+    /// The session is over. Gives its id, if there was one.
+    pub(super) fn forget(&mut self) -> Option<LinkSessionId> {
+        match self {
+            Self::Client { session } => session.take().map(|session| session.session),
+            Self::Server { identity, begun } => begun.then_some(identity.session),
         }
     }
 
@@ -157,10 +160,9 @@ impl Link {
             }
             self.outbox.resume(welcome.received)?;
         } else {
-            let lost = session.is_some();
-            *session = Some(Box::new(ClientSession { session: id, token: welcome.token, grace }));
-            if lost {
-                self.forget_session(&fault(Code::LINK_LOST, "the session is lost"));
+            let lost = session.replace(Box::new(ClientSession { session: id, token: welcome.token, grace }));
+            if let Some(lost) = lost {
+                self.forget_session(Some(lost.session), End::Lost, &fault(Code::LINK_LOST, "the session is lost"));
             }
         }
         self.phase = Phase::Up { heart: Heart::new(now) };

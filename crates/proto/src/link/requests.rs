@@ -9,13 +9,13 @@ use bytes::Bytes;
 use parlour_wire::{
     Code, Frame, Kind, encode,
     frame::ContentType,
-    header::{self, Fault},
+    header::{self, Fault, Origin},
     limits,
 };
 
 use super::{
-    Event, Link, Phase, RequestId, Tag,
-    config::{OpenRequests, Unsent},
+    Event, Link, RequestId, Tag,
+    config::OpenRequests,
     error::{LinkError, Refusal, Violation},
 };
 
@@ -35,37 +35,40 @@ pub struct Answer {
 
 /// A request of ours that waits for its answer.
 #[derive(Debug)]
-struct Open {
-    tag: Tag,
+pub(super) struct Open {
+    pub(super) tag: Tag,
     deadline: Option<Instant>,
     bytes: usize,
     /// Kept for another session if requests are sent again.
-    frame: Option<Frame>,
+    pub(super) frame: Option<Frame>,
 }
 
 /// A request of the peer that waits until there is room for its answer.
 #[derive(Debug)]
-struct Parked {
-    number: u64,
+pub(super) struct Parked {
+    pub(super) number: u64,
     name: String,
     content_type: ContentType,
     content: Bytes,
     deadline: Option<Instant>,
+    origin: Option<Origin>,
 }
 
 /// The table of requests of one link.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     last: u64,
-    open: BTreeMap<u64, Open>,
+    pub(super) open: BTreeMap<u64, Open>,
     deadlines: BTreeSet<(Instant, u64)>,
     open_bytes: usize,
     /// The peer's requests, by its number, with their size.
-    inbound: BTreeMap<u64, usize>,
-    inbound_bytes: usize,
-    parked: VecDeque<Parked>,
+    pub(super) inbound: BTreeMap<u64, usize>,
+    pub(super) inbound_bytes: usize,
+    pub(super) parked: VecDeque<Parked>,
+    /// The highest number of a request of this session that the application was given.
+    pub(super) given: u64,
     /// Counts sessions, so that an answer to a request of a lost session cannot hit one of this session.
-    generation: u32,
+    pub(super) generation: u32,
     /// The header of the last request, which the next one probably shares.
     header: Option<(String, u64, Bytes)>,
 }
@@ -88,7 +91,7 @@ impl Requests {
         self.inbound.len()
     }
 
-    fn close_open(&mut self, number: u64) -> Option<Open> {
+    pub(super) fn close_open(&mut self, number: u64) -> Option<Open> {
         let open = self.open.remove(&number)?;
         self.open_bytes -= open.bytes;
         if let Some(deadline) = open.deadline {
@@ -104,11 +107,12 @@ impl Requests {
     }
 
     /// The CBOR of a request's header. Programs ask the same thing many times in a row.
-    fn header(&mut self, name: &str, deadline_ms: u64) -> Bytes {
+    fn header(&mut self, name: &str, deadline_ms: u64, origin: Option<Origin>) -> Bytes {
         match &self.header {
+            _ if origin.is_some() => Bytes::from(encode(&header::Request { name: name.to_owned(), deadline_ms, origin })),
             Some((last, last_deadline, bytes)) if last == name && *last_deadline == deadline_ms => bytes.clone(),
             _ => {
-                let bytes = Bytes::from(encode(&header::Request { name: name.to_owned(), deadline_ms }));
+                let bytes = Bytes::from(encode(&header::Request { name: name.to_owned(), deadline_ms, origin }));
                 self.header = Some((name.to_owned(), deadline_ms, bytes.clone()));
                 bytes
             }
@@ -123,6 +127,7 @@ pub(super) struct Ask<'a> {
     pub(super) content_type: ContentType,
     pub(super) content: Bytes,
     pub(super) timeout: Option<Duration>,
+    pub(super) origin: Option<Origin>,
 }
 
 impl Link {
@@ -137,7 +142,7 @@ impl Link {
         let frame = Frame {
             content_type: ask.content_type,
             id: self.requests.last + 1,
-            header: self.requests.header(ask.name, deadline_ms),
+            header: self.requests.header(ask.name, deadline_ms, ask.origin),
             content: ask.content,
             ..Frame::new(Kind::REQUEST)
         };
@@ -234,6 +239,7 @@ impl Link {
             content_type: frame.content_type,
             content: frame.content,
             deadline,
+            origin: header.origin,
         });
         self.unpark();
         Ok(())
@@ -244,8 +250,9 @@ impl Link {
         while self.outbox.len() < self.config.unacked_frames && self.outbox.bytes() < self.config.unacked_bytes {
             let Some(parked) = self.requests.parked.pop_front() else { return };
             let id = RequestId { generation: self.requests.generation, number: parked.number };
-            let Parked { name, content_type, content, deadline, .. } = parked;
-            self.event(Event::Request { id, name, content_type, content, deadline });
+            self.requests.given = self.requests.given.max(parked.number);
+            let Parked { name, content_type, content, deadline, origin, .. } = parked;
+            self.event(Event::Request { id, name, content_type, content, deadline, origin });
         }
     }
 
@@ -283,47 +290,6 @@ impl Link {
             self.event(Event::Cancelled { id: RequestId { generation: self.requests.generation, number } });
         }
     }
-
-    /// The session is gone. What the configuration does not carry into the next one fails with `fault`.
-    pub(super) fn forget_session(&mut self, fault: &Fault) {
-        let over = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
-        self.forget_inbound();
-        self.inbox = super::outbox::Inbox::default();
-        let keep_unsent = self.config.unsent == Unsent::Keep && !over;
-        let mut kept: Vec<Frame> = Vec::new();
-        if !over {
-            kept.extend(self.requests.open.values().filter_map(|open| open.frame.clone()));
-        }
-        let resent: BTreeSet<u64> = kept.iter().map(|frame| frame.id).collect();
-        let unsent = self.outbox.take_all().filter(|(_, sent)| !sent && keep_unsent).map(|(frame, _)| frame);
-        kept.extend(unsent.filter(|frame| match frame.kind {
-            Kind::REQUEST => self.requests.open.contains_key(&frame.id) && !resent.contains(&frame.id),
-            kind => kind == Kind::ACTION,
-        }));
-        let numbers = kept.iter().filter(|frame| frame.kind == Kind::REQUEST).map(|frame| frame.id).collect();
-        self.fail_open_except(&numbers, fault);
-        for frame in kept {
-            self.outbox.push(frame);
-        }
-    }
-
-    fn forget_inbound(&mut self) {
-        let generation = self.requests.generation;
-        self.requests.generation += 1;
-        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|parked| parked.number).collect();
-        for number in std::mem::take(&mut self.requests.inbound).into_keys().filter(|number| !parked.contains(number)) {
-            self.event(Event::Cancelled { id: RequestId { generation, number } });
-        }
-        self.requests.inbound_bytes = 0;
-    }
-
-    fn fail_open_except(&mut self, kept: &BTreeSet<u64>, fault: &Fault) {
-        let lost: Vec<u64> = self.requests.open.keys().filter(|number| !kept.contains(number)).copied().collect();
-        for number in lost {
-            let open = self.requests.close_open(number).expect("just listed");
-            self.event(Event::Answer { tag: open.tag, result: Err(fault.clone()) });
-        }
-    }
 }
 
 fn answer_frame(number: u64, result: Result<Answer, Fault>) -> Frame {
@@ -346,7 +312,7 @@ pub(super) fn fault_header(mut fault: Fault) -> Bytes {
     Bytes::from(encode(&fault))
 }
 
-fn shorten(text: &mut String) {
+pub(super) fn shorten(text: &mut String) {
     text.truncate(text.floor_char_boundary(limits::ERROR_TEXT));
 }
 

@@ -3,18 +3,34 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parlour_wire::{Frame, LinkSessionId, frame::ContentType, header::Fault};
+use parlour_wire::{
+    Frame, LinkSessionId,
+    frame::ContentType,
+    header::{Fault, Origin},
+};
 
-use super::Answer;
+use super::{Answer, Remains};
 
 /// The application's name for a request of its own. It must not be in use twice at a time.
 pub type Tag = u64;
+
+/// The name of a stream. Its receiver chooses it and tells the sender; it should not be used twice on one link, for what is
+/// under way of a stream that was stopped would be taken for another one of the same name.
+pub type StreamId = u64;
 
 /// A request of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     pub(super) generation: u32,
     pub(super) number: u64,
+}
+
+impl RequestId {
+    /// The number of the request in its session.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.number
+    }
 }
 
 /// What happens to a link.
@@ -56,6 +72,8 @@ pub enum Command {
         content: Bytes,
         /// After this time the answer is `timed_out`.
         timeout: Option<Duration>,
+        /// Where it was sent first, if the application sends it again.
+        origin: Option<Origin>,
     },
     /// Answers a request of the peer. Without effect on a request that is no longer open.
     Answer {
@@ -78,7 +96,59 @@ pub enum Command {
         /// The request.
         tag: Tag,
     },
-    /// Ends the session, after what is queued has left.
+    /// Expects a stream. To be given before the peer is told of it.
+    Sink {
+        /// The application's name for it.
+        stream: StreamId,
+        /// What the peer may send at first. The application tells the peer this very number.
+        credit: u64,
+    },
+    /// Lets the sender of a stream send more. Without effect on a stream that is over. A grant before the first frame of the
+    /// stream has arrived is held until then, because its sender may not have heard of it.
+    Grant {
+        /// The stream.
+        stream: StreamId,
+        /// Credit to add: the `cost` of each chunk that was taken.
+        credit: u64,
+    },
+    /// Wants no more of a stream; what arrives of it is dropped. No event follows. Without effect on a stream that is over.
+    Stop {
+        /// The stream.
+        stream: StreamId,
+        /// Why; the peer is told.
+        fault: Fault,
+    },
+    /// Will send a stream that the peer has asked for.
+    Source {
+        /// The peer's name for it.
+        stream: StreamId,
+        /// What the peer lets it send at first.
+        credit: u64,
+    },
+    /// Sends a chunk. Refused beyond [`super::Link::stream_room`]; [`Event::Credit`] says when there is room again.
+    Data {
+        /// The stream.
+        stream: StreamId,
+        /// Bytes that the application says about the chunk; at most [`parlour_wire::limits::STREAM_MARK`].
+        mark: Bytes,
+        /// At most [`parlour_wire::limits::STREAM_CHUNK`] bytes.
+        content: Bytes,
+    },
+    /// Completes a stream, after the chunks before it.
+    Finish {
+        /// The stream.
+        stream: StreamId,
+        /// Last words; at most [`parlour_wire::limits::STREAM_FINISH`] bytes.
+        content: Bytes,
+    },
+    /// Gives a stream up; chunks that wait are dropped. No event follows. Without effect on a stream that is over.
+    Abort {
+        /// The stream.
+        stream: StreamId,
+        /// Why; the peer is told.
+        fault: Fault,
+    },
+    /// Ends the session, after what is queued has left. Streams end at once.
     Close(Fault),
 }
 
@@ -128,6 +198,8 @@ pub enum Event {
         content: Bytes,
         /// When the peer no longer waits.
         deadline: Option<Instant>,
+        /// Where it was sent first, if that was not in this session: it may have taken effect there.
+        origin: Option<Origin>,
     },
     /// A request of ours has its answer.
     Answer {
@@ -149,6 +221,38 @@ pub enum Event {
     Cancelled {
         /// Which one.
         id: RequestId,
+    },
+    /// What a lost session leaves behind ([`super::LinkConfig::keep_remains`]).
+    Remains(Box<Remains>),
+    /// A chunk of a stream.
+    Data {
+        /// The stream.
+        stream: StreamId,
+        /// What the sender says about the chunk.
+        mark: Bytes,
+        /// The content.
+        content: Bytes,
+        /// The credit that it took, to be granted again when it has been taken.
+        cost: u64,
+    },
+    /// A stream of the peer is over.
+    StreamEnded {
+        /// The stream.
+        stream: StreamId,
+        /// The sender's last words if the stream is complete.
+        result: Result<Bytes, Fault>,
+    },
+    /// A stream takes data that it would not have taken before.
+    Credit {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The peer takes no more of a stream. What waited is dropped.
+    StreamStopped {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        fault: Fault,
     },
 }
 

@@ -4,3 +4,4 @@
 mod pair;
 mod random;
 mod scenarios;
+mod streams;

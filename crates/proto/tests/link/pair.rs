@@ -44,6 +44,8 @@ pub(crate) struct Pair {
     /// Towards the client, towards the server.
     wires: [VecDeque<(Instant, Item)>; 2],
     connected: [bool; 2],
+    /// Connections that take nothing more, by their sender.
+    pub(crate) congested: [bool; 2],
     /// The server has seen the first frame of this connection.
     greeted: bool,
     server_config: Arc<LinkConfig>,
@@ -68,6 +70,7 @@ impl Pair {
             server: Link::server(Arc::clone(&server_config), identity(1, grace), now),
             wires: Default::default(),
             connected: [false; 2],
+            congested: [false; 2],
             greeted: false,
             server_config,
             sessions: 1,
@@ -152,7 +155,10 @@ impl Pair {
 
     pub(crate) fn ask(&mut self, side: Side, tag: Tag, timeout: Option<Duration>) -> Result<(), LinkError> {
         let content = number(u32::try_from(tag).unwrap());
-        self.command(side, Command::Request { tag, name: "ask".into(), content_type: ContentType::CBOR, content, timeout })
+        self.command(
+            side,
+            Command::Request { tag, name: "ask".into(), content_type: ContentType::CBOR, content, timeout, origin: None },
+        )
     }
 
     pub(crate) fn answer(&mut self, side: Side, id: RequestId, content: Bytes) {
@@ -227,12 +233,12 @@ impl Pair {
         self.events[1].extend(std::iter::from_fn(|| self.server.poll_event()));
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         for side in Side::BOTH {
             while let Some(event) = self.link(side).poll_event() {
                 self.events[side as usize].push(event);
             }
-            while self.connected[side as usize] && (side == Side::Client || self.greeted) {
+            while self.connected[side as usize] && !self.congested[side as usize] && (side == Side::Client || self.greeted) {
                 let Some(output) = self.link(side).poll_transmit() else { break };
                 let item = match output {
                     Output::Send(frame) => {

@@ -316,7 +316,7 @@ fn requests_in_flight_are_bounded_and_the_bound_is_enforced() {
     assert_eq!(pair.ask(Side::Client, 5000, None), Err(Refusal::TooManyRequests.into()));
     assert!(!pair.client.has_room());
     pair.run(SECOND);
-    let header = Bytes::from(encode(&header::Request { name: "x".into(), deadline_ms: 0 }));
+    let header = Bytes::from(encode(&header::Request { name: "x".into(), deadline_ms: 0, origin: None }));
     let frame = Frame { seq: 1025, id: 9999, header, ..Frame::new(Kind::REQUEST) };
     pair.forge(Side::Client, &frame);
     pair.run(SECOND);

@@ -215,7 +215,12 @@ fn headers(all: &mut Vec<Message>) {
         }
     );
     message!(all, "header.action", header::Action, header::Action { name: "cursors".into() });
-    message!(all, "header.request", header::Request, header::Request { name: "sync".into(), deadline_ms: 10_000 });
+    message!(all, "header.request", header::Request, header::Request { name: "sync".into(), deadline_ms: 10_000, origin: None });
+    let origin = Some(header::Origin { session: LinkSessionId([1; 16]), number: 6 });
+    message!(all, "header.request.again", header::Request, header::Request { name: "sync".into(), deadline_ms: 10_000, origin });
+    message!(all, "header.credit", header::Credit, header::Credit { credit: 65_536, stop: None });
+    let stop = Some(header::Fault { code: Code::CANCELLED, message: "enough".into(), retry_after_ms: None });
+    message!(all, "header.credit.stop", header::Credit, header::Credit { credit: 0, stop });
     message!(
         all,
         "header.fault",
@@ -313,7 +318,7 @@ fn bare(all: &mut Vec<Message>) {
         flags: 0,
         seq: 1,
         id: 2,
-        header: encode(&header::Request { name: "sync".into(), deadline_ms: 10_000 }).into(),
+        header: encode(&header::Request { name: "sync".into(), deadline_ms: 10_000, origin: None }).into(),
         content: encode(&api::Sync { after: None }).into(),
     };
     let bytes = frame.to_bytes().expect("small").to_vec();

@@ -1,0 +1,194 @@
+//! A request on its way: what the caller holds of it, and the place where the driver puts the answer.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parlour_proto::link::{Answer, Tag};
+use parlour_wire::{
+    frame::ContentType,
+    header::{Fault, Origin},
+};
+
+use crate::{
+    link::Link,
+    port::{Control, closed},
+    pump::now,
+};
+
+/// A request as it is asked.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Name of the handler.
+    pub name: String,
+    /// How to read the content.
+    pub content_type: ContentType,
+    /// The content.
+    pub content: Bytes,
+    /// How long to wait for the answer, from the call on; `None` to wait as long as the session lives.
+    pub timeout: Option<Duration>,
+    /// Where it was sent first, if it is sent again: a peer that remembers lets it take effect once.
+    pub origin: Option<Origin>,
+}
+
+/// How far a request has come, as its handler tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Done so far, in units of the handler.
+    pub done: u64,
+    /// All there is to do, if known.
+    pub total: Option<u64>,
+}
+
+/// A request that has been asked: a future of its answer. Dropping it cancels the request.
+///
+/// The request has its place in the order of the link's calls from [`Link::ask`] on, whether this is polled or not. It keeps the
+/// link as a handle does.
+#[must_use = "dropping it cancels the request"]
+pub struct Asked {
+    link: Link,
+    cell: Arc<AskCell>,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+
+impl Asked {
+    pub(crate) fn new(link: &Link, ask: Ask) -> Self {
+        let made = now();
+        let deadline = ask.timeout.and_then(|timeout| made.checked_add(timeout));
+        let state = State { stage: Stage::Queued { ask, made, deadline }, progress: None, waker: None };
+        let cell = Arc::new(AskCell(Mutex::new(state)));
+        if link.port.ask(&cell, deadline).is_err() {
+            cell.complete(Err(closed()));
+        }
+        Self { link: link.clone(), cell }
+    }
+
+    /// The latest report of the handler on how far it has come. The task that waits for the answer is woken for every report.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        self.cell.lock().progress
+    }
+}
+
+impl Future for Asked {
+    type Output = Result<Answer, Fault>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.cell.lock();
+        if let Stage::Done(_) = state.stage
+            && let Stage::Done(result) = std::mem::replace(&mut state.stage, Stage::Gone)
+        {
+            return Poll::Ready(result);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let stage = std::mem::replace(&mut self.cell.lock().stage, Stage::Gone);
+        match stage {
+            Stage::Queued { .. } => self.link.port.abandon(),
+            // A driver that has gone has nothing left to cancel.
+            Stage::Taken(tag) => {
+                let _ = self.link.port.control(Control::Cancel(tag));
+            }
+            Stage::Done(_) | Stage::Gone => {}
+        }
+    }
+}
+
+/// Where a request is.
+enum Stage {
+    /// It waits for room in the link.
+    Queued { ask: Ask, made: Instant, deadline: Option<Instant> },
+    /// It is under way.
+    Taken(Tag),
+    /// It is answered, and nobody has looked yet.
+    Done(Result<Answer, Fault>),
+    /// Nobody waits for it.
+    Gone,
+}
+
+struct State {
+    stage: Stage,
+    progress: Option<Progress>,
+    waker: Option<Waker>,
+}
+
+/// What the caller of a request and the driver share.
+pub(crate) struct AskCell(Mutex<State>);
+
+impl AskCell {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the request for the link; `None` if nobody waits for it any more. The timeout is what is left of it.
+    pub(crate) fn take(&self, tag: Tag, now: Instant) -> Option<Ask> {
+        let mut state = self.lock();
+        if !matches!(state.stage, Stage::Queued { .. }) {
+            return None;
+        }
+        let Stage::Queued { mut ask, made, .. } = std::mem::replace(&mut state.stage, Stage::Taken(tag)) else { return None };
+        drop(state);
+        let waited = now.saturating_duration_since(made);
+        ask.timeout = ask.timeout.map(|timeout| {
+            // A short wait does not count, so that requests of a kind have the same header on the wire, which is made once.
+            if waited < timeout / 16 { timeout } else { timeout.saturating_sub(waited) }
+        });
+        Some(ask)
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.lock().stage, Stage::Gone)
+    }
+
+    /// When the wait for room is over.
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
+        match self.lock().stage {
+            Stage::Queued { deadline, .. } => deadline,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn complete(&self, result: Result<Answer, Fault>) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Gone) {
+            return;
+        }
+        let before = std::mem::replace(&mut state.stage, Stage::Done(result));
+        let waker = state.waker.take();
+        drop(state);
+        drop(before);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn report(&self, progress: Progress) {
+        let mut state = self.lock();
+        state.progress = Some(progress);
+        let waker = state.waker.clone();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The driver's side of a port: takes calls into the machine while it has room, and brings answers back to their callers.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use parlour_proto::link::{Command, Event, Input, LinkError, Refusal, Tag};
+use parlour_wire::header::Fault;
+
+use crate::{
+    asked::{AskCell, Progress},
+    port::{Action, Call, Control, Port, closed},
+    pump::Pump,
+};
+
+/// Calls taken in one turn, so that calling never starves reading.
+const CALLS: usize = 256;
+/// Calls taken under one lock.
+const BATCH: usize = 32;
+
+/// What taking calls came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    /// There are more, and there is room.
+    pub(crate) more: bool,
+    /// Pushes were refused before, and are taken again.
+    pub(crate) relieved: bool,
+}
+
+/// What handles want of the driver itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Another connection.
+    pub(crate) reconnect: bool,
+}
+
+/// The requests of ours that are under way, and where the next ones come from.
+pub(crate) struct Desk {
+    pub(crate) port: Arc<Port>,
+    /// Taken from the port and not yet in the machine; empty between turns.
+    batch: VecDeque<Call>,
+    waiting: BTreeMap<Tag, Arc<AskCell>>,
+    last_tag: Tag,
+}
+
+impl Desk {
+    pub(crate) fn new(port: Arc<Port>) -> Self {
+        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0 }
+    }
+
+    /// Takes calls while the machine has room.
+    pub(crate) fn take_calls(&mut self, pump: &mut Pump, now: Instant) -> Taken {
+        for _ in 0..CALLS / BATCH {
+            let relieved = self.port.take_calls(&mut self.batch, BATCH);
+            if self.batch.is_empty() {
+                return Taken { more: false, relieved };
+            }
+            while let Some(call) = self.batch.pop_front() {
+                if let Err(call) = self.take(call, pump, now) {
+                    self.batch.push_front(call);
+                    self.give_back();
+                    return Taken::default();
+                }
+            }
+        }
+        Taken { more: true, relieved: false }
+    }
+
+    fn give_back(&mut self) {
+        let asks = self.batch.iter().filter_map(|call| if let Call::Ask(cell) = call { cell.waits_until() } else { None });
+        let earliest = asks.min();
+        self.port.give_back(&mut self.batch, earliest);
+    }
+
+    /// Gives a call to the machine; gives it back if it has no room.
+    fn take(&mut self, call: Call, pump: &mut Pump, now: Instant) -> Result<(), Call> {
+        match call {
+            Call::Ask(cell) => {
+                if !pump.machine.has_room() {
+                    return Err(Call::Ask(cell));
+                }
+                self.ask(cell, pump, now);
+                Ok(())
+            }
+            Call::Action(Action { header, content_type, content }) => {
+                match pump.machine.act_encoded(header.clone(), content_type, content.clone()) {
+                    Err(LinkError::Refused(Refusal::Full)) => {
+                        return Err(Call::Action(Action { header, content_type, content }));
+                    }
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%error, "an action is dropped"),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
+        let tag = self.last_tag + 1;
+        let Some(ask) = cell.take(tag, now) else { return };
+        self.last_tag = tag;
+        let command =
+            Command::Request { tag, name: ask.name, content_type: ask.content_type, content: ask.content, timeout: ask.timeout, origin: ask.origin };
+        match pump.machine.handle(Input::Command(command), now) {
+            Ok(()) => drop(self.waiting.insert(tag, cell)),
+            Err(LinkError::Refused(refusal)) => {
+                let fault = Fault { code: refusal.code(), message: refusal.to_string(), retry_after_ms: None };
+                cell.complete(Err(fault));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a command cannot be a violation");
+                cell.complete(Err(closed()));
+            }
+        }
+    }
+
+    /// Carries out what does not wait for room, and gives what only the driver can do.
+    pub(crate) fn take_controls(&mut self, pump: &mut Pump, now: Instant) -> Wanted {
+        let mut wanted = Wanted::default();
+        for control in self.port.take_controls() {
+            let command = match control {
+                Control::Answer { id, result } => Command::Answer { id, result },
+                Control::Progress { id, done, total } => Command::Progress { id, done, total },
+                Control::Cancel(tag) => Command::Cancel { tag },
+                Control::Reconnect => {
+                    wanted.reconnect = true;
+                    continue;
+                }
+            };
+            pump.handle(Input::Command(command), now);
+        }
+        wanted
+    }
+
+    /// Delivers what belongs to callers; gives back what belongs to the driver.
+    pub(crate) fn deliver(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Answer { tag, result } => {
+                if let Some(cell) = self.waiting.remove(&tag) {
+                    cell.complete(result);
+                }
+            }
+            Event::Progress { tag, done, total } => {
+                if let Some(cell) = self.waiting.get(&tag) {
+                    cell.report(Progress { done, total });
+                }
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Nothing is to be done before something happens.
+    pub(crate) fn rest(&mut self) {
+        if self.batch.capacity() > 0 {
+            self.batch = VecDeque::new();
+            self.port.shrink();
+        }
+    }
+
+    /// The link is over: everybody who waits is told.
+    pub(crate) fn end(&mut self) {
+        self.port.end();
+        for cell in std::mem::take(&mut self.waiting).into_values() {
+            cell.complete(Err(closed()));
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,422 @@
+//! What the handles of a link share with its driver: a place to leave calls, and the state of the link. One for each end.
+//!
+//! It holds nothing until it is used, because a server has one for every silent client. Whoever puts the first thing in wakes
+//! the driver, which takes all.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Context,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parlour_proto::link::{Answer, RequestId, Tag, action_header};
+use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::asked::AskCell;
+
+/// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
+const ACTIONS: usize = 1024;
+/// Bytes of such actions.
+const ACTION_BYTES: usize = limits::FRAME;
+/// Reports of progress that may wait for the driver; more are dropped.
+const REPORTS: usize = 1024;
+/// Cancelled requests that may lie among the waiting ones before they are cleared out, beside as many as wait.
+const GONE: usize = 64;
+
+/// Why something was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// Too much is under way; [`crate::Link::ready`] waits until there is room.
+    #[error("too much is under way")]
+    Full,
+    /// The link is closed.
+    #[error("the link is closed")]
+    Closed,
+    /// Larger than a frame may be, or with a longer name.
+    #[error("larger than a frame may be")]
+    TooLarge,
+}
+
+/// What waits for its turn in the link, in the order of the calls.
+pub(crate) enum Call {
+    Ask(Arc<AskCell>),
+    Action(Action),
+}
+
+/// An action with its header made: one header serves a whole fan-out.
+pub(crate) struct Action {
+    pub(crate) header: Bytes,
+    pub(crate) content_type: ContentType,
+    pub(crate) content: Bytes,
+}
+
+impl Action {
+    pub(crate) fn new(name: &str, content_type: ContentType, content: Bytes) -> Result<Self, SendError> {
+        let header = header_of(name);
+        let size = header.len() + content.len() + parlour_wire::frame::PROTO_HEADER;
+        if name.len() > limits::LABEL || size > limits::FRAME {
+            return Err(SendError::TooLarge);
+        }
+        Ok(Self { header, content_type, content })
+    }
+}
+
+/// What must not wait behind calls that find no room. As many as requests and handles.
+pub(crate) enum Control {
+    Answer { id: RequestId, result: Result<Answer, Fault> },
+    Progress { id: RequestId, done: u64, total: Option<u64> },
+    Cancel(Tag),
+    Reconnect,
+}
+
+#[derive(Default)]
+struct State {
+    calls: VecDeque<Call>,
+    /// Among the calls.
+    actions: usize,
+    action_bytes: usize,
+    /// Requests among the calls whose callers have gone.
+    gone: usize,
+    /// No request among the calls has its deadline earlier.
+    earliest: Option<Instant>,
+    /// A push was refused, and the queue has not been empty since.
+    full: bool,
+    /// Somebody waits for room.
+    room_wanted: bool,
+    controls: VecDeque<Control>,
+    reports: usize,
+    close: Option<Fault>,
+    closed: bool,
+    up: bool,
+    session: Option<LinkSessionId>,
+}
+
+impl State {
+    fn is_full(&self, bytes: usize) -> bool {
+        self.actions >= ACTIONS || self.action_bytes + bytes > ACTION_BYTES
+    }
+
+    fn append(&mut self, action: Action) {
+        self.actions += 1;
+        self.action_bytes += action.content.len();
+        self.calls.push_back(Call::Action(action));
+    }
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Port {
+    state: Mutex<State>,
+    driver: AtomicWaker,
+    handles: AtomicUsize,
+    /// The link came up, went down, ended, or has room.
+    pub(crate) changed: Notify,
+}
+
+impl Port {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a request. It keeps its place in the order of the calls; it is refused if the link has ended.
+    pub(crate) fn ask(&self, cell: &Arc<AskCell>, deadline: Option<Instant>) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        let first = state.calls.is_empty();
+        state.calls.push_back(Call::Ask(Arc::clone(cell)));
+        let sooner = deadline.is_some_and(|at| state.earliest.is_none_or(|earliest| at < earliest));
+        if sooner {
+            state.earliest = deadline;
+        }
+        drop(state);
+        if first || sooner {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues an action.
+    pub(crate) fn act(&self, action: Action) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        if state.is_full(action.content.len()) {
+            return Err(SendError::Full);
+        }
+        let first = state.calls.is_empty();
+        state.append(action);
+        drop(state);
+        if first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues an action of somebody who, once refused, is told when to begin again: until then all of its actions are refused.
+    pub(crate) fn push(&self, action: Action) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        if state.full || state.is_full(action.content.len()) {
+            state.full = true;
+            return Err(SendError::Full);
+        }
+        let first = state.calls.is_empty();
+        state.append(action);
+        drop(state);
+        if first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether an action of a usual size would be taken. If not, [`Port::changed`] tells when it is time to look again.
+    pub(crate) fn has_room(&self) -> Result<bool, SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        let room = !state.is_full(ACTION_BYTES / 2);
+        state.room_wanted |= !room;
+        Ok(room)
+    }
+
+    pub(crate) fn control(&self, control: Control) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        if let Control::Progress { id, done, total } = control {
+            // Only the last report of a run counts.
+            if let Some(Control::Progress { id: last, done: last_done, total: last_total }) = state.controls.back_mut()
+                && *last == id
+            {
+                (*last_done, *last_total) = (done, total);
+                return Ok(());
+            }
+            if state.reports >= REPORTS {
+                return Err(SendError::Full);
+            }
+            state.reports += 1;
+        }
+        let first = state.controls.is_empty();
+        state.controls.push_back(control);
+        drop(state);
+        if first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Asks for the end of the session, after the calls before it as far as there is room for them. The first reason counts.
+    pub(crate) fn close(&self, fault: Fault) {
+        self.lock().close.get_or_insert(fault);
+        self.wake();
+    }
+
+    /// The caller of a request that has not been taken has gone.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.gone += 1;
+        if state.gone > GONE.max(state.calls.len() / 2) {
+            state.calls.retain(|call| !matches!(call, Call::Ask(cell) if cell.is_gone()));
+            state.gone = 0;
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.driver.wake();
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.lock().up
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(crate) fn session(&self) -> Option<LinkSessionId> {
+        self.lock().session
+    }
+
+    /// One more handle keeps the link.
+    pub(crate) fn hold(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One handle less keeps the link.
+    pub(crate) fn release(&self) {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wake();
+        }
+    }
+}
+
+/// The driver's side.
+impl Port {
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.driver.register(cx.waker());
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.handles.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn set_up(&self, session: LinkSessionId) {
+        let mut state = self.lock();
+        state.up = true;
+        state.session = Some(session);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn set_down(&self) {
+        let was_up = std::mem::take(&mut self.lock().up);
+        if was_up {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Moves calls to the end of `batch`, `most` at most. With none left: whether pushes were refused and are taken again.
+    pub(crate) fn take_calls(&self, batch: &mut VecDeque<Call>, most: usize) -> bool {
+        let mut state = self.lock();
+        let State { calls, actions, action_bytes, .. } = &mut *state;
+        let count = calls.len().min(most);
+        for call in calls.drain(..count) {
+            if let Call::Action(action) = &call {
+                *actions -= 1;
+                *action_bytes -= action.content.len();
+            }
+            batch.push_back(call);
+        }
+        let relieved = count == 0 && std::mem::take(&mut state.full);
+        if state.calls.is_empty() {
+            (state.earliest, state.gone) = (None, 0);
+        }
+        let room = state.room_wanted && !state.is_full(ACTION_BYTES / 2);
+        if room {
+            state.room_wanted = false;
+            drop(state);
+            self.changed.notify_waiters();
+        }
+        relieved
+    }
+
+    /// Puts calls back that found no room.
+    pub(crate) fn give_back(&self, batch: &mut VecDeque<Call>, earliest: Option<Instant>) {
+        let mut state = self.lock();
+        while let Some(call) = batch.pop_back() {
+            if let Call::Action(action) = &call {
+                state.actions += 1;
+                state.action_bytes += action.content.len();
+            }
+            state.calls.push_front(call);
+        }
+        state.earliest = state.earliest.into_iter().chain(earliest).min();
+    }
+
+    pub(crate) fn take_controls(&self) -> VecDeque<Control> {
+        let mut state = self.lock();
+        state.reports = 0;
+        std::mem::take(&mut state.controls)
+    }
+
+    /// Why the session is to end, once there are no calls before it that find room.
+    pub(crate) fn take_close(&self) -> Option<Fault> {
+        self.lock().close.take()
+    }
+
+    /// When a waiting request may have waited long enough.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lock().earliest
+    }
+
+    /// Ends the wait of requests that have waited long enough.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.earliest.is_none_or(|earliest| earliest > now) {
+            return;
+        }
+        let (mut earliest, mut over) = (None, Vec::new());
+        state.calls.retain(|call| {
+            let Call::Ask(cell) = call else { return true };
+            match cell.waits_until() {
+                Some(deadline) if deadline <= now => {
+                    over.push(Arc::clone(cell));
+                    return false;
+                }
+                Some(deadline) => earliest = earliest.into_iter().chain([deadline]).min(),
+                None => {}
+            }
+            true
+        });
+        state.earliest = earliest;
+        drop(state);
+        for cell in over {
+            cell.complete(Err(late()));
+        }
+    }
+
+    /// Gives the memory of past bursts back.
+    pub(crate) fn shrink(&self) {
+        let mut state = self.lock();
+        if state.calls.is_empty() {
+            state.calls.shrink_to_fit();
+        }
+    }
+
+    /// The link is over: nothing is taken from here on, and what waits fails.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        (state.closed, state.up) = (true, false);
+        let (calls, controls) = (std::mem::take(&mut state.calls), std::mem::take(&mut state.controls));
+        drop(state);
+        for call in calls {
+            if let Call::Ask(cell) = call {
+                cell.complete(Err(closed()));
+            }
+        }
+        drop(controls);
+        self.changed.notify_waiters();
+    }
+}
+
+/// The header of an action, made once for a run of actions of the same name.
+fn header_of(name: &str) -> Bytes {
+    thread_local! {
+        static LAST: RefCell<Option<(Box<str>, Bytes)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, header)) if **known == *name => header.clone(),
+        _ => {
+            let header = action_header(name);
+            *last = Some((Box::from(name), header.clone()));
+            header
+        }
+    })
+}
+
+/// What a caller is told whose link has ended.
+pub(crate) fn closed() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
+}
+
+/// What a caller is told whose time is over.
+pub(crate) fn late() -> Fault {
+    Fault { code: Code::TIMED_OUT, message: "no answer within the deadline".to_owned(), retry_after_ms: None }
+}

@@ -1,0 +1,134 @@
+//! What becomes of requests when their session is over: which fail, which go into the next session, and what the side that was
+//! asked must remember so that a request that comes again takes effect once.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use parlour_wire::{
+    Frame, Kind, LinkSessionId, decode, encode,
+    header::{self, Fault, Origin},
+};
+
+use super::{
+    Answer, Event, Link, Phase, RequestId,
+    config::{OpenRequests, Unsent},
+    requests::Parked,
+};
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// One side said so.
+    Closed,
+    /// The connection broke and was not made good in time.
+    Lost,
+}
+
+/// What a lost session leaves behind at the side that was asked ([`super::LinkConfig::keep_remains`]).
+///
+/// A request of the session that comes again carries its [`Origin`]. If its number is above `received` it has not been here. If it
+/// is among `answers` it is answered with that; if among `running`, with what that one comes to. Otherwise its answer has arrived
+/// at the peer, or the peer has cancelled it, and it does not come again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remains {
+    /// The session.
+    pub session: LinkSessionId,
+    /// The highest number of a request that the application was given; 0 if it was given none.
+    pub received: u64,
+    /// Answers that the peer may not have: sent or queued, and never acknowledged. By the number of the request.
+    pub answers: Vec<(u64, Result<Answer, Fault>)>,
+    /// Requests that the application has not answered. [`super::Command::Answer`] is without effect on them.
+    pub running: Vec<RequestId>,
+}
+
+impl Link {
+    /// The session is over. What the configuration does not carry into the next one fails with `fault`.
+    pub(super) fn forget_session(&mut self, session: Option<LinkSessionId>, end: End, fault: &Fault) {
+        let over = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        let frames: Vec<(Frame, bool)> = self.outbox.take_all().collect();
+        self.inbox = super::outbox::Inbox::default();
+        match session {
+            Some(session) if end == End::Lost && self.config.keep_remains => self.leave_remains(session, &frames),
+            _ => self.cancel_inbound(),
+        }
+        let kept = if over { Vec::new() } else { self.kept(session, frames) };
+        let numbers = kept.iter().filter(|frame| frame.kind == Kind::REQUEST).map(|frame| frame.id).collect();
+        self.fail_open_except(&numbers, fault);
+        for frame in kept {
+            self.outbox.push(frame);
+        }
+    }
+
+    /// The frames that go into the next session.
+    fn kept(&mut self, session: Option<LinkSessionId>, frames: Vec<(Frame, bool)>) -> Vec<Frame> {
+        let unsent = |frame: &(Frame, bool)| !frame.1;
+        let unsent_requests: BTreeSet<u64> =
+            frames.iter().filter(|frame| unsent(frame) && frame.0.kind == Kind::REQUEST).map(|(frame, _)| frame.id).collect();
+        let mut kept = Vec::new();
+        for (number, open) in &mut self.requests.open {
+            let Some(frame) = &mut open.frame else { continue };
+            if let Some(session) = session.filter(|_| !unsent_requests.contains(number)) {
+                remember_origin(frame, session);
+            }
+            kept.push(frame.clone());
+        }
+        if self.config.unsent == Unsent::Keep {
+            let resend = self.config.open_requests == OpenRequests::Resend;
+            kept.extend(frames.into_iter().filter(unsent).map(|(frame, _)| frame).filter(|frame| match frame.kind {
+                Kind::REQUEST => !resend && self.requests.open.contains_key(&frame.id),
+                kind => kind == Kind::ACTION,
+            }));
+        }
+        kept
+    }
+
+    fn leave_remains(&mut self, session: LinkSessionId, frames: &[(Frame, bool)]) {
+        let received = std::mem::take(&mut self.requests.given);
+        let answers = frames.iter().filter_map(|(frame, _)| Some((frame.id, result_of(frame)?))).collect();
+        let running = self.take_inbound();
+        self.event(Event::Remains(Box::new(Remains { session, received, answers, running })));
+    }
+
+    fn cancel_inbound(&mut self) {
+        self.requests.given = 0;
+        for id in self.take_inbound() {
+            self.event(Event::Cancelled { id });
+        }
+    }
+
+    /// Forgets the requests of the peer. Gives those that the application has and has not answered.
+    fn take_inbound(&mut self) -> Vec<RequestId> {
+        let generation = self.requests.generation;
+        self.requests.generation += 1;
+        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|Parked { number, .. }| number).collect();
+        self.requests.inbound_bytes = 0;
+        let numbers = std::mem::take(&mut self.requests.inbound).into_keys().filter(|number| !parked.contains(number));
+        numbers.map(|number| RequestId { generation, number }).collect()
+    }
+
+    fn fail_open_except(&mut self, kept: &BTreeSet<u64>, fault: &Fault) {
+        let lost: Vec<u64> = self.requests.open.keys().filter(|number| !kept.contains(number)).copied().collect();
+        for number in lost {
+            let open = self.requests.close_open(number).expect("just listed");
+            self.event(Event::Answer { tag: open.tag, result: Err(fault.clone()) });
+        }
+    }
+}
+
+/// Names the session in which a request was sent first, so that the peer knows it again.
+fn remember_origin(frame: &mut Frame, session: LinkSessionId) {
+    let mut header: header::Request = decode(&frame.header).expect("a header of our own");
+    if header.origin.is_none() {
+        header.origin = Some(Origin { session, number: frame.id });
+        frame.header = Bytes::from(encode(&header));
+    }
+}
+
+/// The answer that a frame carries, if it carries one.
+fn result_of(frame: &Frame) -> Option<Result<Answer, Fault>> {
+    match frame.kind {
+        Kind::RESPONSE => Some(Ok(Answer { content_type: frame.content_type, content: frame.content.clone() })),
+        Kind::ERROR => Some(Err(decode(&frame.header).expect("a header of our own"))),
+        _ => None,
+    }
+}
