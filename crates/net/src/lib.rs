@@ -34,6 +34,7 @@ mod connect;
 mod desk;
 mod door;
 mod driver;
+pub mod durable;
 mod event;
 mod http;
 mod identity;
@@ -52,6 +53,7 @@ mod websocket;
 
 pub use asked::{Ask, Asked, Progress};
 pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use durable::{DurableConfig, DurableQueue, Marks, MarksConfig, QueueError};
 pub use event::{Events, LinkEvent};
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;

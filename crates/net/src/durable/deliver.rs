@@ -66,7 +66,7 @@ impl DurableQueue {
         }
     }
 
-    /// As [`DurableQueue::run`], in a task of its own.
+    /// As [`DurableQueue::run`], in a task of its own. It counts as a handle of the link.
     pub fn attach(&self, link: &Link) -> Attachment {
         let (queue, link) = (self.clone(), link.clone());
         let task = tokio::spawn(async move {
@@ -103,7 +103,7 @@ impl DurableQueue {
     }
 
     /// A message has its answer.
-    fn settle(&self, number: u64, message: Message, result: Result<Answer, Fault>) {
+    pub(super) fn settle(&self, number: u64, message: Message, result: Result<Answer, Fault>) {
         let Message { name, content_type, content, .. } = message;
         let outcome = Outcome { number, name, content_type, content, result };
         if let Err(fault) = &outcome.result {
@@ -191,7 +191,7 @@ impl Round<'_> {
             name: message.name.clone(),
             content_type: message.content_type,
             content: message.content.clone(),
-            timeout: self.queue.inner.config.answer_timeout,
+            timeout: Some(self.queue.inner.config.answer_timeout),
             origin,
         });
         async move { (number, message, asked.await) }
@@ -199,25 +199,22 @@ impl Round<'_> {
 
     /// The next message that may be sent, if any.
     async fn next(&mut self) -> Result<Option<(u64, Message)>, QueueError> {
-        loop {
-            let index = self.queue.inner.shared.lock();
-            let (Some(number), Some(lowest)) = (index.after(self.cursor), index.lowest()) else { return Ok(None) };
-            // What the receiver relies on to forget what is settled.
-            if number - lowest >= SPAN {
-                return Ok(None);
-            }
-            let cached = index.cached(number);
-            drop(index);
-            let message = match cached {
-                Some(message) => Some(message),
-                None => self.take_read(number),
-            };
-            if let Some(message) = message {
+        while let Some((number, cached)) = self.look() {
+            if let Some(message) = cached.or_else(|| self.take_read(number)) {
                 self.cursor = number;
                 return Ok(Some((number, message)));
             }
-            self.fill(number).await?;
+            self.read_from(number).await?;
         }
+        Ok(None)
+    }
+
+    /// The next number that may be sent, and its message if that is in memory.
+    fn look(&self) -> Option<(u64, Option<Message>)> {
+        let index = self.queue.inner.shared.lock();
+        let (number, lowest) = (index.after(self.cursor)?, index.lowest()?);
+        // What the receiver relies on to forget what is settled.
+        (number - lowest < SPAN).then(|| (number, index.cached(number)))
     }
 
     /// The message, if it has been read back. What was read before it has been settled meanwhile.
@@ -231,15 +228,8 @@ impl Round<'_> {
     }
 
     /// Reads messages back from the file, from this one on.
-    async fn fill(&mut self, from: u64) -> Result<(), QueueError> {
-        let index = self.queue.inner.shared.lock();
-        let mut numbers = vec![from];
-        while numbers.len() < WINDOW
-            && let Some(number) = numbers.last().and_then(|last| index.after(*last))
-        {
-            numbers.push(number);
-        }
-        drop(index);
+    async fn read_from(&mut self, number: u64) -> Result<(), QueueError> {
+        let numbers = self.queue.inner.shared.lock().from(number, WINDOW);
         let (read, answer) = oneshot::channel();
         self.queue.inner.jobs.send(Job::Read { numbers, read }).map_err(|_| QueueError::Closed)?;
         self.read = answer.await.map_err(|_| QueueError::Closed)??.into();

@@ -137,6 +137,11 @@ impl Index {
         self.live.range((Bound::Excluded(number), Bound::Unbounded)).next().map(|(number, _)| *number)
     }
 
+    /// Messages that wait, from this number on, so many at most.
+    pub(crate) fn from(&self, number: u64, most: usize) -> Vec<u64> {
+        self.live.range(number..).map(|(number, _)| *number).take(most).collect()
+    }
+
     /// The message that waits longest.
     pub(crate) fn lowest(&self) -> Option<u64> {
         self.live.first_key_value().map(|(number, _)| *number)

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use parlour_proto::link::Answer;
 use parlour_wire::{LinkSessionId, frame::ContentType, header::Fault, limits};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{

@@ -41,8 +41,8 @@ impl Default for Seen {
 
 impl Seen {
     /// As it was written with [`Seen::map`].
-    pub(crate) fn restored(highest: u64, map: [u8; MAP]) -> Self {
-        Self { highest, map, ..Self::default() }
+    pub(crate) fn restored(highest: u64, map: [u8; MAP], used: u64) -> Self {
+        Self { highest, map, answers: VecDeque::new(), used }
     }
 
     pub(crate) fn highest(&self) -> u64 {
@@ -157,7 +157,7 @@ mod tests {
                     seen.settle(number, None);
                     all.insert(number);
                 }
-                let back = Seen::restored(seen.highest(), *seen.map());
+                let back = Seen::restored(seen.highest(), *seen.map(), 0);
                 prop_assert_eq!(back.known(number), seen.known(number));
             }
         }

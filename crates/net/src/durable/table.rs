@@ -107,9 +107,10 @@ impl Table {
         self.bytes -= dead.map_or(0, |place| place.size);
     }
 
-    /// What the file says of a queue.
+    /// What the file says of a queue, before any of its answers.
     pub(crate) fn restore(&mut self, source: Source, highest: u64, map: [u8; MAP]) {
-        *self.entry(source) = Seen { used: self.uses, ..Seen::restored(highest, map) };
+        let seen = self.entry(source);
+        *seen = Seen::restored(highest, map, seen.used);
     }
 
     fn entry(&mut self, source: Source) -> &mut Seen {

@@ -7,7 +7,7 @@ use parlour_wire::frame::ContentType;
 use proptest::prelude::*;
 
 use super::files::{contents, open, settle};
-use crate::durable::DurableQueue;
+use crate::durable::{DurableQueue, record::HEADER};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -50,7 +50,7 @@ async fn same(queue: &DurableQueue, model: &Model) {
 
 async fn crash(path: &Path, model: &Model, cut: prop::sample::Index) {
     let bytes = fs::read(path).unwrap();
-    let promised = usize::try_from(model.promised).unwrap().min(bytes.len());
+    let promised = usize::try_from(model.promised).unwrap().max(HEADER).min(bytes.len());
     let copy = path.with_extension("crashed");
     fs::write(&copy, &bytes[..promised + cut.index(bytes.len() - promised + 1)]).unwrap();
     let queue = open(&copy).await;
