@@ -147,6 +147,11 @@ impl Link {
         .await
     }
 
+    /// Waits until the link has ended for good.
+    pub async fn ended(&self) {
+        self.wait(|port| port.is_closed().then_some(())).await;
+    }
+
     /// The session, once there is one; the last one while the link is down.
     #[must_use]
     pub fn session(&self) -> Option<LinkSessionId> {

@@ -47,22 +47,22 @@ impl DurableQueue {
     pub async fn run(&self, link: &Link) -> Result<(), QueueError> {
         let _turn = self.inner.delivering.lock().await;
         let mut failures = 0;
-        loop {
-            tokio::select! {
-                up = link.wait_up() => if up.is_err() { return Ok(()) },
-                closed = self.closed() => return Err(closed),
+        let rounds = async {
+            loop {
+                if link.wait_up().await.is_err() {
+                    return Ok(());
+                }
+                let Ended { settled, fault } = Round::run(self, link).await?;
+                failures = if settled > 0 { 0 } else { failures + 1 };
+                let wait = self.wait(&fault, failures);
+                tracing::debug!(reason = %fault.message, ?wait, "the queue is to be delivered again");
+                tokio::time::sleep(wait).await;
             }
-            let Ended { settled, fault } = Round::run(self, link).await?;
-            failures = if settled > 0 { 0 } else { failures + 1 };
-            let wait = self.wait(&fault, failures);
-            if wait.is_zero() {
-                continue;
-            }
-            tracing::debug!(reason = %fault.message, ?wait, "the queue waits before it delivers again");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                closed = self.closed() => return Err(closed),
-            }
+        };
+        tokio::select! {
+            ended = rounds => ended,
+            () = link.ended() => Ok(()),
+            () = self.closed() => Err(QueueError::Closed),
         }
     }
 
@@ -79,12 +79,12 @@ impl DurableQueue {
     }
 
     /// Waits until the queue is closed.
-    async fn closed(&self) -> QueueError {
+    async fn closed(&self) {
         loop {
             let mut changed = pin!(self.inner.shared.changed.notified());
             changed.as_mut().enable();
             if self.inner.shared.is_closed() {
-                return QueueError::Closed;
+                return;
             }
             changed.await;
         }
@@ -104,6 +104,9 @@ impl DurableQueue {
 
     /// A message has its answer.
     pub(super) fn settle(&self, number: u64, message: Message, result: Result<Answer, Fault>) {
+        if !self.inner.shared.lock().holds(number) {
+            return;
+        }
         let Message { name, content_type, content, .. } = message;
         let outcome = Outcome { number, name, content_type, content, result };
         if let Err(fault) = &outcome.result {
@@ -153,9 +156,6 @@ impl Round<'_> {
         loop {
             let mut changed = pin!(shared.changed.notified());
             changed.as_mut().enable();
-            if shared.is_closed() {
-                return Err(QueueError::Closed);
-            }
             while failed.is_none()
                 && under_way.len() < window
                 && round.bytes < BYTES
@@ -191,7 +191,7 @@ impl Round<'_> {
             name: message.name.clone(),
             content_type: message.content_type,
             content: message.content.clone(),
-            timeout: Some(self.queue.inner.config.answer_timeout),
+            timeout: None,
             origin,
         });
         async move { (number, message, asked.await) }

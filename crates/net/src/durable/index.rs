@@ -147,6 +147,11 @@ impl Index {
         self.live.first_key_value().map(|(number, _)| *number)
     }
 
+    /// Whether a message waits.
+    pub(crate) fn holds(&self, number: u64) -> bool {
+        self.live.contains_key(&number)
+    }
+
     /// A message, if it is in memory.
     pub(crate) fn cached(&self, number: u64) -> Option<Message> {
         self.live.get(&number)?.cached.clone()

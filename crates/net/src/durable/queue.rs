@@ -62,8 +62,6 @@ pub struct DurableConfig {
     /// Messages that are under way at a time, at most 64. With 1 a message is sent when the one before it is settled: that
     /// keeps the order even where the receiver puts a message off.
     pub window: usize,
-    /// How long the receiver may take for one message before it is asked again.
-    pub answer_timeout: Duration,
     /// Waiting after a message could not be delivered, doubled up to `longest_wait`. The receiver may ask for more.
     pub first_wait: Duration,
     /// The longest such wait.
@@ -79,7 +77,6 @@ impl Default for DurableConfig {
             max_records: 100_000,
             max_bytes: 64 * 1024 * 1024,
             window: super::WINDOW,
-            answer_timeout: Duration::from_secs(60),
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(30),
             on_outcome: None,
@@ -93,7 +90,6 @@ impl fmt::Debug for DurableConfig {
             .field("max_records", &self.max_records)
             .field("max_bytes", &self.max_bytes)
             .field("window", &self.window)
-            .field("answer_timeout", &self.answer_timeout)
             .finish_non_exhaustive()
     }
 }
