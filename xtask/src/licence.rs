@@ -6,7 +6,7 @@
 use crate::graph::Graph;
 
 /// Licences that ask for no more than that their text and names, or a changed file, stay open.
-const ALLOWED: [&str; 18] = [
+const ALLOWED: [&str; 20] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -26,6 +26,8 @@ const ALLOWED: [&str; 18] = [
     "WTFPL",
     "OpenSSL",
     "Unicode-3.0",
+    "Unlicense",
+    "bzip2-1.0.6",
     "Zlib",
 ];
 /// The only place that packages come from.

@@ -1,6 +1,7 @@
 //! What carries frames between two machines: anything that takes and gives whole frames.
 
 use std::{
+    cell::RefCell,
     io,
     task::{Context, Poll},
 };
@@ -45,6 +46,11 @@ pub(crate) trait Carrier: Send + Unpin {
     /// Ready when there is room for another frame.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>>;
 
+    /// Whether chunks of streams are taken, too. They may be held up where other frames are not.
+    fn takes_chunks(&self) -> bool {
+        true
+    }
+
     /// Takes a frame, which leaves with the next flush, or earlier.
     fn send(&mut self, frame: &Frame) -> Result<(), CarrierError>;
 
@@ -59,4 +65,16 @@ pub(crate) trait Carrier: Send + Unpin {
 
     /// The largest frame to accept from here on.
     fn set_limit(&mut self, bytes: usize);
+}
+
+/// What one read takes at most.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Lends the buffer that all connections of a thread read into, so that a silent one needs none. Not to be asked for again inside.
+pub(crate) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|scratch| read(scratch))
 }

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 
+#[cfg(feature = "iroh")]
+use crate::iroh::{IrohAddr, IrohEndpoint};
 use crate::{
     carrier::Carrier,
     http,
@@ -21,9 +23,9 @@ use crate::{
 /// How a client reaches its server.
 #[derive(Clone, Debug)]
 pub struct ConnectConfig {
-    /// The server.
-    pub url: ServerUrl,
-    /// How its certificate is judged.
+    /// The server, and the way to it.
+    pub target: Target,
+    /// How it is judged.
     pub trust: Trust,
     /// Who this side is, if it says so to servers that ask.
     pub identity: Option<Identity>,
@@ -44,8 +46,34 @@ impl ConnectConfig {
             (trust, _) => trust,
         };
         let connect_timeout = Duration::from_secs(10);
-        Self { url, trust, identity: None, link: LinkConfig::default(), backoff: Backoff::default(), connect_timeout }
+        let (link, backoff) = (LinkConfig::default(), Backoff::default());
+        Self { target: Target::WebSocket(url), trust, identity: None, link, backoff, connect_timeout }
     }
+
+    /// Default settings, to a peer over iroh: the one whose key is in the address, and no other. This side is known by the key of
+    /// `endpoint`.
+    #[cfg(feature = "iroh")]
+    #[must_use]
+    pub fn iroh(endpoint: IrohEndpoint, addr: IrohAddr) -> Self {
+        let trust = Trust::Key(addr.key);
+        let (link, backoff, connect_timeout) = (LinkConfig::default(), Backoff::default(), Duration::from_secs(10));
+        Self { target: Target::Iroh { endpoint, addr }, trust, identity: None, link, backoff, connect_timeout }
+    }
+}
+
+/// Whereto and how a client connects.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// By WebSocket over TLS.
+    WebSocket(ServerUrl),
+    /// By iroh.
+    #[cfg(feature = "iroh")]
+    Iroh {
+        /// The end of this program.
+        endpoint: IrohEndpoint,
+        /// The peer.
+        addr: IrohAddr,
+    },
 }
 
 /// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half.
@@ -114,6 +142,9 @@ pub enum ConnectError {
     /// The TLS settings of this side cannot be used.
     #[error(transparent)]
     Setup(#[from] TlsError),
+    /// The endpoint of this side has been closed.
+    #[error("this program's endpoint is closed")]
+    EndpointClosed,
     /// The server refused the link, or ended it for good.
     #[error("refused by the server: {}", .0.message)]
     Refused(Fault),
@@ -129,6 +160,7 @@ impl ConnectError {
             Self::WrongKey { .. } => Code::KEY_CHANGED,
             Self::NotParlour(_) => Code::INCOMPATIBLE,
             Self::Setup(_) => Code::INTERNAL,
+            Self::EndpointClosed => Code::CANCELLED,
             Self::Refused(fault) => fault.code,
         }
     }
@@ -147,7 +179,7 @@ impl ConnectError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
-            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) => true,
+            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) | Self::EndpointClosed => true,
             Self::Refused(fault) => !fault.code.retry(),
         }
     }
@@ -167,16 +199,46 @@ pub(crate) struct ServerFacts {
     pub(crate) peer_key: Option<PeerKey>,
 }
 
-/// Connects once.
-pub(crate) async fn reach(url: ServerUrl, tls: Arc<ClientTls>, timeout: Duration) -> Result<Reached, ConnectError> {
-    let address = url.authority();
-    match tokio::time::timeout(timeout, reach_unbounded(&url, &tls)).await {
-        Ok(reached) => reached,
-        Err(_) => Err(ConnectError::TimedOut(address)),
+/// The way to a server, ready to be taken again and again.
+#[derive(Debug)]
+pub(crate) enum Route {
+    WebSocket { url: ServerUrl, tls: ClientTls },
+    #[cfg(feature = "iroh")]
+    Iroh { endpoint: IrohEndpoint, addr: IrohAddr, trust: Trust },
+}
+
+impl Route {
+    pub(crate) fn new(config: &ConnectConfig) -> Result<Self, TlsError> {
+        let trust = config.trust.clone();
+        Ok(match &config.target {
+            Target::WebSocket(url) => Self::WebSocket { url: url.clone(), tls: ClientTls::new(trust, config.identity.as_ref())? },
+            #[cfg(feature = "iroh")]
+            Target::Iroh { endpoint, addr } => Self::Iroh { endpoint: endpoint.clone(), addr: addr.clone(), trust },
+        })
+    }
+
+    /// Connects once.
+    pub(crate) async fn reach(self: Arc<Self>, timeout: Duration) -> Result<Reached, ConnectError> {
+        let reached = async {
+            match &*self {
+                Self::WebSocket { url, tls } => reach_websocket(url, tls).await,
+                #[cfg(feature = "iroh")]
+                Self::Iroh { endpoint, addr, trust } => crate::iroh::reach(endpoint, addr, trust).await,
+            }
+        };
+        tokio::time::timeout(timeout, reached).await.unwrap_or_else(|_| Err(ConnectError::TimedOut(self.address())))
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Self::WebSocket { url, .. } => url.authority(),
+            #[cfg(feature = "iroh")]
+            Self::Iroh { addr, .. } => addr.to_string(),
+        }
     }
 }
 
-async fn reach_unbounded(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, ConnectError> {
+async fn reach_websocket(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, ConnectError> {
     let unreachable = |error: io::Error| ConnectError::Unreachable { address: url.authority(), reason: error.to_string() };
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| ConnectError::Unreachable { address: url.authority(), reason: "not a host name".to_owned() })?;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use parlour_proto::link::{Command, Event, Input, LinkError, Refusal, Tag};
-use parlour_wire::header::Fault;
+use parlour_wire::{LinkSessionId, header::Fault};
 
 use crate::{
     asked::{AskCell, Progress},
+    flows::Flows,
     port::{Action, Call, Control, Port, closed},
     pump::Pump,
 };
@@ -43,11 +44,12 @@ pub(crate) struct Desk {
     batch: VecDeque<Call>,
     waiting: BTreeMap<Tag, Arc<AskCell>>,
     last_tag: Tag,
+    flows: Option<Box<Flows>>,
 }
 
 impl Desk {
     pub(crate) fn new(port: Arc<Port>) -> Self {
-        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0 }
+        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0, flows: None }
     }
 
     /// Takes calls while the machine has room.
@@ -99,10 +101,16 @@ impl Desk {
 
     fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
         let tag = self.last_tag + 1;
-        let Some(ask) = cell.take(tag, now) else { return };
+        let Some(ask) = cell.take(tag, pump.machine.session(), now) else { return };
         self.last_tag = tag;
-        let command =
-            Command::Request { tag, name: ask.name, content_type: ask.content_type, content: ask.content, timeout: ask.timeout, origin: ask.origin };
+        let command = Command::Request {
+            tag,
+            name: ask.name,
+            content_type: ask.content_type,
+            content: ask.content,
+            timeout: ask.timeout,
+            origin: ask.origin,
+        };
         match pump.machine.handle(Input::Command(command), now) {
             Ok(()) => drop(self.waiting.insert(tag, cell)),
             Err(LinkError::Refused(refusal)) => {
@@ -128,6 +136,10 @@ impl Desk {
                     wanted.reconnect = true;
                     continue;
                 }
+                Control::Stream(control) => {
+                    self.flows.get_or_insert_default().control(control, pump, now);
+                    continue;
+                }
             };
             pump.handle(Input::Command(command), now);
         }
@@ -147,13 +159,46 @@ impl Desk {
                     cell.report(Progress { done, total });
                 }
             }
+            Event::Data { stream, mark, content, cost } => self.streams(|flows| flows.on_data(stream, mark, content, cost)),
+            Event::StreamEnded { stream, result } => self.streams(|flows| flows.on_ended(stream, result)),
+            Event::Credit { stream } => self.streams(|flows| flows.on_credit(stream)),
+            Event::StreamStopped { stream, fault } => self.streams(|flows| flows.on_stopped(stream, fault)),
             other => return Some(other),
         }
         None
     }
 
+    fn streams(&mut self, tell: impl FnOnce(&mut Flows)) {
+        if let Some(flows) = &mut self.flows {
+            tell(flows);
+        }
+    }
+
+    /// A connection is there, and both ends know each other.
+    pub(crate) fn on_up(&mut self, session: LinkSessionId, pump: &mut Pump, now: Instant) {
+        self.port.set_up(session);
+        if let Some(flows) = &mut self.flows {
+            flows.on_up(pump, now);
+        }
+    }
+
+    /// Gives the machine what it has room for of the streams that are sent.
+    pub(crate) fn feed_streams(&mut self, pump: &mut Pump, now: Instant) {
+        if let Some(flows) = &mut self.flows {
+            flows.feed(pump, now);
+        }
+    }
+
+    /// Whether streams want [`Desk::feed_streams`].
+    pub(crate) fn has_streams_ready(&self) -> bool {
+        self.flows.as_ref().is_some_and(|flows| flows.is_ready())
+    }
+
     /// Nothing is to be done before something happens.
     pub(crate) fn rest(&mut self) {
+        if self.flows.as_ref().is_some_and(|flows| flows.is_empty()) {
+            self.flows = None;
+        }
         if self.batch.capacity() > 0 {
             self.batch = VecDeque::new();
             self.port.shrink();
@@ -165,6 +210,9 @@ impl Desk {
         self.port.end();
         for cell in std::mem::take(&mut self.waiting).into_values() {
             cell.complete(Err(closed()));
+        }
+        if let Some(mut flows) = self.flows.take() {
+            flows.end();
         }
     }
 }

@@ -17,13 +17,12 @@ use parlour_wire::{Code, header::Fault, limits};
 use tokio::time::Sleep;
 
 use crate::{
-    connect::{ConnectConfig, ConnectError, Reached, ServerFacts, reach},
+    connect::{ConnectConfig, ConnectError, Reached, Route, ServerFacts},
     desk::Desk,
     event::LinkEvent,
     port::{Port, closed},
     pump::{Pump, now},
     queue::Filler,
-    tls::ClientTls,
 };
 
 /// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
@@ -45,7 +44,7 @@ enum Way {
 /// The task of a client's link.
 pub(crate) struct Driver {
     config: ConnectConfig,
-    tls: Option<Arc<ClientTls>>,
+    route: Option<Arc<Route>>,
     pump: Pump,
     way: Way,
     failures: u32,
@@ -91,16 +90,16 @@ enum Turn {
 impl Driver {
     pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
         let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
-        let (tls, way) = match ClientTls::new(config.trust.clone(), config.identity.as_ref()) {
-            Ok(tls) => {
-                let tls = Arc::new(tls);
-                let way = Way::Connecting(Box::pin(reach(config.url.clone(), Arc::clone(&tls), config.connect_timeout)));
-                (Some(tls), way)
+        let (route, way) = match Route::new(&config) {
+            Ok(route) => {
+                let route = Arc::new(route);
+                let way = Way::Connecting(Box::pin(Arc::clone(&route).reach(config.connect_timeout)));
+                (Some(route), way)
             }
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         let desk = Desk::new(port);
-        Self { config, tls, pump, way, failures: 0, desk, events, ended: None, closing: false }
+        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
@@ -117,13 +116,15 @@ impl Driver {
         if self.events.poll_below(cx, EVENTS, EVENT_BYTES) {
             more |= self.pump.poll_read(cx, now);
         }
-        self.drain_events();
+        self.drain_events(now);
         let more_calls = self.desk.take_calls(&mut self.pump, now).more;
         if !more_calls {
             self.close_if_wanted(now);
         }
-        drop(self.pump.poll_write(cx, now));
-        self.drain_events();
+        self.desk.feed_streams(&mut self.pump, now);
+        more |= self.pump.poll_write(cx, now);
+        self.drain_events(now);
+        more |= self.desk.has_streams_ready();
         if self.pump.machine.is_ended() && !self.pump.is_connected() {
             return self.finish();
         }
@@ -162,8 +163,8 @@ impl Driver {
     }
 
     fn begin(&mut self) {
-        if let Some(tls) = &self.tls {
-            self.way = Way::Connecting(Box::pin(reach(self.config.url.clone(), Arc::clone(tls), self.config.connect_timeout)));
+        if let Some(route) = &self.route {
+            self.way = Way::Connecting(Box::pin(Arc::clone(route).reach(self.config.connect_timeout)));
         }
     }
 
@@ -198,11 +199,11 @@ impl Driver {
         Ok(true)
     }
 
-    fn drain_events(&mut self) {
+    fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.pump.machine.poll_event() {
             let Some(event) = self.desk.deliver(event) else { continue };
             match event {
-                Event::Up(up) => self.on_up(up),
+                Event::Up(up) => self.on_up(up, now),
                 Event::Action { name, content_type, content } => {
                     self.events.push(LinkEvent::Action { name, content_type, content });
                 }
@@ -228,10 +229,10 @@ impl Driver {
         }
     }
 
-    fn on_up(&mut self, up: Up) {
+    fn on_up(&mut self, up: Up, now: Instant) {
         let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
-        self.desk.port.set_up(up.session);
+        self.desk.on_up(up.session, &mut self.pump, now);
         self.events.push(LinkEvent::Up {
             session: up.session,
             resumed: up.resumed,
@@ -269,7 +270,7 @@ impl Driver {
     /// The link cannot work until somebody changes something.
     fn fail(&mut self, error: ConnectError, now: Instant) -> Turn {
         self.pump.handle(Input::Command(Command::Close(error.fault())), now);
-        self.drain_events();
+        self.drain_events(now);
         self.events.push(LinkEvent::Failed(error));
         self.desk.end();
         Turn::Over

@@ -29,13 +29,14 @@ use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
+    carrier::Carrier,
     connect::{ConnectError, Reached, ServerFacts},
     identity::{Identity, PeerKey},
     tls::{Trust, provider, raw_fingerprint},
 };
 
-pub(crate) use carrier::IrohCarrier;
-pub(crate) use door::enter;
+use carrier::IrohCarrier;
+pub(crate) use door::{Arriving, IrohDoor};
 
 /// What both sides name in the handshake (ALPN).
 const PROTOCOL: &[u8] = b"parlour/link/1";
@@ -148,7 +149,8 @@ impl IrohConfig {
         if !self.relays.is_empty() {
             let relays = self.relays.iter().map(|relay| relay_url(relay)).collect::<Result<Vec<_>, _>>()?;
             // Without probes of the relays that the user named, none is ever chosen.
-            let probes = NetReportConfig { https_probes: true, ..NetReportConfig::minimal() };
+            let mut probes = NetReportConfig::minimal();
+            probes.https_probes = true;
             builder = builder.relay_mode(RelayMode::custom(relays)).net_report_config(probes);
         }
         if !self.bind.is_empty() {
@@ -279,10 +281,13 @@ impl IrohEndpoint {
 async fn usher(endpoint: Endpoint, listener: Arc<Mutex<Option<mpsc::Sender<Incoming>>>>) {
     while let Some(incoming) = endpoint.accept().await {
         let listener = listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match listener.map(|listener| listener.try_send(incoming)) {
-            None => {}
-            Some(Ok(())) => {}
-            Some(Err(error)) => error.into_inner().refuse(),
+        match listener {
+            Some(listener) => {
+                if let Err(error) = listener.try_send(incoming) {
+                    error.into_inner().refuse();
+                }
+            }
+            None => incoming.refuse(),
         }
     }
 }
@@ -302,7 +307,8 @@ pub(crate) async fn reach(endpoint: &IrohEndpoint, addr: &IrohAddr, trust: &Trus
     let target = addr.to_endpoint_addr().map_err(|error| unreachable(addr, &error))?;
     let connection = endpoint.dial(target).await.map_err(|error| failure(addr, error))?;
     let (send, recv) = connection.open_bi().await.map_err(|error| connection_failure(addr, error))?;
-    let carrier = IrohCarrier::new(connection, send, recv, ());
+    let mut carrier = IrohCarrier::new(connection, send, recv, ());
+    carrier.set_limit(limits::FRAME);
     let server = ServerFacts { fingerprint: raw_fingerprint(&addr.key), trusted_by_system: false, peer_key: Some(addr.key) };
     Ok(Reached { carrier: Box::new(carrier), server })
 }

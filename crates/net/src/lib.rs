@@ -29,6 +29,7 @@
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
 mod asked;
+mod buffers;
 mod carrier;
 mod connect;
 mod desk;
@@ -36,8 +37,11 @@ mod door;
 mod driver;
 pub mod durable;
 mod event;
+mod flows;
 mod http;
 mod identity;
+#[cfg(feature = "iroh")]
+mod iroh;
 mod link;
 mod listener;
 mod mailbox;
@@ -48,19 +52,23 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod streams;
 pub mod tls;
 mod websocket;
 
+#[cfg(feature = "iroh")]
+pub use self::iroh::{IrohAddr, IrohConfig, IrohEndpoint, IrohError};
 pub use asked::{Ask, Asked, Progress};
-pub use connect::{Backoff, ConnectConfig, ConnectError};
+pub use connect::{Backoff, ConnectConfig, ConnectError, Target};
 pub use durable::{DurableConfig, DurableQueue, Marks, MarksConfig, QueueError};
 pub use event::{Events, LinkEvent};
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;
 pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
-pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, Unsent};
+pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, StreamId, Unsent};
 pub use parlour_wire::header::Origin;
 pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
+pub use streams::{Received, Sink, Source};
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

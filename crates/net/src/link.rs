@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parlour_proto::link::{Answer, RequestId};
+use parlour_proto::link::{Answer, RequestId, StreamId};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     event::Events,
     port::{Action, Control, Port, SendError},
     queue::queue,
+    streams::{Sink, Source},
 };
 
 /// The handle of a link. Cheap to clone; clones share it.
@@ -75,7 +76,13 @@ impl Link {
 
     /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.
     pub fn ask(&self, ask: Ask) -> Asked {
-        Asked::new(self, ask)
+        Asked::new(self, ask, None)
+    }
+
+    /// As [`Link::ask`], but the request is sent in this session or not at all: then it fails with `link_lost`. A caller that sends
+    /// again what a session has lost keeps its order by that.
+    pub fn ask_within(&self, session: LinkSessionId, ask: Ask) -> Asked {
+        Asked::new(self, ask, Some(session))
     }
 
     /// Sends an action. It leaves when the link is up; whether it arrives is not told.
@@ -108,6 +115,21 @@ impl Link {
     /// [`SendError`] if it was not taken.
     pub fn progress(&self, id: RequestId, done: u64, total: Option<u64>) -> Result<(), SendError> {
         self.port.control(Control::Progress { id, done, total })
+    }
+
+    /// Opens the receiving end of a stream. The peer is told its name and credit in a request or an answer, and sends.
+    ///
+    /// `credit` is how many bytes may be under way, and so what the stream may hold of this side's memory. On a way of high delay
+    /// it bounds the speed: what fits into one round trip. Without a connection the stream begins with the next one.
+    #[must_use]
+    pub fn sink(&self, credit: u32) -> Sink {
+        Sink::new(self, credit)
+    }
+
+    /// Opens the sending end of a stream that the peer has asked for, with the name and credit that it told.
+    #[must_use]
+    pub fn source(&self, stream: StreamId, credit: u64) -> Source {
+        Source::new(self, stream, credit)
     }
 
     /// Drops the connection at once, without a word to the peer. A client connects again, also when it was waiting between two

@@ -5,12 +5,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use parlour_proto::link::{KeepAlive, LinkConfig};
 use parlour_wire::{Code, LinkSessionId, header::Fault};
 use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
+#[cfg(feature = "iroh")]
+use crate::iroh::IrohEndpoint;
 use crate::{
     door::{Door, Porch},
     identity::{KeySet, PeerKey},
@@ -103,11 +105,19 @@ impl Default for ListenConfig {
     }
 }
 
-/// A bound address with the identity that is shown there.
+/// Where a server is reached: a TCP address, with the identity that is shown there, an iroh endpoint, or both.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    identity: ServerIdentity,
+    tcp: Option<(TcpListener, ServerIdentity)>,
+    #[cfg(feature = "iroh")]
+    iroh: Option<IrohEndpoint>,
+}
+
+/// Somebody at one of the doors.
+enum Knock {
+    Tcp(TcpStream, SocketAddr),
+    #[cfg(feature = "iroh")]
+    Iroh(Box<crate::iroh::Arriving>),
 }
 
 impl Listener {
@@ -116,33 +126,50 @@ impl Listener {
     /// # Errors
     /// What the operating system says.
     pub async fn bind(address: SocketAddr, identity: ServerIdentity) -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::bind(address).await?, identity })
+        Ok(Self {
+            tcp: Some((TcpListener::bind(address).await?, identity)),
+            #[cfg(feature = "iroh")]
+            iroh: None,
+        })
     }
 
-    /// The address, with the port that the operating system chose.
+    /// Listens on an iroh endpoint alone.
+    #[cfg(feature = "iroh")]
+    #[must_use]
+    pub fn over_iroh(endpoint: IrohEndpoint) -> Self {
+        Self { tcp: None, iroh: Some(endpoint) }
+    }
+
+    /// Listens on an iroh endpoint, too. A session may be resumed through either door by a client that shows the same key at both.
+    #[cfg(feature = "iroh")]
+    #[must_use]
+    pub fn with_iroh(self, endpoint: IrohEndpoint) -> Self {
+        Self { iroh: Some(endpoint), ..self }
+    }
+
+    /// The TCP address, with the port that the operating system chose.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// What the operating system says; [`io::ErrorKind::NotConnected`] without a TCP address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.tcp.as_ref().ok_or(io::ErrorKind::NotConnected)?.0.local_addr()
     }
 
     /// Serves until `shutdown` becomes true or its sender is gone. Then: no more connections, requests in flight are finished,
     /// every client is told to go (`stopping`), and when all sessions are over this returns.
     pub async fn serve<S: SessionService>(self, service: Arc<S>, config: ListenConfig, mut shutdown: watch::Receiver<bool>) {
-        let porch =
-            Arc::new(Porch { acceptor: TlsAcceptor::from(self.identity.config()), fingerprint: self.identity.fingerprint() });
         let door = Arc::new(Door::new(service, config));
         let connections = Arc::new(Semaphore::new(door.config.max_connections.min(Semaphore::MAX_PERMITS)));
         let mut strangers = JoinSet::new();
+        let mut doors = Doors::new(self);
         loop {
             tokio::select! {
                 () = wanted(&mut shutdown) => break,
                 Some(_) = strangers.join_next() => {}
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => match Arc::clone(&connections).try_acquire_owned() {
-                        Ok(permit) => drop(strangers.spawn(Arc::clone(&door).admit(Arc::clone(&porch).enter(stream, peer, permit), peer))),
-                        Err(_) => tracing::warn!(%peer, "too many connections: closed"),
+                knocked = doors.knock() => match knocked {
+                    Ok(knock) => match Arc::clone(&connections).try_acquire_owned() {
+                        Ok(permit) => doors.let_in(knock, permit, &door, &mut strangers),
+                        Err(_) => knock.turn_away(),
                     },
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -151,12 +178,87 @@ impl Listener {
                 },
             }
         }
-        drop(self.socket);
+        drop(doors);
         strangers.shutdown().await;
         door.registry.stop(now() + door.config.stop_timeout);
         let bound = door.config.stop_timeout + door.config.link.linger + Duration::from_secs(1);
         if tokio::time::timeout(bound, door.registry.wait_until_empty()).await.is_err() {
             tracing::warn!("sessions are left at the end of the time to stop");
+        }
+    }
+}
+
+impl Knock {
+    fn turn_away(self) {
+        match self {
+            Self::Tcp(_, peer) => tracing::warn!(%peer, "too many connections: closed"),
+            #[cfg(feature = "iroh")]
+            Self::Iroh(arriving) => {
+                tracing::warn!(peer = %arriving.peer(), "too many connections: refused");
+                arriving.refuse();
+            }
+        }
+    }
+}
+
+/// The doors of a listener that serves.
+struct Doors {
+    tcp: Option<(TcpListener, Arc<Porch>)>,
+    #[cfg(feature = "iroh")]
+    iroh: Option<crate::iroh::IrohDoor>,
+}
+
+impl Doors {
+    fn new(listener: Listener) -> Self {
+        let tcp = listener.tcp.map(|(socket, identity)| {
+            let porch = Porch { acceptor: TlsAcceptor::from(identity.config()), fingerprint: identity.fingerprint() };
+            (socket, Arc::new(porch))
+        });
+        Self {
+            tcp,
+            #[cfg(feature = "iroh")]
+            iroh: listener.iroh.map(crate::iroh::IrohDoor::open),
+        }
+    }
+
+    /// Waits for somebody.
+    async fn knock(&mut self) -> io::Result<Knock> {
+        let tcp = async {
+            match &self.tcp {
+                Some((socket, _)) => socket.accept().await.map(|(stream, peer)| Knock::Tcp(stream, peer)),
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(feature = "iroh")]
+        let iroh = async {
+            match &mut self.iroh {
+                Some(door) => Ok(Knock::Iroh(Box::new(door.next().await))),
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(not(feature = "iroh"))]
+        let iroh = std::future::pending();
+        tokio::select! {
+            knock = tcp => knock,
+            knock = iroh => knock,
+        }
+    }
+
+    /// Has somebody greeted.
+    fn let_in<S: SessionService>(&self, knock: Knock, permit: OwnedSemaphorePermit, door: &Arc<Door<S>>, strangers: &mut JoinSet<()>) {
+        let door = Arc::clone(door);
+        match (knock, &self.tcp) {
+            (Knock::Tcp(stream, peer), Some((_, porch))) => {
+                strangers.spawn(door.admit(Arc::clone(porch).enter(stream, peer, permit), peer));
+            }
+            (Knock::Tcp(..), None) => {}
+            #[cfg(feature = "iroh")]
+            (Knock::Iroh(arriving), _) => {
+                if let Some(arriving) = arriving.or_prove_address(strangers.len()) {
+                    let peer = arriving.peer();
+                    strangers.spawn(door.admit(arriving.enter(permit), peer));
+                }
+            }
         }
     }
 }

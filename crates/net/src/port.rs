@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Context,
     time::Instant,
@@ -16,12 +16,15 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parlour_proto::link::{Answer, RequestId, Tag, action_header};
+use parlour_proto::link::{Answer, RequestId, StreamId, Tag, action_header};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::asked::AskCell;
+use crate::{
+    asked::AskCell,
+    streams::{SinkCell, SourceCell},
+};
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
 const ACTIONS: usize = 1024;
@@ -76,6 +79,33 @@ pub(crate) enum Control {
     Progress { id: RequestId, done: u64, total: Option<u64> },
     Cancel(Tag),
     Reconnect,
+    Stream(StreamControl),
+}
+
+/// What the handles of streams ask of the driver.
+pub(crate) enum StreamControl {
+    Sink {
+        stream: StreamId,
+        credit: u64,
+        cell: Arc<SinkCell>,
+    },
+    Grant {
+        stream: StreamId,
+        credit: u64,
+    },
+    Stop {
+        stream: StreamId,
+        fault: Fault,
+    },
+    Source {
+        stream: StreamId,
+        credit: u64,
+        cell: Arc<SourceCell>,
+    },
+    /// A source has something, having had nothing.
+    Ready {
+        stream: StreamId,
+    },
 }
 
 #[derive(Default)]
@@ -118,6 +148,8 @@ pub(crate) struct Port {
     state: Mutex<State>,
     driver: AtomicWaker,
     handles: AtomicUsize,
+    /// The last name that was given to a stream.
+    streams: AtomicU64,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
 }
@@ -240,6 +272,11 @@ impl Port {
 
     pub(crate) fn wake(&self) {
         self.driver.wake();
+    }
+
+    /// A name for a stream that no other of this link has had.
+    pub(crate) fn next_stream(&self) -> StreamId {
+        self.streams.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -391,7 +428,13 @@ impl Port {
                 cell.complete(Err(closed()));
             }
         }
-        drop(controls);
+        for control in controls {
+            match control {
+                Control::Stream(StreamControl::Sink { cell, .. }) => cell.end(Err(closed())),
+                Control::Stream(StreamControl::Source { cell, .. }) => cell.end(closed()),
+                _ => {}
+            }
+        }
         self.changed.notify_waiters();
     }
 }
@@ -414,6 +457,11 @@ fn header_of(name: &str) -> Bytes {
 /// What a caller is told whose link has ended.
 pub(crate) fn closed() -> Fault {
     Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
+}
+
+/// What a caller is told whose session is over.
+pub(crate) fn lost() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
 }
 
 /// What a caller is told whose time is over.

@@ -8,13 +8,14 @@ use std::{
 };
 
 use parlour_proto::link::{Command, Input, Link as Machine, Output};
-use parlour_wire::header::Fault;
 use tokio::time::Sleep;
 
 use crate::carrier::{Carrier, CarrierError};
 
 /// Frames that one turn reads at most, so that reading never starves writing.
 const READ_BATCH: usize = 64;
+/// Bytes that one turn reads or writes before the other direction and the application have theirs.
+const TURN_BYTES: usize = 256 * 1024;
 /// How long a closed connection may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -73,10 +74,17 @@ impl Pump {
         if self.deaf || self.machine.is_closing() {
             return false;
         }
+        let mut bytes = 0;
         for _ in 0..READ_BATCH {
             let Some(carrier) = &mut self.carrier else { return false };
             match carrier.poll_recv(cx) {
-                Poll::Ready(Ok(frame)) => self.handle(Input::Frame(frame), now),
+                Poll::Ready(Ok(frame)) => {
+                    bytes += frame.content.len();
+                    self.handle(Input::Frame(frame), now);
+                    if bytes >= TURN_BYTES {
+                        return true;
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     self.fail(&error, now);
                     return true;
@@ -98,48 +106,51 @@ impl Pump {
         }
     }
 
-    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. Gives the reason if the machine
-    /// wants the connection closed.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Fault> {
-        let disconnect = loop {
-            let Some(carrier) = &mut self.carrier else { return None };
+    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. `true` if there is more, and the
+    /// connection takes more.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut bytes = 0;
+        let more = loop {
+            let Some(carrier) = &mut self.carrier else { return false };
             match carrier.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "carrier");
                     self.lose(now);
-                    return None;
+                    return false;
                 }
-                Poll::Pending => return self.forced_disconnect(),
+                Poll::Pending => {
+                    // The machine can give up a connection that takes no more frames.
+                    if self.machine.poll_disconnect().is_some() {
+                        self.retire();
+                    }
+                    return false;
+                }
+            }
+            if bytes >= TURN_BYTES {
+                break true;
             }
             match self.machine.poll_transmit() {
                 Some(Output::Send(frame)) => {
+                    bytes += frame.content.len();
                     if let Err(error) = carrier.send(&frame) {
                         tracing::error!(%error, kind = frame.kind.0, "a frame of ours cannot be encoded");
                         self.lose(now);
-                        return None;
+                        return false;
                     }
                 }
-                Some(Output::Disconnect(fault)) => break Some(fault),
-                Some(Output::Event(_)) | None => break None,
+                Some(Output::Disconnect(_)) => {
+                    self.retire();
+                    return false;
+                }
+                Some(Output::Event(_)) | None => break false,
             }
         };
-        if let Some(fault) = disconnect {
-            self.retire();
-            return Some(fault);
-        }
         if let Some(Poll::Ready(Err(error))) = self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
             tracing::debug!(%error, "carrier");
             self.lose(now);
         }
-        None
-    }
-
-    /// The machine can give up a connection that takes no more frames.
-    fn forced_disconnect(&mut self) -> Option<Fault> {
-        let fault = self.machine.poll_disconnect()?;
-        self.retire();
-        Some(fault)
+        more
     }
 
     /// Lets the connection say goodbye on its own.

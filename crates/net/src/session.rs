@@ -160,8 +160,10 @@ impl<S: SessionService> SessionTask<S> {
         more |= self.take_calls(now);
         self.stop_when_done(now);
         self.end_strangers(now);
-        drop(self.pump.poll_write(cx, now));
+        self.desk.feed_streams(&mut self.pump, now);
+        more |= self.pump.poll_write(cx, now);
         self.drain_events(cx, now);
+        more |= self.desk.has_streams_ready();
         more
     }
 
@@ -238,7 +240,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn on_up(&mut self, up: Up, now: Instant) {
-        self.desk.port.set_up(up.session);
+        self.desk.on_up(up.session, &mut self.pump, now);
         let Some(mut info) = self.info.take() else {
             self.tell_connection(true);
             return;
@@ -324,7 +326,10 @@ impl<S: SessionService> SessionTask<S> {
         if let Some(session) = self.session.take() {
             self.service.close(*session);
         }
-        if self.keep_pending && !self.pending.is_empty() && let Ok(runtime) = Handle::try_current() {
+        if self.keep_pending
+            && !self.pending.is_empty()
+            && let Ok(runtime) = Handle::try_current()
+        {
             let late = Late {
                 pending: std::mem::take(&mut self.pending),
                 mailbox: Arc::clone(&self.mailbox),

@@ -1,11 +1,11 @@
 //! The WebSocket carrier (RFC 6455): one binary message per frame.
 //!
 //! The handshake and the frame headers are tungstenite's; the buffers are ours, because its own hold 4 KB and more for every
-//! silent connection and keep the size of the largest burst. Here a connection that is silent holds nothing: it reads into a
-//! buffer that all connections of a thread share, copies what arrived, and gives its write buffer back when that is empty.
+//! silent connection and keep the size of the largest burst. Here a connection that is silent holds nothing: it copies what has
+//! arrived out of the TLS layer, and gives its write buffer back when that is empty. Chunks of streams go straight into buffers
+//! of their own.
 
 use std::{
-    cell::RefCell,
     io::{self, Cursor},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -13,26 +13,27 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parlour_wire::{DecodeError, Frame, limits};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Control, Data, OpCode},
 };
 
-use crate::carrier::{Carrier, CarrierError};
+use crate::{
+    buffers::{self, Buffer},
+    carrier::{Carrier, CarrierError},
+};
 
-/// What one read takes at most: a TLS record.
-const SCRATCH: usize = 16 * 1024;
 /// Bytes that may wait for the connection before no more frames are taken.
 const WRITE_HIGH: usize = 64 * 1024;
+/// Messages that are shorter do not get a buffer of their own.
+const LARGE: usize = 16 * 1024;
+/// What must have arrived of a message before it gets one: an announcement alone costs the peer nothing.
+const LARGE_ARRIVED: usize = 4 * 1024;
 /// Largest control payload (RFC 6455, section 5.5).
 const CONTROL_MAX: usize = 125;
 /// Masks fetched from the operating system at a time.
 const MASKS: usize = 64;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// Which side of the connection this is; clients mask what they send.
 #[derive(Debug)]
@@ -71,6 +72,34 @@ enum Closing {
     Shutdown,
 }
 
+/// A message that is arriving in a buffer of its own.
+#[derive(Debug)]
+struct Large {
+    buffer: Buffer,
+    length: usize,
+    mask: Option<[u8; 4]>,
+}
+
+impl Large {
+    /// Takes what belongs to the message; gives how much that is.
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.length - self.buffer.len());
+        self.buffer.put(&bytes[..taken]);
+        taken
+    }
+
+    fn is_whole(&self) -> bool {
+        self.buffer.len() == self.length
+    }
+
+    fn finish(mut self) -> Bytes {
+        if let Some(mask) = self.mask {
+            apply_mask(self.buffer.filled_mut(), mask);
+        }
+        self.buffer.freeze()
+    }
+}
+
 /// A WebSocket connection after its handshake.
 #[derive(Debug)]
 pub(crate) struct WebSocket<S, G = ()> {
@@ -82,6 +111,8 @@ pub(crate) struct WebSocket<S, G = ()> {
     arrived: BytesMut,
     /// A message whose fragments are arriving.
     fragments: Option<BytesMut>,
+    /// A large message that is arriving.
+    large: Option<Box<Large>>,
     outgoing: BytesMut,
     limit: usize,
     closing: Closing,
@@ -91,7 +122,7 @@ pub(crate) struct WebSocket<S, G = ()> {
 
 impl<S, G> WebSocket<S, G>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
+    S: AsyncBufRead + AsyncWrite + Send + Unpin,
     G: Send + Unpin,
 {
     /// The server's side of a stream on which the handshake is done. `arrived` is what came after it.
@@ -113,6 +144,7 @@ where
             side,
             arrived,
             fragments: None,
+            large: None,
             outgoing: BytesMut::new(),
             limit,
             closing: Closing::Open,
@@ -122,20 +154,28 @@ where
 
     /// Reads what is there; `Closed` at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
-        let Self { stream, arrived, .. } = self;
-        BUFFER.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Err(CarrierError::Closed));
+        let Self { stream, arrived, large, .. } = self;
+        let bytes = ready!(Pin::new(&mut *stream).poll_fill_buf(cx))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Err(CarrierError::Closed));
+        }
+        let taken = match large {
+            Some(large) => large.put(bytes),
+            None => {
+                arrived.extend_from_slice(bytes);
+                bytes.len()
             }
-            arrived.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(()))
-        })
+        };
+        Pin::new(stream).consume(taken);
+        Poll::Ready(Ok(()))
     }
 
     /// Cuts the next WebSocket frame out of what has arrived, unmasked.
     fn next_message(&mut self) -> Result<Option<Bytes>, CarrierError> {
+        if let Some(large) = &self.large {
+            let whole = large.is_whole();
+            return Ok(if whole { self.large.take().map(|large| large.finish()) } else { None });
+        }
         loop {
             let Some((header, payload)) = self.next_ws_frame()? else { return Ok(None) };
             match header.opcode {
@@ -170,6 +210,7 @@ where
         }
         let length = usize::try_from(length).expect("bounded by the limit");
         if self.arrived.len() < start + length {
+            self.enlarge(&header, start, length);
             return Ok(None);
         }
         self.arrived.advance(start);
@@ -178,6 +219,17 @@ where
             apply_mask(&mut payload, mask);
         }
         Ok(Some((header, payload)))
+    }
+
+    /// Gives the message that is arriving a buffer of its own, if it is one for which that pays.
+    fn enlarge(&mut self, header: &FrameHeader, start: usize, length: usize) {
+        let alone = header.is_final && header.opcode == OpCode::Data(Data::Binary) && self.fragments.is_none();
+        if alone && (LARGE..=buffers::SIZE).contains(&length) && self.arrived.len() >= start + LARGE_ARRIVED {
+            let mut large = Box::new(Large { buffer: Buffer::new(), length, mask: header.mask });
+            large.put(&self.arrived[start..]);
+            self.arrived = BytesMut::new();
+            self.large = Some(large);
+        }
     }
 
     fn on_control(&mut self, control: Control, header: &FrameHeader, payload: &[u8]) -> Result<(), CarrierError> {
@@ -259,7 +311,7 @@ where
 
 impl<S, G> Carrier for WebSocket<S, G>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
+    S: AsyncBufRead + AsyncWrite + Send + Unpin,
     G: Send + Unpin,
 {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CarrierError>> {
@@ -308,7 +360,7 @@ where
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
-        self.arrived = BytesMut::new();
+        (self.arrived, self.large) = (BytesMut::new(), None);
         ready!(self.poll_fill(cx))?;
         Poll::Ready(Ok(self.arrived.len()))
     }

@@ -30,7 +30,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -78,6 +78,8 @@ pub struct Link {
     streams: Option<Box<Streams>>,
     /// Numbered frames that may leave before the next chunk of a stream.
     before_chunk: u32,
+    /// See [`Link::hold_chunks`].
+    chunks_held: bool,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -111,6 +113,7 @@ impl Link {
             requests: Requests::default(),
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
+            chunks_held: false,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
@@ -173,6 +176,12 @@ impl Link {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
+    }
+
+    /// The session in which a request would be sent that is asked at this moment; none if it is still to begin.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.role.session()
     }
 
     /// Whether a close is on its way: what arrives is ignored.

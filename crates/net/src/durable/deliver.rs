@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::Future, pin::pin, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parlour_proto::link::Answer;
 use parlour_wire::{
-    Code,
+    Code, LinkSessionId,
     header::{Fault, Origin},
     limits,
 };
@@ -52,7 +52,8 @@ impl DurableQueue {
                 if link.wait_up().await.is_err() {
                     return Ok(());
                 }
-                let Ended { settled, fault } = Round::run(self, link).await?;
+                let Some(session) = link.session() else { continue };
+                let Ended { settled, fault } = Round::run(self, link, session).await?;
                 failures = if settled > 0 { 0 } else { failures + 1 };
                 let wait = self.wait(&fault, failures);
                 tracing::debug!(reason = %fault.message, ?wait, "the queue is to be delivered again");
@@ -128,8 +129,11 @@ impl DurableQueue {
 
 /// Sending in order until something has to be sent again. Then nothing more is sent until everything under way has an answer or
 /// a fault, and the next round begins at the first message that is not settled: so a loss keeps the order.
+///
+/// A round lives in one session: what is still to be sent when that is lost is not sent in the next one before what was lost.
 struct Round<'a> {
     queue: &'a DurableQueue,
+    session: LinkSessionId,
     /// The last message that was sent.
     cursor: u64,
     /// Messages that were read back from the file and are next.
@@ -147,8 +151,8 @@ struct Ended {
 type Sent = (u64, Message, Result<Answer, Fault>);
 
 impl Round<'_> {
-    async fn run(queue: &DurableQueue, link: &Link) -> Result<Ended, QueueError> {
-        let mut round = Round { queue, cursor: 0, read: VecDeque::new(), bytes: 0 };
+    async fn run(queue: &DurableQueue, link: &Link, session: LinkSessionId) -> Result<Ended, QueueError> {
+        let mut round = Round { queue, session, cursor: 0, read: VecDeque::new(), bytes: 0 };
         let shared = &queue.inner.shared;
         let window = queue.inner.config.window.clamp(1, WINDOW);
         let mut under_way = FuturesUnordered::new();
@@ -187,13 +191,14 @@ impl Round<'_> {
 
     fn send(&self, link: &Link, number: u64, message: Message) -> impl Future<Output = Sent> + use<> {
         let origin = Some(Origin { session: self.queue.inner.id, number });
-        let asked = link.ask(Ask {
+        let ask = Ask {
             name: message.name.clone(),
             content_type: message.content_type,
             content: message.content.clone(),
             timeout: None,
             origin,
-        });
+        };
+        let asked = link.ask_within(self.session, ask);
         async move { (number, message, asked.await) }
     }
 

@@ -3,28 +3,75 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use ::iroh::endpoint::{ConnectionError, Incoming, IncomingAddr};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::IrohCarrier;
+use super::{IrohCarrier, IrohEndpoint};
 use crate::{carrier::CarrierError, door::Guest, identity::PeerKey};
 
-/// Where a connection comes from; the unspecified address if it comes over a relay.
-pub(crate) fn origin(incoming: &Incoming) -> SocketAddr {
-    match incoming.remote_addr() {
-        IncomingAddr::Ip(address) => address,
-        _ => (Ipv6Addr::UNSPECIFIED, 0).into(),
+/// Handshakes under way at a time beyond which whoever arrives must first show that it gets what is sent to its address: a
+/// connection costs a hundred kilobytes, and a packet with a false address nothing.
+const CROWD: usize = 32;
+
+/// A listener's door on an endpoint. Without it, connections to the endpoint are refused.
+pub(crate) struct IrohDoor {
+    arrivals: mpsc::Receiver<Incoming>,
+    fingerprint: [u8; 32],
+    /// Lives as long as somebody listens.
+    _endpoint: IrohEndpoint,
+}
+
+impl IrohDoor {
+    pub(crate) fn open(endpoint: IrohEndpoint) -> Self {
+        Self { arrivals: endpoint.listen(), fingerprint: endpoint.fingerprint(), _endpoint: endpoint }
+    }
+
+    /// Waits for somebody; for ever, if another listener has taken the endpoint over, or it is closed.
+    pub(crate) async fn next(&mut self) -> Arriving {
+        match self.arrivals.recv().await {
+            Some(incoming) => Arriving { incoming, fingerprint: self.fingerprint },
+            None => std::future::pending().await,
+        }
     }
 }
 
-pub(crate) async fn enter(incoming: Incoming, fingerprint: [u8; 32], permit: OwnedSemaphorePermit) -> Result<Guest, CarrierError> {
-    let peer = origin(&incoming);
-    let connection = incoming.accept()?.await.map_err(|error| CarrierError::Io(std::io::Error::other(error)))?;
-    let key = PeerKey(*connection.remote_id().as_bytes());
-    // A signature under such a key proves nothing.
-    let key = key.is_sound().then_some(key);
-    let (send, recv) = connection.accept_bi().await?;
-    let carrier = Box::new(IrohCarrier::new(connection, send, recv, permit));
-    Ok(Guest { carrier, peer, key, fingerprint })
+/// Somebody who wants to connect.
+pub(crate) struct Arriving {
+    incoming: Incoming,
+    fingerprint: [u8; 32],
+}
+
+impl Arriving {
+    /// Where it comes from; the unspecified address if it comes over a relay.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        match self.incoming.remote_addr() {
+            IncomingAddr::Ip(address) => address,
+            _ => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
+    pub(crate) fn refuse(self) {
+        self.incoming.refuse();
+    }
+
+    /// In a crowd, sends away who has not shown that its address is its own; it comes back at once with a proof.
+    pub(crate) fn or_prove_address(self, crowd: usize) -> Option<Self> {
+        if crowd < CROWD || self.incoming.remote_addr_validated() {
+            return Some(self);
+        }
+        // Fails for a proven address, and this is none.
+        drop(self.incoming.retry());
+        None
+    }
+
+    pub(crate) async fn enter(self, permit: OwnedSemaphorePermit) -> Result<Guest, CarrierError> {
+        let (peer, fingerprint) = (self.peer(), self.fingerprint);
+        let connection = self.incoming.accept()?.await.map_err(|error| CarrierError::Io(std::io::Error::other(error)))?;
+        // A signature under some keys proves nothing.
+        let key = Some(PeerKey(*connection.remote_id().as_bytes())).filter(PeerKey::is_sound);
+        let (send, recv) = connection.accept_bi().await?;
+        let carrier = Box::new(IrohCarrier::new(connection, send, recv, permit));
+        Ok(Guest { carrier, peer, key, fingerprint })
+    }
 }
 
 impl From<ConnectionError> for CarrierError {

@@ -35,6 +35,12 @@ impl Link {
         }
     }
 
+    /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
+    /// not held up by them.
+    pub fn hold_chunks(&mut self, hold: bool) {
+        self.chunks_held = hold;
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
@@ -72,7 +78,7 @@ impl Link {
         if let Some(frame) = self.next_credit() {
             return Some(frame);
         }
-        if !self.has_chunk() {
+        if self.chunks_held || !self.has_chunk() {
             return self.outbox.take_next();
         }
         if self.before_chunk > 0

@@ -1,63 +1,40 @@
-//! Measures a link on loopback, server and load generator as two processes: memory of the server per idle connection,
-//! round trips one at a time, and pipelined requests a second over one and over fifty connections.
+//! Measures a link on loopback, server and load generator as two processes: memory of the server per idle connection, round trips
+//! one at a time, pipelined requests and actions a second, streams beside a plain copy over TLS, and round trips while a stream
+//! runs.
 //!
-//! `cargo run --release -p parlour-net --example measure [connections]`
+//! `cargo run --release -p parlour-net --example measure [connections]`, or `… measure streams` for the streams alone.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program: its output is its purpose, its end a panic")]
+
+mod serve;
+mod streams;
 
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use parlour_net::{
-    ConnectConfig, Events, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity,
-    SessionInfo, SessionService, Trust,
-};
-use parlour_wire::{frame::ContentType, header::Fault};
-use tokio::sync::watch;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use parlour_net::{ConnectConfig, Events, Link, LinkEvent, SendError, Trust};
+use parlour_wire::frame::ContentType;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-struct Echo;
-
-impl SessionService for Echo {
-    type Session = Pusher;
-
-    fn open(&self, _info: SessionInfo, pusher: Pusher) -> Pusher {
-        pusher
-    }
-
-    fn request(&self, _session: &mut Pusher, request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
-        Box::pin(async move { Ok((request.content_type, request.content)) })
-    }
-
-    fn action(&self, _session: &mut Pusher, _action: IncomingAction) {}
-
-    fn close(&self, _session: Pusher) {}
-}
+const REQUESTS: usize = 200_000;
+const ACTIONS: usize = 1_000_000;
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
-        Some("serve") => serve().await,
+        Some("serve") => serve::serve().await,
+        Some("copy") => serve::copy().await,
+        Some("streams") => streams::measure(&Server::start()).await,
         connections => measure(connections.map_or(2000, |count| count.parse().unwrap())).await,
     }
 }
 
-async fn serve() {
-    let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap();
-    let identity = ServerIdentity::load(&cert_pem, &key_pem).unwrap();
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap();
-    println!("wss://{}", listener.local_addr().unwrap());
-    let (_stop, stopped) = watch::channel(false);
-    listener.serve(Arc::new(Echo), ListenConfig::default(), stopped).await;
-}
-
+/// This program again, as a server.
 struct Server {
     process: Child,
     url: String,
@@ -72,10 +49,14 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap()).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_as("serve")
+    }
+
+    fn start_as(role: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap()).arg(role).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { process, url }
+        Self { process, url: url.trim().to_owned() }
     }
 
     fn kilobytes(&self) -> usize {
@@ -102,6 +83,32 @@ fn now() -> Instant {
 
 async fn measure(connections: usize) {
     let server = Server::start();
+    let held = hold(&server, connections).await;
+    let mut times = Vec::new();
+    for _ in 0..5000 {
+        let start = now();
+        echo(&held[0].0).await;
+        times.push(start.elapsed());
+    }
+    print_times("round trip, one in flight", times);
+    for links in [1, 50] {
+        let start = now();
+        let tasks = held[..links.min(held.len())].iter().map(|(link, _)| tokio::spawn(pipeline(link.clone(), REQUESTS / links)));
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let rate = REQUESTS as f64 / start.elapsed().as_secs_f64();
+        println!("pipelined over {links} connections: {rate:.0} requests a second");
+    }
+    let start = now();
+    act(&held[0].0, ACTIONS).await;
+    let rate = ACTIONS as f64 / start.elapsed().as_secs_f64();
+    println!("actions over one connection: {rate:.0} a second");
+    streams::measure(&server).await;
+}
+
+/// Opens idle connections and says what they cost.
+async fn hold(server: &Server, connections: usize) -> Vec<(Link, Events)> {
     let mut held = vec![server.connect().await];
     echo(&held[0].0).await;
     let before = server.kilobytes();
@@ -117,25 +124,13 @@ async fn measure(connections: usize) {
     let after = server.kilobytes();
     println!("server with one connection: {before} KB");
     println!("server with {connections} connections: {after} KB, {:.1} KB each", (after - before) as f64 / connections as f64);
+    held
+}
 
-    let mut times = Vec::new();
-    for _ in 0..5000 {
-        let start = now();
-        echo(&held[0].0).await;
-        times.push(start.elapsed());
-    }
+fn print_times(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
-    println!("round trip, one in flight: p50 {:?}, p99 {:?}", times[2500], times[4950]);
-    for links in [1, 50] {
-        let start = now();
-        let total = 200_000;
-        let tasks = held[..links.min(held.len())].iter().map(|(link, _)| tokio::spawn(pipeline(link.clone(), total / links)));
-        for task in tasks.collect::<Vec<_>>() {
-            task.await.unwrap();
-        }
-        let rate = total as f64 / start.elapsed().as_secs_f64();
-        println!("pipelined over {links} connections: {rate:.0} requests a second");
-    }
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!("{what}: p50 {:?}, p99 {:?}, longest {:?}, of {}", at(0.5), at(0.99), at(1.0), times.len());
 }
 
 /// 256 requests in flight, until all are answered.
@@ -148,4 +143,15 @@ async fn pipeline(link: Link, total: usize) {
         }
     }
     while flying.next().await.is_some() {}
+}
+
+/// Sends actions, and returns when the server has seen the last.
+async fn act(link: &Link, total: usize) {
+    for _ in 0..total {
+        while let Err(error) = link.action_raw("note", ContentType::CBOR, Bytes::from_static(&[7; 64])) {
+            assert_eq!(error, SendError::Full);
+            link.ready().await.unwrap();
+        }
+    }
+    echo(link).await;
 }
