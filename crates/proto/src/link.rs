@@ -313,7 +313,10 @@ impl Link {
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
-        self.greeting = None;
+        if !up {
+            self.greeting = None;
+        }
+        // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }
