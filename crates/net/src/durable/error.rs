@@ -45,7 +45,7 @@ pub enum QueueError {
     /// The arguments cannot be encoded.
     #[error("the arguments cannot be encoded: {0}")]
     Unencodable(String),
-    /// The disk has no room for the message.
+    /// The disk has no room for the message, or this user may use no more of it.
     #[error("the disk is full")]
     DiskFull,
     /// The operating system refuses something else.
@@ -68,7 +68,7 @@ pub enum QueueError {
 impl QueueError {
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::DiskFull,
             _ => Self::Io { path: path.to_owned(), reason: error.to_string() },
         }
     }

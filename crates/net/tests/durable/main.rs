@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod delivery;
+mod full;
 mod killed;
 mod receiver;
 mod restarts;

@@ -34,6 +34,8 @@ pub(crate) struct Service {
     /// `hold` takes effect, and is answered when the gate opens.
     pub(crate) gate: Arc<Semaphore>,
     pub(crate) held: Arc<Semaphore>,
+    /// A `hold` is over, and marked.
+    pub(crate) marked: Arc<Semaphore>,
     sessions: Mutex<Vec<Pusher>>,
 }
 
@@ -74,8 +76,11 @@ impl SessionService for Shared {
         let held = request.name == "hold";
         let taken = async move {
             let origin = request.origin;
-            let answer = service.marks.once(None, origin, service.take(request)).await?;
-            Ok((answer.content_type, answer.content))
+            let result = service.marks.once(None, origin, service.take(request)).await;
+            if held {
+                service.marked.add_permits(1);
+            }
+            result.map(|answer| (answer.content_type, answer.content))
         };
         // What takes long outlives the session that asked for it.
         if held { Box::pin(tokio::spawn(taken).map(Result::unwrap)) } else { Box::pin(taken) }
@@ -115,6 +120,7 @@ impl Receiver {
             busy: AtomicU32::new(0),
             gate: Arc::new(Semaphore::new(0)),
             held: Arc::new(Semaphore::new(0)),
+            marked: Arc::new(Semaphore::new(0)),
             sessions: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);

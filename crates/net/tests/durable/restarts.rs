@@ -48,6 +48,7 @@ async fn the_answer_of_before_the_restart_is_given_again() {
     drop(delivery);
     link.close().await;
     receiver.service.gate.add_permits(1);
+    bounded(receiver.service.marked.acquire()).await.unwrap().forget();
     let address = receiver.address;
     receiver.stop().await;
 
