@@ -57,6 +57,7 @@ mod service;
 mod session;
 mod streams;
 pub mod tls;
+mod toolkit;
 mod websocket;
 
 #[cfg(feature = "iroh")]
@@ -74,4 +75,5 @@ pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
 pub use streams::{Received, Sink, Source};
+pub use toolkit::*;
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

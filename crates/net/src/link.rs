@@ -51,7 +51,15 @@ impl Link {
     /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
+        Self::connect_held(config, false)
+    }
+
+    /// As [`Link::connect`]; the calls are held back if the peer must first be known to be the right one.
+    pub(crate) fn connect_held(config: ConnectConfig, held: bool) -> (Self, Events) {
         let port = Arc::new(Port::default());
+        if held {
+            port.hold_back();
+        }
         let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
         tokio::spawn(Driver::new(config, port, filler));

@@ -18,6 +18,7 @@
 mod config;
 mod error;
 mod handshake;
+mod hold;
 mod keepalive;
 mod outbox;
 mod remains;
@@ -44,6 +45,7 @@ pub use streams::chunk_cost;
 pub use vocabulary::{Command, Event, Input, Output, RequestId, StreamId, Tag, Timer, Up};
 
 use handshake::Role;
+use hold::Hold;
 use keepalive::{Heart, Pulse};
 use outbox::{Inbox, Outbox};
 use remains::End;
@@ -85,6 +87,7 @@ pub struct Link {
     greeting: Option<Box<Frame>>,
     ping: Option<u64>,
     pong: Option<u64>,
+    hold: Hold,
     /// The connection is to be closed.
     disconnect: Option<Box<Fault>>,
 }
@@ -118,6 +121,7 @@ impl Link {
             greeting: None,
             ping: None,
             pong: None,
+            hold: Hold::default(),
             disconnect: None,
         }
     }
@@ -238,11 +242,8 @@ impl Link {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END
-                if frame.seq != 0 =>
-            {
-                return Err(Violation::Numbering(kind));
-            }
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END if frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
         }
@@ -268,6 +269,7 @@ impl Link {
                 self.unpark();
             }
             Kind::PING => self.pong = Some(frame.id),
+            Kind::HOLD => self.hold.on_frame(&frame),
             Kind::CLOSE => {
                 let mut fault: Fault = read_header(&frame)?;
                 fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
@@ -299,6 +301,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.hold.forget_connection();
     }
 
     /// Ends the session from this side.
@@ -434,6 +437,9 @@ impl Link {
     pub fn act_encoded(&mut self, header: Bytes, content_type: ContentType, content: Bytes) -> Result<(), LinkError> {
         if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
             return Err(Refusal::Closed.into());
+        }
+        if self.is_held() {
+            return Err(Refusal::Full.into());
         }
         let frame = Frame { content_type, header, content, ..Frame::new(Kind::ACTION) };
         self.check_room(&frame)?;
