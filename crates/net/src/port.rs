@@ -507,6 +507,11 @@ pub(crate) fn closed() -> Fault {
     Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
 }
 
+/// What a caller is told whose session is over.
+pub(crate) fn lost() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
+}
+
 /// What a caller is told whose time is over.
 pub(crate) fn late() -> Fault {
     Fault { code: Code::TIMED_OUT, message: "no answer within the deadline".to_owned(), retry_after_ms: None }

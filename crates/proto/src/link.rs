@@ -33,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -187,6 +187,12 @@ impl Link {
         matches!(self.phase, Phase::Ended)
     }
 
+    /// The session in which a request would be sent that is asked at this moment; none if it is still to begin.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.role.session()
+    }
+
     /// Whether a close is on its way: what arrives is ignored.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -326,7 +332,10 @@ impl Link {
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
-        self.greeting = None;
+        if !up {
+            self.greeting = None;
+        }
+        // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }
