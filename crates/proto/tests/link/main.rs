@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod compression;
+mod hold;
 mod hostile;
 mod origins;
 mod pair;
