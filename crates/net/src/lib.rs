@@ -28,10 +28,13 @@
 //!
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
+pub mod addresses;
 mod asked;
 mod buffers;
 mod carrier;
+pub mod clock;
 mod connect;
+pub mod discovery;
 mod desk;
 mod door;
 mod driver;
@@ -51,6 +54,7 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod socket;
 mod streams;
 pub mod tls;
 mod toolkit;

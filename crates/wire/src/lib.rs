@@ -7,6 +7,7 @@
 //! - [`identity`]: device certificates and signed device lists.
 //! - [`content`]: what a message says once it is decrypted (the MIMI content model).
 //! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
+//! - [`announce`]: signed announcements on a local network, and queries for them.
 //! - [`name`], [`address`]: user names and server addresses.
 //! - [`compress`]: the encodings of compressed content, and their bounded decoders.
 //! - [`code`]: the one table of error codes, with blame and exit status.
@@ -15,6 +16,7 @@
 //! The crate knows no socket, no clock, no store and no secret key.
 
 pub mod address;
+pub mod announce;
 pub mod api;
 pub mod code;
 pub mod codec;

@@ -13,6 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_peer_that_is_held_keeps_its_messages_and_goes_on_answering() {
     let mut pair = Pair::up();
     pair.server.hold_peer(true);
+    pair.drain();
     pair.run(SECOND);
     assert!(pair.client.is_held() && !pair.server.is_held());
     assert!(!pair.client.has_room() && pair.server.has_room());
@@ -32,6 +33,7 @@ fn a_peer_that_is_held_keeps_its_messages_and_goes_on_answering() {
     assert_eq!(answers(&pair.events(Side::Server)), [(7, Ok(number(3)))]);
 
     pair.server.hold_peer(false);
+    pair.drain();
     pair.run(SECOND);
     assert!(!pair.client.is_held());
     pair.act(Side::Client, 4).unwrap();
@@ -47,6 +49,7 @@ fn a_hold_is_told_once_and_again_on_every_connection() {
     for hold in [true, true, false, true] {
         pair.server.hold_peer(hold);
     }
+    pair.drain();
     pair.run(SECOND);
     let told = |pair: &Pair| pair.trace.iter().filter(|(side, kind, _)| (*side, *kind) == (Side::Server, Kind::HOLD)).count();
     assert_eq!(told(&pair), 1);
@@ -58,6 +61,7 @@ fn a_hold_is_told_once_and_again_on_every_connection() {
     assert!(pair.client.is_held());
     assert_eq!(told(&pair), 2);
     pair.server.hold_peer(false);
+    pair.drain();
     pair.cut(0, 0);
     pair.connect();
     pair.run(SECOND);
