@@ -20,6 +20,7 @@ corpus! {
     announce from "../../../../../fuzz/bodies/announce.rs": the_corpus_of_announcements_holds;
     compress from "../../../../../fuzz/bodies/compress.rs": the_corpus_of_compressed_content_holds;
     content from "../../../../../fuzz/bodies/content.rs": the_corpus_of_contents_holds;
+    files from "../../../../../fuzz/bodies/files.rs": the_corpus_of_file_transfers_holds;
     frames from "../../../../../fuzz/bodies/frames.rs": the_corpus_of_frames_holds;
     identity from "../../../../../fuzz/bodies/identity.rs": the_corpus_of_identities_holds;
     messages from "../../../../../fuzz/bodies/messages.rs": the_corpus_of_messages_holds;
