@@ -60,9 +60,8 @@ fn a_hold_is_told_once_and_again_on_every_connection() {
     pair.run(SECOND);
     assert!(pair.client.is_held());
     assert_eq!(told(&pair), 2);
-    pair.server.hold_peer(false);
-    pair.drain();
     pair.cut(0, 0);
+    pair.server.hold_peer(false);
     pair.connect();
     pair.run(SECOND);
     assert!(!pair.client.is_held());
