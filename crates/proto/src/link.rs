@@ -317,6 +317,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.chunks_held = false;
         self.hold.forget_connection();
     }
 

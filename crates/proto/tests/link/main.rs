@@ -5,6 +5,7 @@
 mod bytes;
 mod compression;
 mod corpus;
+mod hold;
 mod hostile;
 mod origins;
 mod pair;
