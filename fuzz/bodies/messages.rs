@@ -21,7 +21,7 @@ macro_rules! check_all {
 pub(crate) fn run(data: &[u8]) {
     try_all!(data:
         header::Hello, header::Resume, header::Welcome, header::Action, header::Request, header::Credit, header::Fault,
-        header::Progress, api::ServerInfo, api::ServerInfoAnswer, api::RegisterStart, api::RegisterFinish, api::OpaqueAnswer,
+        header::Progress, header::Origin, api::ServerInfo, api::ServerInfoAnswer, api::RegisterStart, api::RegisterFinish, api::OpaqueAnswer,
         api::LoginStart, api::LoginFinish, api::LoginFinishAnswer, api::PasswordStart, api::PasswordFinish, api::DevicesUpdate,
         api::DeviceAuth, api::DeviceAuthAnswer, api::Logout, api::DevicesGet, api::DevicesGetAnswer, api::AccountByName,
         api::AccountById, api::AccountAnswer, api::KeyPackagesPublish, api::KeyPackagesClaim, api::KeyPackagesClaimAnswer,

@@ -74,6 +74,16 @@ impl Asked {
         Self { link: link.clone(), cell }
     }
 
+    /// A request that goes before all others, also while calls are held back.
+    pub(crate) fn first(link: &Link, ask: Ask) -> Self {
+        let state = State { stage: Stage::Queued { ask, made: now(), deadline: None }, progress: None, waker: None };
+        let cell = Arc::new(AskCell(Mutex::new(state)));
+        if link.port.ask_first(&cell).is_err() {
+            cell.complete(Err(closed()));
+        }
+        Self { link: link.clone(), cell }
+    }
+
     /// The latest report of the handler on how far it has come. The task that waits for the answer is woken for every report.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {

@@ -54,8 +54,10 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod socket;
 mod streams;
 pub mod tls;
+mod toolkit;
 mod websocket;
 
 #[cfg(feature = "iroh")]
@@ -72,4 +74,5 @@ pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
 pub use streams::{Received, Sink, Source};
+pub use toolkit::*;
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

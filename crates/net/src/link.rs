@@ -51,7 +51,15 @@ impl Link {
     /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
+        Self::connect_held(config, false)
+    }
+
+    /// As [`Link::connect`]; the calls are held back if the peer must first be known to be the right one.
+    pub(crate) fn connect_held(config: ConnectConfig, held: bool) -> (Self, Events) {
         let port = Arc::new(Port::default());
+        if held {
+            port.hold_back();
+        }
         let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
         tokio::spawn(Driver::new(config, port, filler));
@@ -114,7 +122,8 @@ impl Link {
     /// Opens the receiving end of a stream. The peer is told its name and credit in a request or an answer, and sends.
     ///
     /// `credit` is how many bytes may be under way, and so what the stream may hold of this side's memory. On a way of high delay
-    /// it bounds the speed: what fits into one round trip. Without a connection the stream begins with the next one.
+    /// it bounds the speed: what fits into one round trip. It is at least twice the largest chunk; [`Sink::credit`] says what it came
+    /// to be. Without a connection the stream begins with the next one.
     #[must_use]
     pub fn sink(&self, credit: u32) -> Sink {
         Sink::new(self, credit)

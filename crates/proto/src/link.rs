@@ -8,6 +8,7 @@
 //!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
 //! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. What becomes
 //!   of them when a session is lost is in `remains.rs`.
+//! - **Compression** (`compression.rs`): per frame, in an encoding that the peer has told it decodes.
 //! - **Streams** (`streams.rs`): bulk data in chunks under credit, which never makes the other frames wait (`transmit.rs`).
 //! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
 //!
@@ -15,9 +16,11 @@
 //! streams by number and credit. There is no queue of outgoing frames beside the unacknowledged ones and a few chunks of each
 //! stream, so a driver simply stops asking while its connection is congested.
 
+mod compression;
 mod config;
 mod error;
 mod handshake;
+mod hold;
 mod keepalive;
 mod outbox;
 mod remains;
@@ -30,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -44,6 +47,7 @@ pub use streams::chunk_cost;
 pub use vocabulary::{Command, Event, Input, Output, RequestId, StreamId, Tag, Timer, Up};
 
 use handshake::Role;
+use hold::Hold;
 use keepalive::{Heart, Pulse};
 use outbox::{Inbox, Outbox};
 use remains::End;
@@ -80,11 +84,14 @@ pub struct Link {
     before_chunk: u32,
     /// See [`Link::hold_chunks`].
     chunks_held: bool,
+    /// How what leaves over this connection is compressed.
+    encoding: Option<Encoding>,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
     ping: Option<u64>,
     pong: Option<u64>,
+    hold: Hold,
     /// The connection is to be closed.
     disconnect: Option<Box<Fault>>,
 }
@@ -114,10 +121,12 @@ impl Link {
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
             chunks_held: false,
+            encoding: None,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
             pong: None,
+            hold: Hold::default(),
             disconnect: None,
         }
     }
@@ -184,6 +193,14 @@ impl Link {
         matches!(self.phase, Phase::Closing { .. })
     }
 
+    /// Whether the driver reads nothing on purpose, because the application takes nothing more. Then the peer is not given up for its
+    /// silence, and hears pings, so that it does not give this side up.
+    pub fn set_paused(&mut self, paused: bool, now: Instant) {
+        if let Phase::Up { heart } = &mut self.phase {
+            heart.set_paused(paused, now);
+        }
+    }
+
     /// Whether a connection is there and both sides know each other.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -228,21 +245,21 @@ impl Link {
         }
     }
 
-    fn on_session_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+    fn on_session_frame(&mut self, mut frame: Frame, now: Instant) -> Result<(), Violation> {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END
-                if frame.seq != 0 =>
-            {
-                return Err(Violation::Numbering(kind));
-            }
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
         }
         // A kind that this version does not know may be numbered too.
         if frame.seq != 0 && !self.inbox.accept(&frame, now)? {
             return Ok(());
+        }
+        if kind.is_sequenced() || kind.is_of_stream() {
+            self.decompress(&mut frame)?;
         }
         match kind {
             Kind::ACTION => {
@@ -262,6 +279,7 @@ impl Link {
                 self.unpark();
             }
             Kind::PING => self.pong = Some(frame.id),
+            Kind::HOLD => self.hold.on_frame(&frame),
             Kind::CLOSE => {
                 let mut fault: Fault = read_header(&frame)?;
                 fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
@@ -293,6 +311,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.hold.forget_connection();
     }
 
     /// Ends the session from this side.
@@ -425,6 +444,9 @@ impl Link {
     pub fn act_encoded(&mut self, header: Bytes, content_type: ContentType, content: Bytes) -> Result<(), LinkError> {
         if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
             return Err(Refusal::Closed.into());
+        }
+        if self.is_held() {
+            return Err(Refusal::Full.into());
         }
         let frame = Frame { content_type, header, content, ..Frame::new(Kind::ACTION) };
         self.check_room(&frame)?;

@@ -138,6 +138,9 @@ impl Link {
         if ask.name.len() > limits::LABEL {
             return Err(Refusal::NameTooLong.into());
         }
+        if self.is_held() {
+            return Err(Refusal::Full.into());
+        }
         let deadline_ms = ask.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         let frame = Frame {
             content_type: ask.content_type,
@@ -164,7 +167,8 @@ impl Link {
     /// Whether another request would be taken. A driver leaves its callers waiting until it would.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
+        !self.is_held()
+            && self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
             && self.requests.open_bytes < self.config.unacked_bytes / 2
             && self.outbox.len() < self.config.unacked_frames
             && self.outbox.bytes() < self.config.unacked_bytes / 2
