@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 
 #[expect(dead_code, reason = "what was seen, and the names of the settings, are for the tests")]
-#[path = "../../crates/proto/tests/link/bytes.rs"]
+#[path = "../bodies/link.rs"]
 mod bytes;
 
 fuzz_target!(|data: &[u8]| {

@@ -25,12 +25,16 @@ use crate::{
     queue::Filler,
 };
 
+/// Events that may wait for the application before the peer is asked to keep its messages.
+const HOLD_EVENTS: usize = 1024;
+/// Bytes of such events.
+const HOLD_BYTES: usize = limits::FRAME;
 /// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
 const EVENTS: usize = 8192;
 /// Bytes of such events. Above what a server keeps unacknowledged.
 const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 /// Turns before the driver lets other tasks run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// A connection that lasted this long was a good one: the next wait is a short one again.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -53,6 +57,8 @@ pub(crate) struct Driver {
     /// The session has ended by the server's word.
     ended: Option<Fault>,
     closing: bool,
+    /// The application is behind with its events.
+    holds: bool,
 }
 
 impl Future for Driver {
@@ -99,23 +105,24 @@ impl Driver {
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         let desk = Desk::new(port);
-        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false }
+        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false, holds: false }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = now();
         self.pump.tick(now);
         self.desk.port.expire(now);
-        if self.desk.take_controls(&mut self.pump, now).reconnect {
+        self.desk.take_controls(&mut self.pump, now);
+        if self.desk.take_reconnect() {
             self.reconnect(now);
         }
         let mut more = match self.poll_way(cx, now) {
             Ok(more) => more,
             Err(error) => return self.fail(error, now),
         };
-        if self.events.poll_below(cx, EVENTS, EVENT_BYTES) {
-            more |= self.pump.poll_read(cx, now);
-        }
+        self.hold_if_behind(cx);
+        let room = self.events.poll_below(cx, EVENTS, EVENT_BYTES);
+        more |= self.pump.poll_read(cx, room, now);
         self.drain_events(now);
         let more_calls = self.desk.take_calls(&mut self.pump, now).more;
         if !more_calls {
@@ -126,13 +133,23 @@ impl Driver {
         self.drain_events(now);
         more |= self.desk.has_streams_ready();
         if self.pump.machine.is_ended() && !self.pump.is_connected() {
-            return self.finish();
+            // Whoever closes a link may end the program next.
+            let said = !self.closing || self.pump.poll_farewell(cx).is_ready();
+            return if said { self.finish() } else { Turn::Idle };
         }
         match self.after_loss(now) {
             Ok(retried) if more || more_calls || retried => Turn::Busy,
             Ok(_) => Turn::Idle,
             Err(error) => self.fail(error, now),
         }
+    }
+
+    /// Has the peer keep its messages while the application has many, and go on when few are left.
+    fn hold_if_behind(&mut self, cx: &mut Context<'_>) {
+        let part = if self.holds { 4 } else { 1 };
+        let behind = !self.events.poll_below(cx, HOLD_EVENTS / part, HOLD_BYTES / part);
+        self.holds = behind;
+        self.pump.machine.hold_peer(behind);
     }
 
     /// Connects, or waits for the next try. `true` if something came of it.

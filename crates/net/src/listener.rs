@@ -16,7 +16,7 @@ use crate::iroh::IrohEndpoint;
 use crate::{
     door::{Door, Porch},
     identity::{KeySet, PeerKey},
-    pump::now,
+    pump::{GOODBYE, now},
     service::SessionService,
     tls::ServerIdentity,
 };
@@ -35,6 +35,8 @@ pub struct SessionInfo {
     pub challenge: [u8; 32],
     /// The client's program, as it calls itself.
     pub agent: String,
+    /// What the client can do.
+    pub capabilities: Vec<String>,
     /// SHA-256 of the certificate that this server shows.
     pub fingerprint: [u8; 32],
     /// The client's key, if it showed one: proven in the handshake of every connection of this session.
@@ -181,7 +183,7 @@ impl Listener {
         drop(doors);
         strangers.shutdown().await;
         door.registry.stop(now() + door.config.stop_timeout);
-        let bound = door.config.stop_timeout + door.config.link.linger + Duration::from_secs(1);
+        let bound = door.config.stop_timeout + door.config.link.linger + GOODBYE + Duration::from_secs(1);
         if tokio::time::timeout(bound, door.registry.wait_until_empty()).await.is_err() {
             tracing::warn!("sessions are left at the end of the time to stop");
         }

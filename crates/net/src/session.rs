@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Turns before the task lets others run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// Answers collected in one turn, so that answering never starves reading.
 const ANSWER_BATCH: usize = 128;
 
@@ -147,14 +147,16 @@ impl<S: SessionService> SessionTask<S> {
         self.pump.tick(now);
         self.desk.port.expire(now);
         self.take_mail(now);
-        if self.desk.take_controls(&mut self.pump, now).reconnect {
+        self.desk.take_controls(&mut self.pump, now);
+        if self.desk.take_reconnect() {
             self.pump.lose(now);
         }
-        let mut more = false;
-        if self.has_room(cx) {
-            more |= self.pump.poll_read(cx, now);
-        }
+        let strange = self.session.is_none();
+        let room = self.has_room(cx);
+        let mut more = self.pump.poll_read(cx, room, now);
         self.drain_events(cx, now);
+        // A service is asked for room in every turn, and has not been in this one.
+        more |= strange && self.session.is_some();
         more |= self.poll_pending(cx, now);
         // After reading, because acknowledgements make room for pushes.
         more |= self.take_calls(now);
@@ -163,15 +165,17 @@ impl<S: SessionService> SessionTask<S> {
         self.desk.feed_streams(&mut self.pump, now);
         more |= self.pump.poll_write(cx, now);
         self.drain_events(cx, now);
-        more |= self.desk.has_streams_ready();
+        more |= self.desk.has_streams_ready() || self.desk.reconnect;
         more
     }
 
     /// Whether the client may go on.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
+        let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
+        self.pump.machine.hold_peer(behind);
         // Cancelled requests run to their end, so they count until then.
-        self.pending.len() < limits::REQUESTS_IN_FLIGHT
-            && self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx))
+        room && self.pending.len() < limits::REQUESTS_IN_FLIGHT
     }
 
     /// A client has come back on another connection, or the server stops.
@@ -210,7 +214,9 @@ impl<S: SessionService> SessionTask<S> {
                 Event::Down { fault, .. } => {
                     tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "connection lost");
                     self.desk.port.set_down();
-                    self.tell_connection(false);
+                    if let Some(session) = &mut self.session {
+                        self.service.disconnected(session, &fault);
+                    }
                 }
                 Event::Request { id, name, content_type, content, deadline, origin } => {
                     self.on_request(Incoming { id, name, content_type, content, deadline, origin }, cx, now);
@@ -226,7 +232,12 @@ impl<S: SessionService> SessionTask<S> {
                         self.service.cancelled(session, id);
                     }
                 }
-                Event::Ended(fault) => tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over"),
+                Event::Ended(fault) => {
+                    tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over");
+                    if let Some(session) = &mut self.session {
+                        self.service.ended(session, &fault);
+                    }
+                }
                 Event::Remains(remains) => self.on_remains(*remains),
                 // Delivered by the desk.
                 Event::Answer { .. }
@@ -246,6 +257,7 @@ impl<S: SessionService> SessionTask<S> {
             return;
         };
         info.agent = up.agent;
+        info.capabilities = up.capabilities;
         let pusher = Pusher::new(Arc::clone(&self.mailbox));
         self.session = Some(Box::new(self.service.open(*info, pusher)));
         self.look = Some(now + self.stranger_timeout);
@@ -280,6 +292,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<(ContentType, Bytes), Fault>, now: Instant) {
+        self.desk.take_reports(&mut self.pump, now);
         self.pump.handle(Input::Command(Command::Answer { id, result: result.map(answer_of) }), now);
     }
 
@@ -350,7 +363,9 @@ impl<S: SessionService> Future for SessionTask<S> {
         for _ in 0..TURNS {
             let more = this.turn(cx);
             if this.pump.machine.is_ended() && !this.pump.machine.has_transmit() {
-                return Poll::Ready(());
+                this.close();
+                // A server that stops waits for its sessions, and they for their last words.
+                return this.pump.poll_farewell(cx);
             }
             if !more {
                 this.desk.rest();

@@ -41,6 +41,12 @@ impl Link {
         self.chunks_held = hold;
     }
 
+    /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
+    #[must_use]
+    pub fn holds_chunks(&self) -> bool {
+        self.chunks_held && self.has_chunk()
+    }
+
     /// Whether the connection is to be dropped even though it takes no more frames.
     #[must_use]
     pub fn poll_disconnect(&mut self) -> Option<Fault> {
@@ -51,7 +57,7 @@ impl Link {
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         let up = matches!(self.phase, Phase::Up { .. });
-        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due();
+        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due() || self.hold.is_due();
         self.disconnect.is_some()
             || self.greeting.is_some()
             || matches!(self.phase, Phase::Closing { .. })
@@ -64,6 +70,9 @@ impl Link {
         }
         if let Some(nonce) = self.ping.take() {
             return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
+        }
+        if let Some(frame) = self.hold.take_frame() {
+            return Some(frame);
         }
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
