@@ -78,7 +78,7 @@ impl Asked {
 
     /// A request that goes before all others, also while calls are held back.
     pub(crate) fn first(link: &Link, ask: Ask) -> Self {
-        let state = State { stage: Stage::Queued { ask, made: now(), deadline: None }, progress: None, waker: None };
+        let state = State { stage: Stage::Queued { ask, within: None, made: now(), deadline: None }, progress: None, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
         if link.port.ask_first(&cell).is_err() {
             cell.complete(Err(closed()));
