@@ -68,7 +68,8 @@ impl Asked {
     pub(crate) fn new(link: &Link, ask: Ask, within: Option<LinkSessionId>) -> Self {
         let made = now();
         let deadline = ask.timeout.and_then(|timeout| made.checked_add(timeout));
-        let state = State { stage: Stage::Queued { ask, within, made, deadline }, progress: None, waker: None };
+        let stage = Stage::Queued { ask, within, made, deadline };
+        let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
         if link.port.ask(&cell, deadline).is_err() {
             cell.complete(Err(closed()));
@@ -78,7 +79,8 @@ impl Asked {
 
     /// A request that goes before all others, also while calls are held back.
     pub(crate) fn first(link: &Link, ask: Ask) -> Self {
-        let state = State { stage: Stage::Queued { ask, within: None, made: now(), deadline: None }, progress: None, waker: None };
+        let stage = Stage::Queued { ask, within: None, made: now(), deadline: None };
+        let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
         if link.port.ask_first(&cell).is_err() {
             cell.complete(Err(closed()));
@@ -90,6 +92,11 @@ impl Asked {
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
         self.cell.lock().progress
+    }
+
+    /// Whether the handler has reported since the last call of this.
+    pub(crate) fn is_alive(&self) -> bool {
+        std::mem::take(&mut self.cell.lock().reported)
     }
 }
 
@@ -140,6 +147,8 @@ enum Stage {
 struct State {
     stage: Stage,
     progress: Option<Progress>,
+    /// There was a report that [`Asked::is_alive`] has not told of.
+    reported: bool,
     waker: Option<Waker>,
 }
 
@@ -201,6 +210,7 @@ impl AskCell {
     pub(crate) fn report(&self, progress: Progress) {
         let mut state = self.lock();
         state.progress = Some(progress);
+        state.reported = true;
         let waker = state.waker.clone();
         drop(state);
         if let Some(waker) = waker {

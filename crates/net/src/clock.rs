@@ -31,8 +31,11 @@ use thiserror::Error;
 
 use crate::{link::Link, pump::now};
 
-/// The built-in request for the time. It has no arguments.
+/// The built-in request for the time. It has no arguments; the answer is an array of two numbers, when the question was there and
+/// when the answer left, in microseconds.
 pub const REQUEST: &str = "parlour.clock";
+/// No arguments, in CBOR: null.
+const NO_ARGUMENTS: &[u8] = &[0xf6];
 /// How long one question may take: an answer that took longer would tell next to nothing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long before its time [`ClockEstimate::at`] wakes up, to wait out the rest without the timer, which has a resolution of one
@@ -103,12 +106,10 @@ fn micros(duration: Duration) -> u64 {
 
 /// The answer to [`REQUEST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 struct Reading {
-    /// When the question was there, in microseconds.
     #[n(0)]
     received_us: u64,
-    /// When the answer left.
     #[n(1)]
     answered_us: u64,
 }
@@ -169,7 +170,7 @@ impl ClockTracker {
 
     async fn sample(&mut self) -> Result<ClockEstimate, ClockError> {
         let asked_us = self.clock.now_us();
-        let asked = self.link.request_raw(REQUEST, ContentType::BYTES, Bytes::new(), ANSWER_WITHIN);
+        let asked = self.link.request_raw(REQUEST, ContentType::CBOR, Bytes::from_static(NO_ARGUMENTS), ANSWER_WITHIN);
         let answer = asked.await.map_err(ClockError::NoAnswer)?;
         let heard_us = self.clock.now_us();
         let Reading { received_us, answered_us } = decode(&answer.content)?;

@@ -15,11 +15,12 @@ use crate::{
     http,
     identity::PeerKey,
     listener::{ListenConfig, SessionInfo},
-    pump::{Pump, goodbye, now},
     mailbox::{Arrival, Mailbox},
+    pump::{Pump, goodbye, now},
     registry::Registry,
     service::SessionService,
     session::SessionTask,
+    socket,
     tls,
     websocket::WebSocket,
 };
@@ -50,7 +51,7 @@ impl Porch {
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> Result<Guest, CarrierError> {
-        stream.set_nodelay(true)?;
+        socket::tune(&stream)?;
         let mut stream = self.acceptor.accept(stream).await?;
         let key = tls::proven_key(stream.get_ref().1.peer_certificates());
         let Some(arrived) = http::upgrade(&mut stream).await? else { return Err(CarrierError::WebSocket("no upgrade")) };
@@ -85,16 +86,16 @@ impl<S: SessionService> Door<S> {
         }
     }
 
-    /// Waits for the first frame of a guest who may come in.
+    /// Waits for the first frame of a guest who may come in. A server never speaks first, so nobody is sent away before.
     async fn greet(&self, mut guest: Guest) -> Result<Option<(Guest, Frame)>, CarrierError> {
-        if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
-            tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
-            send_away(guest.carrier, fault).await;
-            return Ok(None);
-        }
         guest.carrier.set_limit(GREETING_MAX);
         match std::future::poll_fn(|cx| guest.carrier.poll_recv(cx)).await {
             Ok(frame) => {
+                if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
+                    tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
+                    send_away(guest.carrier, fault).await;
+                    return Ok(None);
+                }
                 guest.carrier.set_limit(limits::FRAME);
                 Ok(Some((guest, frame)))
             }

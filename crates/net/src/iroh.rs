@@ -307,7 +307,8 @@ pub(crate) async fn reach(endpoint: &IrohEndpoint, addr: &IrohAddr, trust: &Trus
     let target = addr.to_endpoint_addr().map_err(|error| unreachable(addr, &error))?;
     let connection = endpoint.dial(target).await.map_err(|error| failure(addr, error))?;
     let (send, recv) = connection.open_bi().await.map_err(|error| connection_failure(addr, error))?;
-    let mut carrier = IrohCarrier::new(connection, send, recv, ());
+    // An endpoint that closes takes its connections with it; so it stays until the last has said goodbye.
+    let mut carrier = IrohCarrier::new(connection, send, recv, endpoint.clone());
     carrier.set_limit(limits::FRAME);
     let server = ServerFacts { fingerprint: raw_fingerprint(&addr.key), trusted_by_system: false, peer_key: Some(addr.key) };
     Ok(Reached { carrier: Box::new(carrier), server })

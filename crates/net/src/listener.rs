@@ -16,7 +16,7 @@ use crate::iroh::IrohEndpoint;
 use crate::{
     door::{Door, Porch},
     identity::{KeySet, PeerKey},
-    pump::now,
+    pump::{GOODBYE, now},
     service::SessionService,
     tls::ServerIdentity,
 };
@@ -183,7 +183,7 @@ impl Listener {
         drop(doors);
         strangers.shutdown().await;
         door.registry.stop(now() + door.config.stop_timeout);
-        let bound = door.config.stop_timeout + door.config.link.linger + Duration::from_secs(1);
+        let bound = door.config.stop_timeout + door.config.link.linger + GOODBYE + Duration::from_secs(1);
         if tokio::time::timeout(bound, door.registry.wait_until_empty()).await.is_err() {
             tracing::warn!("sessions are left at the end of the time to stop");
         }

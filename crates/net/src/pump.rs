@@ -3,12 +3,12 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use parlour_proto::link::{Command, Input, Link as Machine, Output};
-use tokio::time::Sleep;
+use tokio::{task::JoinHandle, time::Sleep};
 
 use crate::carrier::{Carrier, CarrierError};
 
@@ -17,7 +17,7 @@ const READ_BATCH: usize = 64;
 /// Bytes that one turn reads or writes before the other direction and the application have theirs.
 const TURN_BYTES: usize = 256 * 1024;
 /// How long a closed connection may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(3);
+pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Bytes that a closed connection may still say unheard.
 const DISCARDED: usize = 1024 * 1024;
@@ -34,12 +34,14 @@ pub(crate) struct Pump {
     carrier: Option<Box<dyn Carrier>>,
     /// Nothing more is read: what comes cannot be understood.
     deaf: bool,
+    /// The connection that says goodbye, if one does.
+    farewell: Option<JoinHandle<()>>,
     timer: Alarm,
 }
 
 impl Pump {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, carrier: None, deaf: false, timer: Alarm::default() }
+        Self { machine, carrier: None, deaf: false, farewell: None, timer: Alarm::default() }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -68,8 +70,12 @@ impl Pump {
         }
     }
 
-    /// Reads frames into the machine. `true` if there may be more.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Reads frames into the machine if the application has room for what comes. `true` if there may be more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: bool, now: Instant) -> bool {
+        self.machine.set_paused(!room, now);
+        if !room {
+            return false;
+        }
         // Who is told to go has nothing to say that matters.
         if self.deaf || self.machine.is_closing() {
             return false;
@@ -130,6 +136,7 @@ impl Pump {
             if bytes >= TURN_BYTES {
                 break true;
             }
+            self.machine.hold_chunks(!carrier.takes_chunks());
             match self.machine.poll_transmit() {
                 Some(Output::Send(frame)) => {
                     bytes += frame.content.len();
@@ -146,18 +153,34 @@ impl Pump {
                 Some(Output::Event(_)) | None => break false,
             }
         };
-        if let Some(Poll::Ready(Err(error))) = self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
-            tracing::debug!(%error, "carrier");
-            self.lose(now);
+        match self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
+            Some(Poll::Ready(Err(error))) => {
+                tracing::debug!(%error, "carrier");
+                self.lose(now);
+                false
+            }
+            // Chunks that were held back have room now, and nobody would say so later.
+            Some(Poll::Ready(Ok(()))) => more || self.machine.holds_chunks(),
+            Some(Poll::Pending) | None => more,
         }
-        more
     }
 
     /// Lets the connection say goodbye on its own.
     fn retire(&mut self) {
         if let Some(carrier) = self.carrier.take() {
-            tokio::spawn(goodbye(carrier));
+            self.farewell = Some(tokio::spawn(goodbye(carrier)));
         }
+    }
+
+    /// Ready when the last connection has said goodbye: the peer has read everything, or the time for it is over. What ends before
+    /// that may take the last words with it.
+    pub(crate) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(farewell) = &mut self.farewell {
+            // One that has failed is over, too.
+            drop(ready!(Pin::new(farewell).poll(cx)));
+            self.farewell = None;
+        }
+        Poll::Ready(())
     }
 
     /// Ticks the machine if it is time.

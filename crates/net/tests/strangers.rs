@@ -3,97 +3,21 @@
 
 mod support;
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use parlour_net::{LinkConfig, ListenConfig, PemPair, ServerIdentity};
+use parlour_net::{LinkConfig, ListenConfig};
 use parlour_wire::{
     Code, Frame, Kind, decode, encode,
-    frame::ContentType,
-    header::{Fault, Hello, Welcome},
+    header::{Fault, Hello},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+use support::{
+    Seen, bounded,
+    door::{Door, closed_with, greeted, rest},
 };
-use support::{BOUND, Seen, Server, bounded, up};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
-
-/// A server, and the means to reach it without our client.
-struct Door {
-    server: Server,
-    tls: TlsConnector,
-}
-
-impl Door {
-    async fn open(config: ListenConfig) -> Self {
-        let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let server = Server::start_as(ServerIdentity::load(&cert_pem, &key_pem).unwrap(), config).await;
-        Self { server, tls: TlsConnector::from(Arc::new(tls)) }
-    }
-
-    async fn tcp(&self) -> TcpStream {
-        TcpStream::connect(self.server.address).await.unwrap()
-    }
-
-    async fn tls(&self) -> TlsStream<TcpStream> {
-        self.tls.connect(ServerName::try_from("localhost").unwrap(), self.tcp().await).await.unwrap()
-    }
-
-    async fn websocket(&self) -> WebSocketStream<TlsStream<TcpStream>> {
-        client_async("wss://localhost/v1/link", self.tls().await).await.unwrap().0
-    }
-
-    async fn assert_healthy(&self) {
-        let (link, mut events) = self.server.connect();
-        assert!(!up(&mut events).await);
-        let answer = link.request_raw("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND).await.unwrap();
-        assert_eq!(&answer.content[..], b"well");
-        bounded(link.close()).await;
-    }
-}
-
-/// Reads to the end, whatever way the connection ends.
-async fn rest<S: AsyncReadExt + Unpin>(stream: &mut S) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    drop(bounded(stream.read_to_end(&mut bytes)).await);
-    bytes
-}
-
-/// The code of the close frame, after which the connection must end.
-async fn closed_with(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Option<Code> {
-    let mut code = None;
-    while let Some(message) = bounded(socket.next()).await {
-        match message {
-            Ok(Message::Binary(bytes)) => {
-                let frame = Frame::decode(bytes).unwrap();
-                assert_eq!(frame.kind, Kind::CLOSE);
-                code = Some(decode::<Fault>(&frame.header).unwrap().code);
-            }
-            Ok(Message::Close(_)) => {}
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => break,
-        }
-    }
-    code
-}
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
 async fn random_bytes_in_place_of_tls_end_the_connection() {
@@ -229,19 +153,6 @@ async fn frames_that_break_the_rules_end_the_session_with_a_name() {
     let Some(Ok(Message::Binary(pong))) = bounded(socket.next()).await else { panic!("no pong") };
     assert_eq!(Frame::decode(pong), Ok(Frame { id: 3, ..Frame::new(Kind::PONG) }));
     door.assert_healthy().await;
-}
-
-/// A WebSocket after hello and welcome.
-async fn greeted(door: &Door) -> WebSocketStream<TlsStream<TcpStream>> {
-    let mut socket = door.websocket().await;
-    let hello = Hello { capabilities: vec![], agent: "test".into() };
-    let hello = Frame { header: Bytes::from(encode(&hello)), ..Frame::new(Kind::HELLO) };
-    socket.send(Message::Binary(hello.to_bytes().unwrap())).await.unwrap();
-    let Some(Ok(Message::Binary(bytes))) = bounded(socket.next()).await else { panic!("no welcome") };
-    let welcome = Frame::decode(bytes).unwrap();
-    assert_eq!(welcome.kind, Kind::WELCOME);
-    assert!(!decode::<Welcome>(&welcome.header).unwrap().resumed);
-    socket
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
 //! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. What becomes
 //!   of them when a session is lost is in `remains.rs`.
+//! - **Compression** (`compression.rs`): per frame, in an encoding that the peer has told it decodes.
 //! - **Streams** (`streams.rs`): bulk data in chunks under credit, which never makes the other frames wait (`transmit.rs`).
 //! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
 //!
@@ -15,6 +16,7 @@
 //! streams by number and credit. There is no queue of outgoing frames beside the unacknowledged ones and a few chunks of each
 //! stream, so a driver simply stops asking while its connection is congested.
 
+mod compression;
 mod config;
 mod error;
 mod handshake;
@@ -31,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Frame, Kind, LinkSessionId, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -82,6 +84,8 @@ pub struct Link {
     before_chunk: u32,
     /// See [`Link::hold_chunks`].
     chunks_held: bool,
+    /// How what leaves over this connection is compressed.
+    encoding: Option<Encoding>,
     events: VecDeque<Event>,
     /// First frame of this connection, not sent yet.
     greeting: Option<Box<Frame>>,
@@ -117,6 +121,7 @@ impl Link {
             streams: None,
             before_chunk: FRAMES_PER_CHUNK,
             chunks_held: false,
+            encoding: None,
             events: VecDeque::new(),
             greeting: None,
             ping: None,
@@ -194,6 +199,14 @@ impl Link {
         matches!(self.phase, Phase::Closing { .. })
     }
 
+    /// Whether the driver reads nothing on purpose, because the application takes nothing more. Then the peer is not given up for its
+    /// silence, and hears pings, so that it does not give this side up.
+    pub fn set_paused(&mut self, paused: bool, now: Instant) {
+        if let Phase::Up { heart } = &mut self.phase {
+            heart.set_paused(paused, now);
+        }
+    }
+
     /// Whether a connection is there and both sides know each other.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -238,18 +251,21 @@ impl Link {
         }
     }
 
-    fn on_session_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+    fn on_session_frame(&mut self, mut frame: Frame, now: Instant) -> Result<(), Violation> {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
             Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => return Err(Violation::Numbering(kind)),
-            Kind::STREAM_DATA | Kind::STREAM_CREDIT | Kind::STREAM_END if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
         }
         // A kind that this version does not know may be numbered too.
         if frame.seq != 0 && !self.inbox.accept(&frame, now)? {
             return Ok(());
+        }
+        if kind.is_sequenced() || kind.is_of_stream() {
+            self.decompress(&mut frame)?;
         }
         match kind {
             Kind::ACTION => {
@@ -301,6 +317,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.chunks_held = false;
         self.hold.forget_connection();
     }
 

@@ -20,6 +20,8 @@ pub const MAGIC: u8 = b'P';
 pub const VERSION: u8 = 1;
 /// Size of the proto-header in bytes.
 pub const PROTO_HEADER: usize = 28;
+/// The bits of a frame's flags that say how its content is compressed: 0, or the number of a [`crate::Encoding`].
+pub const ENCODING_FLAGS: u16 = 0b111;
 
 /// What a frame is. Values without a name are carried, and ignored by the link machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +68,18 @@ impl Kind {
     pub const fn is_sequenced(self) -> bool {
         matches!(self, Self::ACTION | Self::REQUEST | Self::RESPONSE | Self::ERROR | Self::PROGRESS | Self::CANCEL)
     }
+
+    /// Whether frames of this kind live and die with their connection, as all of a stream's do.
+    #[must_use]
+    pub const fn is_of_stream(self) -> bool {
+        matches!(self, Self::STREAM_DATA | Self::STREAM_CREDIT | Self::STREAM_END)
+    }
+
+    /// Whether the content of this kind may be compressed.
+    #[must_use]
+    pub const fn may_be_compressed(self) -> bool {
+        matches!(self, Self::ACTION | Self::REQUEST | Self::RESPONSE | Self::STREAM_DATA)
+    }
 }
 
 /// How the content is to be read. Values without a name are carried.
@@ -90,7 +104,7 @@ pub struct Frame {
     pub kind: Kind,
     /// How to read the content.
     pub content_type: ContentType,
-    /// Bits that no version has given a meaning yet; kept.
+    /// How the content is compressed ([`ENCODING_FLAGS`]), and bits that no version has given a meaning yet; kept.
     pub flags: u16,
     /// Sequence number, or 0.
     pub seq: u64,

@@ -5,6 +5,7 @@
 //! - [`header`]: the CBOR headers of the frame kinds.
 //! - [`api`]: requests, answers and pushes between a client and a server.
 //! - [`identity`]: device certificates and signed device lists.
+//! - [`files`]: names of files at a peer, and the messages of their transfers.
 //! - [`content`]: what a message says once it is decrypted (the MIMI content model).
 //! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
 //! - [`announce`]: signed announcements on a local network, and queries for them.
@@ -22,6 +23,7 @@ pub mod code;
 pub mod codec;
 pub mod compress;
 pub mod content;
+pub mod files;
 pub mod frame;
 pub mod header;
 pub mod id;

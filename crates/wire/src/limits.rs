@@ -38,6 +38,12 @@ pub const STREAM_MARK: usize = 256;
 pub const STREAM_FINISH: usize = 4 * 1024;
 /// Cost of the chunks of one stream that wait for the connection: enough to fill a write, not more than a wait for it should hold.
 pub const STREAM_QUEUE: usize = 4 * STREAM_CHUNK;
+/// Longest name of a file at a peer, in bytes: a quarter of what systems allow, so that the path of the root has room.
+pub const REMOTE_PATH: usize = 1024;
+/// Longest part of such a name between two slashes, in bytes: what the common file systems allow.
+pub const REMOTE_PART: usize = 255;
+/// Most parts of such a name: deeper trees are mistakes.
+pub const REMOTE_DEPTH: usize = 32;
 /// Shortest content that is worth compressing, in bytes: below it a result is seldom smaller by more than a packet can tell.
 pub const COMPRESS_MIN: usize = 512;
 /// Links at the same time of one device: an old one that has not been noticed dead, a new one, and two to spare.

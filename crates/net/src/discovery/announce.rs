@@ -17,14 +17,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Accept, Found, Network, bytes_of, socket::Sockets};
+use super::{
+    Accept, Found, Network, bytes_of,
+    socket::{REFRESH, Sockets},
+};
 use crate::{
     identity::{Identity, PeerKey},
     pump::now,
 };
-
-/// How often the list of interfaces is read, to notice networks that come and go.
-const REFRESH: Duration = Duration::from_secs(10);
 
 /// What to announce, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

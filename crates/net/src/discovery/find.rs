@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::Stream;
@@ -14,11 +13,12 @@ use parlour_proto::discovery::{self as machine, Asks, Counts, FinderConfig, Find
 use parlour_wire::announce::{Datagram, Query};
 use tokio::sync::{mpsc, watch};
 
-use super::{Accept, Found, Network, socket::Sockets};
+use super::{
+    Accept, Found, Network,
+    socket::{REFRESH, Sockets},
+};
 use crate::{identity::PeerKey, pump::now};
 
-/// How often the list of interfaces is read, to notice networks that come and go.
-const REFRESH: Duration = Duration::from_secs(10);
 /// Events that wait for the program. When it takes none, the network is not listened to either.
 const EVENTS: usize = 64;
 

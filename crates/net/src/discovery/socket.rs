@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use parlour_wire::limits;
@@ -13,6 +14,8 @@ use tokio::{io::ReadBuf, net::UdpSocket};
 use super::{Multicast, Network};
 use crate::addresses::{Door, doors};
 
+/// How often the list of interfaces is read, to notice networks that come and go.
+pub(super) const REFRESH: Duration = Duration::from_secs(5);
 /// Room for a datagram, and for one byte that says that it is too long.
 const ROOM: usize = limits::DATAGRAM + 1;
 /// Errors in a row that a read skips: some systems report here that an earlier datagram found nobody.

@@ -15,20 +15,18 @@ const CROWD: usize = 32;
 /// A listener's door on an endpoint. Without it, connections to the endpoint are refused.
 pub(crate) struct IrohDoor {
     arrivals: mpsc::Receiver<Incoming>,
-    fingerprint: [u8; 32],
-    /// Lives as long as somebody listens.
-    _endpoint: IrohEndpoint,
+    endpoint: IrohEndpoint,
 }
 
 impl IrohDoor {
     pub(crate) fn open(endpoint: IrohEndpoint) -> Self {
-        Self { arrivals: endpoint.listen(), fingerprint: endpoint.fingerprint(), _endpoint: endpoint }
+        Self { arrivals: endpoint.listen(), endpoint }
     }
 
     /// Waits for somebody; for ever, if another listener has taken the endpoint over, or it is closed.
     pub(crate) async fn next(&mut self) -> Arriving {
         match self.arrivals.recv().await {
-            Some(incoming) => Arriving { incoming, fingerprint: self.fingerprint },
+            Some(incoming) => Arriving { incoming, endpoint: self.endpoint.clone() },
             None => std::future::pending().await,
         }
     }
@@ -37,7 +35,7 @@ impl IrohDoor {
 /// Somebody who wants to connect.
 pub(crate) struct Arriving {
     incoming: Incoming,
-    fingerprint: [u8; 32],
+    endpoint: IrohEndpoint,
 }
 
 impl Arriving {
@@ -64,12 +62,13 @@ impl Arriving {
     }
 
     pub(crate) async fn enter(self, permit: OwnedSemaphorePermit) -> Result<Guest, CarrierError> {
-        let (peer, fingerprint) = (self.peer(), self.fingerprint);
+        let (peer, fingerprint) = (self.peer(), self.endpoint.fingerprint());
         let connection = self.incoming.accept()?.await.map_err(|error| CarrierError::Io(std::io::Error::other(error)))?;
         // A signature under some keys proves nothing.
         let key = Some(PeerKey(*connection.remote_id().as_bytes())).filter(PeerKey::is_sound);
         let (send, recv) = connection.accept_bi().await?;
-        let carrier = Box::new(IrohCarrier::new(connection, send, recv, permit));
+        // An endpoint that closes takes its connections with it; so it stays until the last has said goodbye.
+        let carrier = Box::new(IrohCarrier::new(connection, send, recv, (permit, self.endpoint)));
         Ok(Guest { carrier, peer, key, fingerprint })
     }
 }

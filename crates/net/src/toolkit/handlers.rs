@@ -217,6 +217,24 @@ impl Handlers {
         self.add(name, false, typed(handler))
     }
 
+    /// As [`Handlers::on_request_raw`], for a handler of the library itself.
+    pub(crate) fn on_own_request_raw<F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
+    where
+        F: Fn(Context, Raw) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Raw, Fault>> + Send + 'static,
+    {
+        assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
+        let handler = Arc::new(handler);
+        self.add(
+            name,
+            false,
+            Box::new(move |cx, _, raw| {
+                let handler = Arc::clone(&handler);
+                Box::pin(async move { Ok(handler(cx, raw).await?.into()) })
+            }),
+        )
+    }
+
     fn add(&mut self, name: &str, action: bool, run: Box<Run>) -> Rule<'_> {
         assert!(!name.is_empty() && name.len() <= limits::LABEL, "the name {name:?} is empty, or longer than {} bytes", limits::LABEL);
         assert!(!self.entries.contains_key(name), "there is a handler {name:?} already");

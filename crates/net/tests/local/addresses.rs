@@ -31,7 +31,8 @@ fn an_address_is_known_where_no_packet_could_go_out() {
     if !is_inside() {
         run_in_own_network(
             "addresses::an_address_is_known_where_no_packet_could_go_out",
-            "ip link add eth7 type dummy && ip addr add 10.9.8.7/32 dev eth7 && ip link set eth7 up && ip route flush table main",
+            "ip link add eth7 type veth peer name eth8 && ip addr add 10.9.8.7/32 dev eth7 && ip link set eth8 up && \
+             ip link set eth7 up && ip route flush table main",
         );
         return;
     }

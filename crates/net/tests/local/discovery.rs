@@ -3,18 +3,27 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parlour_net::{
-    Identity,
+    ConnectConfig, Identity, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, Pusher, ServerIdentity,
+    SessionInfo, SessionService, Trust,
     discovery::{
         Accept, Announce, AnnounceConfig, CarrierKind, Discovered, Endpoint, FindConfig, Finder, Found, Ignored, Multicast,
         Network, Policy, find,
     },
 };
-use parlour_wire::announce::{Datagram, Query};
-use tokio::net::UdpSocket;
+use parlour_wire::{
+    Code,
+    announce::{Datagram, Query},
+    frame::ContentType,
+    header::Fault,
+};
+use tokio::{net::UdpSocket, sync::watch};
 
 use crate::{
     bounded,
@@ -317,8 +326,9 @@ fn a_station_is_found_by_multicast_over_ipv4_and_ipv6() {
     if !is_inside() {
         run_in_own_network(
             "discovery::a_station_is_found_by_multicast_over_ipv4_and_ipv6",
-            "ip link set lo up && ip link add eth7 type dummy && ip link set eth7 multicast on && \
-             ip addr add 10.9.8.7/24 dev eth7 && ip -6 addr add fd00:9::7/64 dev eth7 nodad && ip link set eth7 up",
+            "ip link set lo up && ip link add eth7 type veth peer name eth8 && \
+             ip addr add 10.9.8.7/24 dev eth7 && ip -6 addr add fd00:9::7/64 dev eth7 nodad && ip link set eth8 up && \
+             ip link set eth7 up",
         );
         return;
     }
@@ -340,6 +350,27 @@ fn a_station_is_found_by_multicast_over_ipv4_and_ipv6() {
 }
 
 #[test]
+fn a_network_that_comes_up_later_is_used_too() {
+    if !is_inside() {
+        let setup = "ip link set lo up && ip link set lo multicast on && ip link add eth7 type veth peer name eth8";
+        run_in_own_network("discovery::a_network_that_comes_up_later_is_used_too", setup);
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let network = multicast(&[]);
+        let mut finder = look(network.clone(), only(1));
+        let announce = Announce::start(&identity(1), config(network)).unwrap();
+        let at = |ip: [u8; 4]| (CarrierKind::WEBSOCKET, SocketAddr::from((ip, 7443)));
+        assert_eq!(next_found(&mut finder).await.addresses, BTreeSet::from([at([127, 0, 0, 1])]));
+        let up = "ip addr add 10.9.8.7/24 dev eth7 && ip link set eth8 up && ip link set eth7 up";
+        assert!(std::process::Command::new("sh").args(["-c", up]).status().unwrap().success());
+        while !next_found(&mut finder).await.addresses.contains(&at([10, 9, 8, 7])) {}
+        announce.stop().await;
+    });
+}
+
+#[test]
 fn without_any_network_multicast_is_refused_by_name() {
     if !is_inside() {
         run_in_own_network("discovery::without_any_network_multicast_is_refused_by_name", "true");
@@ -350,4 +381,52 @@ fn without_any_network_multicast_is_refused_by_name() {
         let error = find(FindConfig::new(SERVICE, Accept::Anyone)).expect_err("there is no interface that is up");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrNotAvailable, "{error}");
     });
+}
+
+/// Answers nothing: it is enough that links are let in.
+struct Silent;
+
+impl SessionService for Silent {
+    type Session = ();
+
+    fn open(&self, _info: SessionInfo, _pusher: Pusher) {}
+
+    fn request(&self, _session: &mut (), request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
+        let fault = Fault { code: Code::UNKNOWN_REQUEST, message: request.name, retry_after_ms: None };
+        Box::pin(async move { Err(fault) })
+    }
+
+    fn action(&self, _session: &mut (), _action: IncomingAction) {}
+
+    fn close(&self, _session: ()) {}
+}
+
+/// A listener on loopback that shows this identity; its port, and what stops it.
+async fn listener(number: u8) -> (u16, watch::Sender<bool>) {
+    let shown = ServerIdentity::from_identity(&identity(number)).unwrap();
+    let listener = Listener::bind((LOOPBACK, 0).into(), shown).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(listener.serve(Arc::new(Silent), ListenConfig::default(), stopped));
+    (port, stop)
+}
+
+#[tokio::test]
+async fn who_is_found_is_connected_to_and_proves_its_key_there() {
+    let (port, _stop) = listener(1).await;
+    let endpoints = vec![Endpoint::websocket(port)];
+    let announce = Announce::start(&identity(1), AnnounceConfig { endpoints, ..config(unicast(0, &[])) }).unwrap();
+    let mut finder = look(unicast(0, &[announce.local_addr().unwrap()]), only(1));
+    let found = next_found(&mut finder).await;
+    let (_link, mut events) = Link::connect(ConnectConfig::new(found.urls()[0].clone(), Trust::Key(found.key)));
+    match bounded(events.next()).await {
+        Some(LinkEvent::Up { peer_key, .. }) => assert_eq!(peer_key, Some(identity(1).key())),
+        other => panic!("{other:?}"),
+    }
+
+    // A station that sits at the same address with another key is found out on the link.
+    let (port, _stop) = listener(2).await;
+    let url = format!("wss://127.0.0.1:{port}").parse().unwrap();
+    let (_link, mut events) = Link::connect(ConnectConfig::new(url, Trust::Key(found.key)));
+    assert!(matches!(bounded(events.next()).await, Some(LinkEvent::Failed(_))));
 }

@@ -1,6 +1,8 @@
 //! A server with a small service on loopback, and a proxy that cuts connections.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "tests; each test binary uses a part of this")]
 
+pub mod door;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,16 +10,17 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parlour_net::{
-    ConnectConfig, Events, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, ServerIdentity,
-    SessionInfo, SessionService, Trust,
+    Answer, ConnectConfig, Events, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, PemPair, Pusher, Remains,
+    RequestId, ServerIdentity, SessionInfo, SessionService, Trust,
 };
-use parlour_wire::{Code, frame::ContentType, header::Fault};
+use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -39,10 +42,14 @@ pub enum Seen {
     Action(IncomingAction),
     Connection(bool),
     Drained,
+    Cancelled(RequestId),
+    Remains(Remains),
+    Late(LinkSessionId, u64, Result<Answer, Fault>),
     Closed,
 }
 
-/// Answers `echo`, holds `hold` until the gate opens, counts how often each content arrives with `tally`.
+/// Answers `echo`, holds `hold` until the gate opens, counts how often each content arrives with `tally`, reports three steps of
+/// `steps` before it holds that, too.
 pub struct Service {
     seen: mpsc::UnboundedSender<Seen>,
     pub gate: Arc<Semaphore>,
@@ -50,17 +57,32 @@ pub struct Service {
     pub held: mpsc::UnboundedSender<()>,
     /// Whether sessions are kept.
     pub keep: AtomicBool,
+    /// Whether more is taken.
+    room: AtomicBool,
+    sleeper: Mutex<Option<Waker>>,
+}
+
+impl Service {
+    /// Whether requests and actions are taken from here on.
+    pub fn set_room(&self, room: bool) {
+        self.room.store(room, Ordering::SeqCst);
+        let sleeper = self.sleeper.lock().unwrap().take();
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
 }
 
 impl SessionService for Service {
-    type Session = ();
+    type Session = Pusher;
 
-    fn open(&self, info: SessionInfo, pusher: Pusher) {
-        self.seen.send(Seen::Opened(info, pusher)).ok();
+    fn open(&self, info: SessionInfo, pusher: Pusher) -> Pusher {
+        self.seen.send(Seen::Opened(info, pusher.clone())).ok();
+        pusher
     }
 
-    fn request(&self, _session: &mut (), request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
-        let Incoming { name, content_type, content, .. } = request;
+    fn request(&self, session: &mut Pusher, request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
+        let Incoming { id, name, content_type, content, .. } = request;
         match name.as_str() {
             "echo" => Box::pin(async move { Ok((content_type, content)) }),
             "tally" => {
@@ -70,7 +92,10 @@ impl SessionService for Service {
                     Ok((content_type, content))
                 })
             }
-            "hold" => {
+            "hold" | "steps" => {
+                if name == "steps" {
+                    (1..=3).for_each(|step| session.link().progress(id, step, Some(3)).unwrap());
+                }
                 let gate = Arc::clone(&self.gate);
                 self.held.send(()).ok();
                 Box::pin(async move {
@@ -85,23 +110,40 @@ impl SessionService for Service {
         }
     }
 
-    fn action(&self, _session: &mut (), action: IncomingAction) {
+    fn action(&self, _session: &mut Pusher, action: IncomingAction) {
         self.seen.send(Seen::Action(action)).ok();
     }
 
-    fn connection(&self, _session: &mut (), up: bool) {
+    fn connection(&self, _session: &mut Pusher, up: bool) {
         self.seen.send(Seen::Connection(up)).ok();
     }
 
-    fn drained(&self, _session: &mut ()) {
+    fn drained(&self, _session: &mut Pusher) {
         self.seen.send(Seen::Drained).ok();
     }
 
-    fn is_kept(&self, _session: &()) -> bool {
+    fn is_kept(&self, _session: &Pusher) -> bool {
         self.keep.load(Ordering::SeqCst)
     }
 
-    fn close(&self, _session: ()) {
+    fn cancelled(&self, _session: &mut Pusher, id: RequestId) {
+        self.seen.send(Seen::Cancelled(id)).ok();
+    }
+
+    fn poll_room(&self, _session: &mut Pusher, cx: &mut Context<'_>) -> bool {
+        *self.sleeper.lock().unwrap() = Some(cx.waker().clone());
+        self.room.load(Ordering::SeqCst)
+    }
+
+    fn remains(&self, _session: &mut Pusher, remains: Remains) {
+        self.seen.send(Seen::Remains(remains)).ok();
+    }
+
+    fn finished_late(&self, session: LinkSessionId, number: u64, result: Result<Answer, Fault>) {
+        self.seen.send(Seen::Late(session, number, result)).ok();
+    }
+
+    fn close(&self, _session: Pusher) {
         self.seen.send(Seen::Closed).ok();
     }
 }
@@ -125,7 +167,11 @@ impl Server {
     pub async fn start_as(identity: ServerIdentity, config: ListenConfig) -> Self {
         let fingerprint = identity.fingerprint();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::serve(listener, fingerprint, config)
+    }
+
+    pub fn serve(listener: Listener, fingerprint: [u8; 32], config: ListenConfig) -> Self {
+        let address = listener.local_addr().unwrap_or_else(|_| "0.0.0.0:0".parse().unwrap());
         let (seen_sender, seen) = mpsc::unbounded_channel();
         let (held_sender, held) = mpsc::unbounded_channel();
         let service = Arc::new(Service {
@@ -134,6 +180,8 @@ impl Server {
             tally: Mutex::default(),
             held: held_sender,
             keep: AtomicBool::new(true),
+            room: AtomicBool::new(true),
+            sleeper: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(listener.serve(Arc::clone(&service), config, stopped));

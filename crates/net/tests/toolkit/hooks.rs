@@ -71,7 +71,7 @@ async fn a_lost_session_ends_and_the_next_one_is_no_first() {
     let mut config = agent_config(&station, 1);
     tell_all(&mut config.hooks, &agent_told);
     let proxy = through_proxy(&station, &mut config).await;
-    let _agent = ready(config).await;
+    let agent = ready(config).await;
     let (who, there) = (Some(key(1)), Some(station.key()));
     assert_eq!(tells.take(2).await, [First(who), Connect(who)]);
     assert_eq!(agent_tells.take(2).await, [First(there), Connect(there)]);
@@ -84,6 +84,8 @@ async fn a_lost_session_ends_and_the_next_one_is_no_first() {
         assert_eq!(tells.next().await, Connect(who));
         assert_eq!(agent_tells.take(3).await, [Disconnect(there), End(there, Code::LINK_LOST), Connect(there)]);
         assert_eq!(station.peers().len(), 1);
+        // A session in which nothing was said would end with its connection.
+        bounded(agent.request::<()>("no such handler", &())).await.unwrap_err();
     }
 }
 

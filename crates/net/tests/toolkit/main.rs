@@ -1,5 +1,5 @@
 //! The toolkit from end to end on loopback: stations, agents, handlers, hooks, and what goes wrong between them.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod access;
 mod broadcast;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_wire::{LinkSessionId, limits};
+use parlour_wire::{Encoding, LinkSessionId, limits};
 
 /// Settings of a [`super::Link`], shared by all links of a program.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct LinkConfig {
     pub open_requests: OpenRequests,
     /// What becomes of frames that were never sent when a session is lost.
     pub unsent: Unsent,
+    /// Encodings for compressed content, in order of preference; empty for none. They are told to the peer as capabilities.
+    pub compression: Vec<Encoding>,
     /// Whether the application is told what a lost session leaves behind ([`super::Event::Remains`]), so that requests that come
     /// again take effect once. Requests that run are not cancelled then.
     pub keep_remains: bool,
@@ -40,6 +42,7 @@ impl Default for LinkConfig {
             linger: Duration::from_secs(3),
             open_requests: OpenRequests::Fail,
             unsent: Unsent::Drop,
+            compression: Vec::new(),
             keep_remains: false,
             unacked_frames: limits::UNACKED_FRAMES,
             unacked_bytes: limits::UNACKED_BYTES,

@@ -1,6 +1,6 @@
 //! What can go wrong in a link machine: refusals, which change nothing, and violations by the peer, which end the session.
 
-use parlour_wire::{Code, DecodeError, Kind, header::Fault};
+use parlour_wire::{Code, CompressError, DecodeError, Kind, header::Fault};
 use thiserror::Error;
 
 use super::StreamId;
@@ -103,6 +103,12 @@ pub enum Violation {
     /// A chunk that the stream's credit does not cover.
     #[error("more than the credit of stream {0}")]
     CreditExceeded(StreamId),
+    /// Content that is compressed in a way that was not offered, or in a kind of frame whose content is not.
+    #[error("frame of kind {} compressed in a way that was not offered", .0.0)]
+    NotOffered(Kind),
+    /// Content that cannot be decompressed within bounds.
+    #[error("frame of kind {}: {}", .0.0, .1)]
+    Compressed(Kind, CompressError),
 }
 
 impl Violation {
@@ -112,6 +118,7 @@ impl Violation {
         let code = match self {
             Self::TooManyRequests => Code::OVERLOADED,
             Self::Header(DecodeError::TooLong(_)) => Code::TOO_LARGE,
+            _ if self.is_bomb() => Code::TOO_LARGE,
             _ => Code::BAD_FRAME,
         };
         Fault { code, message: self.to_string(), retry_after_ms: None }

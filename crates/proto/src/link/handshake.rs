@@ -84,7 +84,7 @@ impl Link {
     /// Prepares the first frame of a connection.
     pub(super) fn greet(&mut self) {
         let Role::Client { session } = &self.role else { return };
-        let (capabilities, agent) = (self.config.capabilities.clone(), self.config.agent.clone());
+        let (capabilities, agent) = (self.offer(), self.config.agent.clone());
         let (kind, header) = match session {
             None => (Kind::HELLO, encode(&header::Hello { capabilities, agent })),
             Some(known) => {
@@ -138,10 +138,11 @@ impl Link {
     }
 
     fn welcome(&mut self, resumed: bool, capabilities: Vec<String>, agent: String, now: Instant) {
+        let offer = self.offer();
         let Role::Server { identity, begun } = &mut self.role else { return };
         *begun = true;
         let header = header::Welcome {
-            capabilities: self.config.capabilities.clone(),
+            capabilities: offer,
             session: identity.session,
             token: if resumed { [0; 32] } else { identity.token },
             resumed,
@@ -151,6 +152,7 @@ impl Link {
         };
         let (session, challenge, grace) = (identity.session, identity.challenge, identity.grace);
         self.greeting = Some(Box::new(Frame { header: Bytes::from(encode(&header)), ..Frame::new(Kind::WELCOME) }));
+        self.agree(&capabilities);
         self.phase = Phase::Up { heart: Heart::new(now) };
         self.event(Event::Up(Up { session, resumed, challenge, capabilities, agent, grace }));
         self.unpark();
@@ -172,6 +174,7 @@ impl Link {
                 self.forget_session(Some(lost.session), End::Lost, &fault(Code::LINK_LOST, "the session is lost"));
             }
         }
+        self.agree(&capabilities);
         self.phase = Phase::Up { heart: Heart::new(now) };
         self.event(Event::Up(Up { session: id, resumed, challenge, capabilities, agent: String::new(), grace }));
         self.unpark();

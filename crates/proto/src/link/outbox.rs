@@ -128,6 +128,12 @@ impl Inbox {
         Ok(true)
     }
 
+    /// A frame that was accepted is larger than it was on the wire.
+    pub(super) fn weigh(&mut self, more: usize) {
+        self.bytes += more;
+        self.due |= self.bytes >= ACK_BYTES;
+    }
+
     /// The number to acknowledge, if it is time.
     pub(super) fn take_ack(&mut self) -> Option<u64> {
         self.due.then(|| self.told())

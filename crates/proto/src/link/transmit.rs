@@ -36,9 +36,15 @@ impl Link {
     }
 
     /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
-    /// not held up by them.
+    /// not held up by them. The next connection begins without.
     pub fn hold_chunks(&mut self, hold: bool) {
         self.chunks_held = hold;
+    }
+
+    /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
+    #[must_use]
+    pub fn holds_chunks(&self) -> bool {
+        self.chunks_held && self.has_chunk()
     }
 
     /// Whether the connection is to be dropped even though it takes no more frames.
@@ -71,17 +77,15 @@ impl Link {
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
         }
-        if self.streams.is_none() {
-            return self.outbox.take_next();
-        }
-        self.next_with_streams()
+        let frame = if self.streams.is_none() { self.outbox.take_next() } else { self.next_with_streams() };
+        if self.encoding.is_none() { frame } else { frame.map(|frame| self.compressed(frame)) }
     }
 
     fn next_with_streams(&mut self) -> Option<Frame> {
         if let Some(frame) = self.next_credit() {
             return Some(frame);
         }
-        if self.chunks_held || !self.has_chunk() {
+        if !self.has_chunk() {
             return self.outbox.take_next();
         }
         if self.before_chunk > 0

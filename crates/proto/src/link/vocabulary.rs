@@ -126,7 +126,8 @@ pub enum Command {
         /// What the peer lets it send at first.
         credit: u64,
     },
-    /// Sends a chunk. Refused beyond [`super::Link::stream_room`]; [`Event::Credit`] says when there is room again.
+    /// Sends a chunk. Refused beyond [`super::Link::stream_room`]; [`Event::Credit`] says then when there is more room, and so it
+    /// does after a chunk that left none.
     Data {
         /// The stream.
         stream: StreamId,

@@ -46,6 +46,8 @@ pub(crate) struct Pair {
     connected: [bool; 2],
     /// Connections that take nothing more, by their sender.
     pub(crate) congested: [bool; 2],
+    /// What this side says is forged, so it hears no acknowledgements: it would not know what they are for.
+    pub(crate) puppet: Option<Side>,
     /// The server has seen the first frame of this connection.
     greeted: bool,
     server_config: Arc<LinkConfig>,
@@ -53,6 +55,8 @@ pub(crate) struct Pair {
     pub(crate) events: [Vec<Event>; 2],
     /// Every frame that was sent, by its sender.
     pub(crate) trace: Vec<(Side, Kind, u64)>,
+    /// The same, as they left.
+    pub(crate) frames: Vec<(Side, Frame)>,
     pub(crate) errors: Vec<(Side, LinkError)>,
 }
 
@@ -71,18 +75,25 @@ impl Pair {
             wires: Default::default(),
             connected: [false; 2],
             congested: [false; 2],
+            puppet: None,
             greeted: false,
             server_config,
             sessions: 1,
             events: Default::default(),
             trace: Vec::new(),
+            frames: Vec::new(),
             errors: Vec::new(),
         }
     }
 
     /// A pair that is up.
     pub(crate) fn up() -> Self {
-        let mut pair = Self::new(LinkConfig::default(), LinkConfig::default());
+        Self::up_with(LinkConfig::default(), LinkConfig::default())
+    }
+
+    /// A pair with settings of its own that is up.
+    pub(crate) fn up_with(client: LinkConfig, server: LinkConfig) -> Self {
+        let mut pair = Self::new(client, server);
         pair.connect();
         pair.run(Duration::from_millis(100));
         assert!(pair.client.is_up() && pair.server.is_up());
@@ -205,7 +216,9 @@ impl Pair {
                 if side == Side::Server && !self.greeted {
                     self.greet(&frame);
                 }
-                self.handle(side, Input::Frame(frame));
+                if frame.kind != Kind::ACK || self.puppet != Some(side) {
+                    self.handle(side, Input::Frame(frame));
+                }
             }
         }
     }
@@ -222,13 +235,18 @@ impl Pair {
             self.server = Link::server(Arc::clone(&self.server_config), identity(self.sessions, self.grace), self.now);
         }
         self.handle(Side::Server, Input::Connected);
+        // A session that ended with its connection before; there is nothing to come back to.
+        if self.server.is_ended() {
+            self.connected[1] = false;
+            self.wires[0].push_back((self.now + self.latency, Item::End));
+        }
     }
 
     /// Nobody will come back to the server's session; its application hears of it as it would after the grace.
     fn abandon_server(&mut self) {
-        let fault = header::Fault { code: Code::LINK_LOST, message: "abandoned".into(), retry_after_ms: None };
-        for input in [Input::Lost, Input::Command(Command::Close(fault))] {
-            self.server.handle(input, self.now).unwrap();
+        self.server.handle(Input::Lost, self.now).unwrap();
+        while let Some((at, _)) = self.server.deadline() {
+            self.server.handle(Input::Tick, at).unwrap();
         }
         self.events[1].extend(std::iter::from_fn(|| self.server.poll_event()));
     }
@@ -242,8 +260,10 @@ impl Pair {
                 let Some(output) = self.link(side).poll_transmit() else { break };
                 let item = match output {
                     Output::Send(frame) => {
+                        let bytes = frame.to_bytes().unwrap();
                         self.trace.push((side, frame.kind, frame.seq));
-                        Item::Frame(frame.to_bytes().unwrap())
+                        self.frames.push((side, frame));
+                        Item::Frame(bytes)
                     }
                     Output::Disconnect(_) => {
                         self.connected[side as usize] = false;

@@ -1,5 +1,8 @@
 //! Random operations against a reference model. The model of delivery is a list per direction and a table of requests.
 
+mod origins;
+mod streams;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -26,7 +29,12 @@ enum Op {
     Forget,
 }
 
-fn side() -> impl Strategy<Value = Side> {
+/// How many cases to run: more, if the environment says so.
+fn cases(usual: u32) -> u32 {
+    std::env::var_os("PROPTEST_CASES").map_or(usual, |_| ProptestConfig::default().cases)
+}
+
+pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Client), Just(Side::Server)]
 }
 
@@ -196,7 +204,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(1000), ..ProptestConfig::default() })]
 
     #[test]
     fn within_a_session_everything_arrives_once_in_order_and_every_request_is_answered_once(

@@ -394,6 +394,33 @@ fn a_live_frame_and_a_ping_wait_for_one_chunk_at_most() {
 }
 
 #[test]
+fn chunks_that_are_held_back_hold_up_nothing_else() {
+    let mut pair = Pair::up();
+    pair.open(1, 10 * CHUNK);
+    pair.client.hold_chunks(true);
+    pair.send(1, bytes(100)).unwrap();
+    assert!(!pair.client.has_transmit());
+    pair.act(Side::Client, 7).unwrap();
+    pair.run(SECOND);
+    let events = pair.events(Side::Server);
+    assert_eq!((actions(&events), chunks(&events, 1)), (vec![7], vec![]));
+    pair.client.hold_chunks(false);
+    assert!(pair.client.has_transmit());
+    pair.drain();
+    pair.run(SECOND);
+    assert_eq!(chunks(&pair.events(Side::Server), 1), [100]);
+
+    pair.client.hold_chunks(true);
+    pair.cut(0, 0);
+    pair.connect();
+    pair.run(SECOND);
+    pair.open(2, CHUNK);
+    pair.send(2, bytes(5)).unwrap();
+    pair.run(SECOND);
+    assert_eq!(chunks(&pair.events(Side::Server), 2), [5], "another connection takes them");
+}
+
+#[test]
 fn sources_take_turns_chunk_by_chunk() {
     let mut pair = Pair::up();
     for stream in 1..=3 {

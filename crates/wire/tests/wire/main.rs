@@ -2,6 +2,7 @@
 
 mod announce;
 mod compress;
+mod fuzzed;
 mod golden;
 mod robust;
 mod samples;

@@ -6,7 +6,7 @@ use parlour_wire::{
     announce::{self, Boot, CarrierKind, Datagram, Endpoint, Place},
     api,
     code::Code,
-    content, encode,
+    content, encode, files,
     frame::{ContentType, Frame, Kind},
     header, identity,
     log::{Entry, EntryKind},
@@ -90,6 +90,7 @@ pub(crate) fn all() -> Vec<Message> {
     conversations(&mut all);
     bare(&mut all);
     local(&mut all);
+    transfers(&mut all);
     all
 }
 
@@ -364,4 +365,28 @@ fn local(all: &mut Vec<Message>) {
         _ => false,
     };
     all.push(("announce.announcement", announced(&announcement()), signed));
+}
+
+/// The messages of file transfers.
+fn transfers(all: &mut Vec<Message>) {
+    let path = "inbox/2024/report.pdf".to_owned();
+    let part = files::Part { size: 4096, hash: [4; 32] };
+    let whole = files::Whole { size: 1 << 40, hash: [5; 32] };
+    message!(all, "files.pull", files::Pull, files::Pull { path: path.clone(), stream: 7, credit: 2 << 20, part });
+    message!(
+        all,
+        "files.push",
+        files::Push,
+        files::Push { path: path.clone(), size: 1 << 40, replace: true, afresh: true, hash: Some([5; 32]) }
+    );
+    let into = files::Destination { stream: 7, credit: 2 << 20, part };
+    message!(all, "files.push.answer", files::PushAnswer, files::PushAnswer { into: Some(into) });
+    message!(all, "files.settle", files::Settle, files::Settle { stream: 7 });
+    message!(all, "files.stat", files::Stat, files::Stat { path });
+    let modified_ms = Some(1_700_000_000_000);
+    message!(all, "files.stat.answer", files::StatAnswer, files::StatAnswer { size: 4096, modified_ms });
+    message!(all, "files.whole", files::Whole, whole);
+    message!(all, "files.opening", files::Opening, files::Opening { from: 4096, size: 1 << 40, modified_ms });
+    message!(all, "files.mark", files::Mark, files::Mark { hash: [6; 32] });
+    message!(all, "files.closing", files::Closing, files::Closing { whole: Some(whole) });
 }

@@ -1,0 +1,247 @@
+//! A peer that speaks the protocol by hand, so that it can break it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use parlour_wire::{
+    Code, Frame, Kind, decode, encode,
+    header::{Action, Fault, Hello, Request, Resume, Welcome},
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+use crate::{
+    rig::{Address, Rig},
+    support::bounded,
+};
+
+/// A connection that nobody watches over.
+pub(crate) enum Raw {
+    WebSocket(Box<WebSocketStream<TlsStream<TcpStream>>>),
+    #[cfg(feature = "iroh")]
+    Iroh(Box<RawIroh>),
+}
+
+#[cfg(feature = "iroh")]
+pub(crate) struct RawIroh {
+    pub(crate) connection: iroh::endpoint::Connection,
+    pub(crate) send: iroh::endpoint::SendStream,
+    recv: iroh::endpoint::RecvStream,
+    _endpoint: iroh::Endpoint,
+}
+
+/// Believes every certificate.
+#[derive(Debug)]
+struct Gullible;
+
+impl ServerCertVerifier for Gullible {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// TLS settings of a client that shows a certificate made by other means than ours, if any.
+pub(crate) fn tls(shown: Option<(CertificateDer<'static>, PrivatePkcs8KeyDer<'static>)>) -> TlsConnector {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Gullible));
+    TlsConnector::from(Arc::new(match shown {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key.into()).unwrap(),
+        None => config.with_no_client_auth(),
+    }))
+}
+
+/// A certificate for the identity of this seed, made by other means than ours.
+pub(crate) fn certificate(seed: u8) -> (CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+    let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+    der.extend_from_slice(&[seed; 32]);
+    let key = PrivatePkcs8KeyDer::from(der);
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519).unwrap();
+    // Names and dates say nothing.
+    let mut params = rcgen::CertificateParams::new(["somebody.example".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(1999, 1, 1);
+    (params.self_signed(&pair).unwrap().der().clone(), key)
+}
+
+impl Raw {
+    /// A connection of the client with the identity of this seed.
+    pub(crate) async fn connect(rig: &Rig, seed: u8) -> Self {
+        match &rig.address {
+            Address::WebSocket(_) => Self::websocket(rig, tls(Some(certificate(seed)))).await,
+            #[cfg(feature = "iroh")]
+            Address::Iroh(addr) => {
+                let endpoint = raw_endpoint(seed).await;
+                let connection = bounded(endpoint.connect(endpoint_addr(addr), b"parlour/link/1")).await.unwrap();
+                let (send, recv) = connection.open_bi().await.unwrap();
+                Self::Iroh(Box::new(RawIroh { connection, send, recv, _endpoint: endpoint }))
+            }
+        }
+    }
+
+    /// A connection of somebody who shows no key.
+    pub(crate) async fn anonymous(rig: &Rig) -> Self {
+        Self::websocket(rig, tls(None)).await
+    }
+
+    async fn websocket(rig: &Rig, tls: TlsConnector) -> Self {
+        let Address::WebSocket(address) = &rig.address else { panic!("no WebSocket here") };
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let stream = bounded(tls.connect(ServerName::try_from("localhost").unwrap(), tcp)).await.unwrap();
+        Self::WebSocket(Box::new(bounded(client_async("wss://localhost/v1/link", stream)).await.unwrap().0))
+    }
+
+    /// Sends bytes as one message. Whether they arrive is another question.
+    pub(crate) async fn send_message(&mut self, bytes: Bytes) -> bool {
+        match self {
+            Self::WebSocket(socket) => bounded(socket.send(Message::Binary(bytes))).await.is_ok(),
+            #[cfg(feature = "iroh")]
+            Self::Iroh(raw) => {
+                let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+                bounded(raw.send.write_all(&[&length, &bytes[..]].concat())).await.is_ok()
+            }
+        }
+    }
+
+    /// Begins a message of this size and never ends it.
+    pub(crate) async fn announce(&mut self, size: u32) {
+        match self {
+            Self::WebSocket(socket) => {
+                // A masked binary message (RFC 6455, section 5.2).
+                let mut head = vec![0x82, 0xff, 0, 0, 0, 0];
+                head.extend_from_slice(&size.to_be_bytes());
+                head.extend_from_slice(&[1, 2, 3, 4]);
+                bounded(socket.get_mut().write_all(&head)).await.unwrap();
+            }
+            #[cfg(feature = "iroh")]
+            Self::Iroh(raw) => bounded(raw.send.write_all(&size.to_be_bytes())).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, frame: &Frame) -> bool {
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes).unwrap();
+        self.send_message(bytes.freeze()).await
+    }
+
+    /// The next frame; `None` when the connection has ended, whatever way.
+    pub(crate) async fn recv(&mut self) -> Option<Frame> {
+        match self {
+            Self::WebSocket(socket) => loop {
+                match bounded(socket.next()).await {
+                    Some(Ok(Message::Binary(bytes))) => break Some(Frame::decode(bytes).unwrap()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break None,
+                }
+            },
+            #[cfg(feature = "iroh")]
+            Self::Iroh(raw) => {
+                let mut length = [0; 4];
+                bounded(raw.recv.read_exact(&mut length)).await.ok()?;
+                let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
+                bounded(raw.recv.read_exact(&mut bytes)).await.ok()?;
+                Some(Frame::decode(bytes.into()).unwrap())
+            }
+        }
+    }
+
+    /// The code of the close frame, after which the connection must end.
+    pub(crate) async fn closed_with(&mut self) -> Option<Code> {
+        let mut code = None;
+        while let Some(frame) = self.recv().await {
+            assert_eq!((frame.kind, code), (Kind::CLOSE, None));
+            code = Some(decode::<Fault>(&frame.header).unwrap().code);
+        }
+        code
+    }
+
+    /// Says hello; what it is given.
+    pub(crate) async fn greet(&mut self) -> Welcome {
+        let hello = Hello { capabilities: vec![], agent: "raw".into() };
+        assert!(self.send(&Frame { header: Bytes::from(encode(&hello)), ..Frame::new(Kind::HELLO) }).await);
+        self.welcome().await
+    }
+
+    pub(crate) async fn welcome(&mut self) -> Welcome {
+        let frame = self.recv().await.expect("a welcome");
+        assert_eq!(frame.kind, Kind::WELCOME);
+        decode(&frame.header).unwrap()
+    }
+
+    pub(crate) fn action(&self, seq: u64) -> Frame {
+        let header = Bytes::from(encode(&Action { name: "note".into() }));
+        Frame { seq, header, ..Frame::new(Kind::ACTION) }
+    }
+
+    pub(crate) fn request(seq: u64, name: &str, content: Bytes) -> Frame {
+        let header = Bytes::from(encode(&Request { name: name.into(), deadline_ms: 0, origin: None }));
+        Frame { seq, id: seq, header, content, ..Frame::new(Kind::REQUEST) }
+    }
+}
+
+/// The first frame of a client that comes back.
+pub(crate) fn resume(welcome: &Welcome, received: u64) -> Frame {
+    let Welcome { session, token, .. } = *welcome;
+    let header = Resume { capabilities: vec![], agent: "raw".into(), session, token, received };
+    Frame { header: Bytes::from(encode(&header)), ..Frame::new(Kind::RESUME) }
+}
+
+/// An iroh endpoint that is not ours.
+#[cfg(feature = "iroh")]
+pub(crate) async fn raw_endpoint(seed: u8) -> iroh::Endpoint {
+    use iroh::endpoint::{BindOpts, NetReportConfig, PortmapperConfig, presets};
+    iroh::Endpoint::builder(presets::Minimal)
+        .secret_key(iroh::SecretKey::from_bytes(&[seed; 32]))
+        .clear_address_lookup()
+        .portmapper_config(PortmapperConfig::Disabled)
+        .net_report_config(NetReportConfig::minimal())
+        .clear_ip_transports()
+        .bind_addr_with_opts("127.0.0.1:0", BindOpts::default().set_prefix_len(8).set_is_default_route(false))
+        .unwrap()
+        .bind()
+        .await
+        .unwrap()
+}
+
+#[cfg(feature = "iroh")]
+pub(crate) fn endpoint_addr(addr: &parlour_net::IrohAddr) -> iroh::EndpointAddr {
+    let id = iroh::EndpointId::from_bytes(&addr.key.0).unwrap();
+    iroh::EndpointAddr::new(id).with_addrs(addr.direct.iter().copied().map(iroh::TransportAddr::Ip))
+}

@@ -1,0 +1,253 @@
+//! Stories about requests that outlive their session.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use parlour_proto::link::{Answer, Command, Event, LinkConfig, OpenRequests, Remains, Unsent};
+use parlour_wire::{
+    Code, LinkSessionId,
+    frame::ContentType,
+    header::{Fault, Origin},
+};
+
+use crate::pair::{Pair, Side, answers, number, read, requests};
+
+const SECOND: Duration = Duration::from_secs(1);
+const FIRST: LinkSessionId = LinkSessionId([1; 16]);
+const SECOND_SESSION: LinkSessionId = LinkSessionId([2; 16]);
+
+fn resending() -> LinkConfig {
+    LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() }
+}
+
+fn remembering() -> LinkConfig {
+    LinkConfig { keep_remains: true, ..LinkConfig::default() }
+}
+
+fn origin(session: LinkSessionId, number: u64) -> Option<Origin> {
+    Some(Origin { session, number })
+}
+
+/// Requests among events: number, content, origin.
+fn asked(events: &[Event]) -> Vec<(u64, u32, Option<Origin>)> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Request { id, content, origin, .. } => Some((id.number(), read(content), *origin)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn remains(events: &[Event]) -> Vec<Remains> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Remains(remains) => Some((**remains).clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Pair {
+    /// The session is lost, and another one begins.
+    fn lose_session(&mut self) {
+        self.cut(0, 0);
+        self.run(self.grace);
+        self.connect();
+        self.run(SECOND);
+    }
+}
+
+#[test]
+fn a_request_that_goes_into_another_session_says_where_it_was_sent_first() {
+    let mut pair = Pair::up_with(resending(), LinkConfig::default());
+    pair.ask(Side::Client, 7, None).unwrap();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 7, None)]);
+    pair.cut(0, 0);
+    pair.ask(Side::Client, 8, None).unwrap();
+    pair.run(pair.grace);
+    pair.events(Side::Server);
+    pair.connect();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 7, origin(FIRST, 1)), (2, 8, None)], "what was never sent has no origin");
+    pair.lose_session();
+    let asked = asked(&pair.events(Side::Server));
+    assert_eq!(asked, [(1, 7, origin(FIRST, 1)), (2, 8, origin(SECOND_SESSION, 2))], "the first session counts");
+}
+
+#[test]
+fn an_origin_that_the_application_gives_is_kept() {
+    let mut pair = Pair::up_with(resending(), LinkConfig::default());
+    let own = origin(LinkSessionId([9; 16]), 77);
+    let command = Command::Request {
+        tag: 1,
+        name: "ask".into(),
+        content_type: ContentType::CBOR,
+        content: number(1),
+        timeout: None,
+        origin: own,
+    };
+    pair.command(Side::Client, command).unwrap();
+    pair.ask(Side::Client, 2, None).unwrap();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, own), (2, 2, None)]);
+    pair.lose_session();
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, own), (2, 2, origin(FIRST, 2))]);
+}
+
+#[test]
+fn within_a_session_a_request_has_no_origin_however_often_the_connection_breaks() {
+    let mut pair = Pair::up_with(resending(), LinkConfig::default());
+    pair.act(Side::Client, 0).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.cut(0, 0);
+    pair.connect();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, None)]);
+}
+
+#[test]
+fn a_lost_session_leaves_what_is_needed_to_answer_once() {
+    let mut pair = Pair::up_with(resending(), remembering());
+    for tag in 1..=4 {
+        pair.ask(Side::Client, tag, None).unwrap();
+    }
+    pair.run(SECOND);
+    let given = requests(&pair.events(Side::Server));
+    pair.answer(Side::Server, given[0].0, number(10));
+    pair.run(SECOND);
+    assert_eq!(answers(&pair.events(Side::Client)), [(1, Ok(number(10)))], "acknowledged: nobody asks for it again");
+    // One answer is under way, another one never leaves, one request runs, one never arrives.
+    pair.answer(Side::Server, given[1].0, number(20));
+    pair.cut(0, 0);
+    let fault = Fault { code: Code::QUOTA, message: "test".into(), retry_after_ms: Some(5) };
+    pair.command(Side::Server, Command::Answer { id: given[2].0, result: Err(fault.clone()) }).unwrap();
+    pair.ask(Side::Client, 5, None).unwrap();
+    pair.run(pair.grace);
+    let events = pair.events(Side::Server);
+    let answer = Answer { content_type: ContentType::CBOR, content: number(20) };
+    let expected =
+        Remains { session: FIRST, received: 4, answers: vec![(2, Ok(answer)), (3, Err(fault))], running: vec![given[3].0] };
+    assert_eq!(remains(&events), [expected]);
+    assert!(matches!(&events[..], [Event::Down { .. }, Event::Remains(_), Event::Ended(_)]), "{events:?}");
+    assert_eq!(given[3].0.number(), 4);
+
+    pair.connect();
+    pair.run(SECOND);
+    let again: Vec<_> = asked(&pair.events(Side::Server)).into_iter().map(|(_, _, origin)| origin).collect();
+    assert_eq!(again, [origin(FIRST, 2), origin(FIRST, 3), origin(FIRST, 4), None]);
+}
+
+#[test]
+fn a_request_that_waited_for_room_has_not_been_received() {
+    let server = LinkConfig { unacked_frames: 2, ..remembering() };
+    let mut pair = Pair::up_with(resending(), server);
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    for n in 0..2 {
+        pair.act(Side::Server, n).unwrap();
+    }
+    pair.ask(Side::Client, 2, None).unwrap();
+    // It arrives while the pushes are unacknowledged, and the connection breaks then.
+    pair.cut(0, 1);
+    pair.run(pair.grace);
+    let events = pair.events(Side::Server);
+    assert_eq!(asked(&events), [(1, 1, None)]);
+    let remains = remains(&events);
+    assert_eq!((remains[0].received, remains[0].running.len()), (1, 1));
+    pair.connect();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)).len(), 2);
+}
+
+#[test]
+fn remains_count_from_the_beginning_in_every_session() {
+    let mut pair = Pair::up_with(resending(), remembering());
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    pair.lose_session();
+    assert_eq!(remains(&pair.events(Side::Server))[0].session, FIRST);
+    pair.lose_session();
+    let second = &remains(&pair.events(Side::Server))[0];
+    assert_eq!((second.session, second.received), (SECOND_SESSION, 1));
+    // A session in which nothing was asked has nothing to tell but its name.
+    let mut pair = Pair::up_with(LinkConfig::default(), remembering());
+    pair.act(Side::Client, 1).unwrap();
+    pair.run(SECOND);
+    pair.lose_session();
+    let empty = Remains { session: FIRST, received: 0, answers: vec![], running: vec![] };
+    assert_eq!(remains(&pair.events(Side::Server)), [empty]);
+}
+
+#[test]
+fn a_client_keeps_remains_of_what_its_server_asked() {
+    let mut pair = Pair::up_with(remembering(), LinkConfig::default());
+    pair.act(Side::Client, 0).unwrap();
+    pair.ask(Side::Server, 1, None).unwrap();
+    pair.run(SECOND);
+    let running = requests(&pair.events(Side::Client))[0].0;
+    pair.lose_session();
+    let events = pair.events(Side::Client);
+    let expected = Remains { session: FIRST, received: 1, answers: vec![], running: vec![running] };
+    assert_eq!(remains(&events), [expected]);
+    assert!(matches!(&events[..], [Event::Down { .. }, Event::Remains(_), Event::Up(up)] if !up.resumed), "{events:?}");
+    pair.ask(Side::Server, 2, None).unwrap();
+    pair.run(SECOND);
+    pair.answer(Side::Client, running, number(1));
+    pair.run(SECOND);
+    assert_eq!(answers(&pair.events(Side::Server)), [(1, Err(Code::LINK_LOST))], "a late answer is for the driver to carry over");
+}
+
+#[test]
+fn a_session_that_is_closed_leaves_nothing_and_cancels_what_runs() {
+    for closing in Side::BOTH {
+        let mut pair = Pair::up_with(resending(), remembering());
+        pair.ask(Side::Client, 1, None).unwrap();
+        pair.run(SECOND);
+        let given = requests(&pair.events(Side::Server));
+        let fault = Fault { code: Code::STOPPING, message: "test".into(), retry_after_ms: None };
+        pair.command(closing, Command::Close(fault)).unwrap();
+        pair.run(SECOND);
+        let events = pair.events(Side::Server);
+        assert!(matches!(&events[..], [Event::Cancelled { id }, Event::Ended(_)] if *id == given[0].0), "{events:?}");
+    }
+}
+
+#[test]
+fn without_the_setting_running_requests_are_cancelled() {
+    let mut pair = Pair::up_with(resending(), LinkConfig::default());
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    let given = requests(&pair.events(Side::Server));
+    pair.lose_session();
+    let events = pair.events(Side::Server);
+    assert!(events.contains(&Event::Cancelled { id: given[0].0 }));
+    assert_eq!(remains(&events), []);
+}
+
+#[test]
+fn content_survives_the_change_of_session() {
+    let mut pair = Pair::up_with(resending(), LinkConfig::default());
+    let content = Bytes::from(vec![3; 100_000]);
+    let command = Command::Request {
+        tag: 1,
+        name: "a name of its own".into(),
+        content_type: ContentType(200),
+        content: content.clone(),
+        timeout: Some(1000 * SECOND),
+        origin: None,
+    };
+    pair.command(Side::Client, command).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    pair.lose_session();
+    let events = pair.events(Side::Server);
+    let Some(Event::Request { name, content_type, content: again, deadline: Some(_), .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((name.as_str(), *content_type, again), ("a name of its own", ContentType(200), &content));
+}
