@@ -52,6 +52,11 @@ impl Script {
         self
     }
 
+    fn hold(mut self, on: u8) -> Self {
+        self.0.extend([op::HOLD, on]);
+        self
+    }
+
     fn op(mut self, op: u8) -> Self {
         self.0.push(op);
         self
@@ -189,6 +194,7 @@ fn stories() -> Vec<(&'static str, Script)> {
                 .fold(Script::up(0), |script, n| script.command(SOURCE, 248 + n).command(DATA, 248 + n).command(ACT, n))
                 .leave(30),
         ),
+        ("held", Script::up(0).command(SOURCE, 249).command(DATA, 1).hold(1).command(ACT, 1).leave(9).hold(0).leave(9)),
         ("over-credit", Script::up(SERVER).command(SINK, 1).good(Kind::STREAM_DATA, 9).leave(9)),
         (
             "unknown-stream",
