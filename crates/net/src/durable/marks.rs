@@ -5,10 +5,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{SendError, Sender},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
 };
 
 use bytes::Bytes;
@@ -18,17 +15,19 @@ use parlour_wire::{
     frame::ContentType,
     header::{Fault, Origin},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    QUEUE_TAG, again, committer,
+    again, committer,
     committer::Work,
     error::QueueError,
+    is_queue,
     log::{Log, Part, Place},
     record::{Kind, Purpose, Record},
     table::{Begin, Bounds, Source, Table},
 };
-use crate::PeerKey;
+use crate::{PeerKey, toolkit::Context};
 
 /// Settings of [`Marks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +101,40 @@ impl Marks {
         Ok(Self { inner: Arc::new(Inner { config, shared, jobs }) })
     }
 
+    /// Runs `effect`, unless the message that `cx` is about has taken effect before: then gives the answer of that time.
+    ///
+    /// ```
+    /// use parlour_net::{Access, Fault, Handlers, Marks};
+    ///
+    /// # async fn book(amount: i64) -> Result<i64, Fault> { Ok(amount) }
+    /// fn handlers(marks: Marks) -> Handlers {
+    ///     let mut handlers = Handlers::new();
+    ///     let once = handlers.on_request("book", move |cx, amount: i64| {
+    ///         let marks = marks.clone();
+    ///         async move { marks.once(&cx, book(amount)).await }
+    ///     });
+    ///     once.allow(Access::Authenticated);
+    ///     handlers
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Marks::once_raw`].
+    pub async fn once<T, F>(&self, cx: &Context, effect: F) -> Result<T, Fault>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let codecs = cx.link().codecs();
+        let content_type = codecs.default_type();
+        let taken = async {
+            let content = codecs.encode(content_type, &effect.await?)?;
+            Ok(Answer { content_type, content })
+        };
+        let answer = self.once_raw(cx.peer().key(), cx.origin(), taken).await?;
+        Ok(codecs.decode(answer.content_type, &answer.content)?)
+    }
+
     /// Runs `effect`, unless the message has taken effect before: then gives the answer of that time. A message that comes
     /// again while it is under way waits for its end. When this returns, the mark is on disk.
     ///
@@ -113,11 +146,11 @@ impl Marks {
     ///
     /// # Errors
     /// What `effect` says; `already_exists` for a message that has taken effect and whose answer is not kept.
-    pub async fn once<F>(&self, peer: Option<PeerKey>, origin: Option<Origin>, effect: F) -> Result<Answer, Fault>
+    pub async fn once_raw<F>(&self, peer: Option<PeerKey>, origin: Option<Origin>, effect: F) -> Result<Answer, Fault>
     where
         F: Future<Output = Result<Answer, Fault>>,
     {
-        let Some(Origin { session: queue, number }) = origin.filter(|origin| origin.session.0.starts_with(&QUEUE_TAG)) else {
+        let Some(Origin { session: queue, number }) = origin.filter(|origin| is_queue(&origin.session)) else {
             return effect.await;
         };
         let running = match self.begin(Source { peer, queue }, number).await {
@@ -148,7 +181,10 @@ impl Marks {
             ended.as_mut().enable();
             let begin = shared.lock().begin(source, number);
             match begin {
-                Begin::Run => return Ok(Running { shared: Arc::clone(shared), source, number }),
+                Begin::Run => {
+                    let shared = Arc::clone(shared);
+                    return Ok(Running { shared, source, number, over: false, answer: None });
+                }
                 Begin::Wait => ended.await,
                 known => return Err(known),
             }
@@ -156,17 +192,12 @@ impl Marks {
     }
 
     /// Once the job is left, the mark is made whether anybody waits for it or not; until then a double waits.
-    async fn mark(&self, running: Running, result: &Result<Answer, Fault>) {
+    async fn mark(&self, mut running: Running, result: &Result<Answer, Fault>) {
+        running.over = true;
         let (content_type, content) = kept(result, self.inner.config.max_answer);
         let (marked, done) = oneshot::channel();
-        let written = match self.inner.jobs.send(Job::Mark { running, content_type, content, marked }) {
-            Ok(()) => done.await.unwrap_or(Err(QueueError::Closed)),
-            Err(SendError(Job::Mark { running, .. })) => {
-                running.settle(None);
-                Err(QueueError::Closed)
-            }
-            Err(_) => Err(QueueError::Closed),
-        };
+        let left = self.inner.jobs.send(Job::Mark { running, content_type, content, marked }).is_ok();
+        let written = if left { done.await.unwrap_or(Err(QueueError::Closed)) } else { Err(QueueError::Closed) };
         if let Err(error) = written {
             tracing::warn!(%error, "what has taken effect is not marked on disk: a restart would let it happen again");
         }
@@ -187,24 +218,26 @@ fn unknown(message: &str) -> Fault {
     Fault { code: Code::ALREADY_EXISTS, message: message.to_owned(), retry_after_ms: None }
 }
 
-/// An effect under way; over when this is dropped.
+/// An effect under way. When this is dropped, it is not: it has taken place, or it was given up.
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
     source: Source,
     number: u64,
-}
-
-impl Running {
     /// It has taken place.
-    fn settle(self, answer: Option<Place>) {
-        self.shared.lock().settle(self.source, self.number, answer);
-    }
+    over: bool,
+    /// Where its answer stands in the file.
+    answer: Option<Place>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.lock().end(self.source, self.number);
+        let mut table = self.shared.lock();
+        if self.over {
+            table.settle(self.source, self.number, self.answer);
+        }
+        table.end(self.source, self.number);
+        drop(table);
         self.shared.ended.notify_waiters();
     }
 }
@@ -344,8 +377,9 @@ impl Work for Marker {
         }
         if !marks.is_empty() {
             let written = self.write();
-            for (running, place, marked) in marks {
-                running.settle(written.is_ok().then_some(place));
+            for (mut running, place, marked) in marks {
+                running.answer = written.is_ok().then_some(place);
+                drop(running);
                 // Whoever waited may be gone; the mark stays.
                 drop(marked.send(written.clone()));
             }

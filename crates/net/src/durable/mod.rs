@@ -75,7 +75,7 @@ mod table;
 mod tests;
 mod writer;
 
-use parlour_wire::{Code, header::Fault};
+use parlour_wire::{Code, LinkSessionId, header::Fault};
 
 pub use deliver::Attachment;
 pub use error::QueueError;
@@ -91,8 +91,13 @@ const SPAN: u64 = 1024;
 /// that a link has sent again in another session.
 const QUEUE_TAG: [u8; 4] = *b"PLQ1";
 
+/// Whether an origin names a durable queue.
+pub(crate) fn is_queue(session: &LinkSessionId) -> bool {
+    session.0.starts_with(&QUEUE_TAG)
+}
+
 /// Whether a fault says that the same message may be taken later. `not_authenticated` does: a link may prove later who it is.
 /// `cancelled` does: it is the asking side that gave the wait up.
-fn again(fault: &Fault) -> bool {
+pub(crate) fn again(fault: &Fault) -> bool {
     fault.code.retry() || matches!(fault.code, Code::NOT_AUTHENTICATED | Code::CANCELLED)
 }

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use parlour_proto::link::Answer;
-use parlour_wire::{LinkSessionId, frame::ContentType, header::Fault, limits};
-use serde::Serialize;
+use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     salvage::{self, Salvaged},
     writer::{Job, Shared, Writer},
 };
+use crate::toolkit::Codecs;
 
 /// Longest name of a handler in bytes.
 const NAME: usize = limits::LABEL;
@@ -66,6 +67,8 @@ pub struct DurableConfig {
     pub first_wait: Duration,
     /// The longest such wait.
     pub longest_wait: Duration,
+    /// The content types of [`DurableQueue::action`] and [`DurableQueue::request`]. Who reads the file later knows them too.
+    pub codecs: Codecs,
     /// Is told what became of every message, before the message is out of the file: so at least once for each, over restarts
     /// too. Called by the delivering task; it must not block.
     pub on_outcome: Option<OnOutcome>,
@@ -79,6 +82,7 @@ impl Default for DurableConfig {
             window: super::WINDOW,
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(30),
+            codecs: Codecs::new(),
             on_outcome: None,
         }
     }
@@ -197,11 +201,11 @@ impl DurableQueue {
         }
     }
 
-    /// Queues an action, with CBOR arguments. When the future is done it is on disk, and will be delivered.
+    /// Queues an action. When the future is done it is on disk, and will be delivered.
     ///
     /// Messages are queued in the order of the calls, not of the awaits; so are those whose future is dropped.
-    pub fn action<A: Serialize + ?Sized>(&self, name: &str, arguments: &A) -> Queued {
-        Queued(encode(arguments).and_then(|content| self.push(Kind::ACTION, name, (ContentType::CBOR, content), None)))
+    pub fn action<A: Serialize + ?Sized>(&self, name: &str, args: &A) -> Queued {
+        Queued(self.encode(args).and_then(|content| self.push(Kind::ACTION, name, content, None)))
     }
 
     /// As [`DurableQueue::action`], with content that is encoded already.
@@ -209,20 +213,19 @@ impl DurableQueue {
         Queued(self.push(Kind::ACTION, name, (content_type, content), None))
     }
 
-    /// Queues a request, with CBOR arguments. When the future is done it is on disk, and will be delivered; the [`Ticket`]
+    /// Queues a request. When the future is done it is on disk, and will be delivered; the [`Ticket`]
     /// leads to its answer.
-    pub fn request<A: Serialize + ?Sized>(&self, name: &str, arguments: &A) -> QueuedRequest {
+    pub fn request<A: Serialize + ?Sized>(&self, name: &str, args: &A) -> QueuedRequest {
         let (waiter, answer) = oneshot::channel();
-        let pushed =
-            encode(arguments).and_then(|content| self.push(Kind::REQUEST, name, (ContentType::CBOR, content), Some(waiter)));
-        QueuedRequest { queued: Queued(pushed), answer: Some(answer) }
+        let pushed = self.encode(args).and_then(|content| self.push(Kind::REQUEST, name, content, Some(waiter)));
+        QueuedRequest { queued: Queued(pushed), answer: Some((answer, self.inner.config.codecs.clone())) }
     }
 
     /// As [`DurableQueue::request`], with content that is encoded already.
     pub fn request_raw(&self, name: &str, content_type: ContentType, content: Bytes) -> QueuedRequest {
         let (waiter, answer) = oneshot::channel();
         let pushed = self.push(Kind::REQUEST, name, (content_type, content), Some(waiter));
-        QueuedRequest { queued: Queued(pushed), answer: Some(answer) }
+        QueuedRequest { queued: Queued(pushed), answer: Some((answer, self.inner.config.codecs.clone())) }
     }
 
     /// Closes the queue: everything that was taken is on disk, and the file is free for the next one to open it. Whoever
@@ -233,6 +236,12 @@ impl DurableQueue {
             // The sender is dropped with the file.
             drop(done.await);
         }
+    }
+
+    fn encode<A: Serialize + ?Sized>(&self, args: &A) -> Result<(ContentType, Bytes), QueueError> {
+        let codecs = &self.inner.config.codecs;
+        let content = codecs.encode(codecs.default_type(), args);
+        content.map(|content| (codecs.default_type(), content)).map_err(|error| QueueError::Unencodable(error.to_string()))
     }
 
     fn push(&self, kind: Kind, name: &str, content: (ContentType, Bytes), waiter: Option<Waiter>) -> Push {
@@ -280,7 +289,7 @@ impl Future for Queued {
 #[must_use = "only its result says that the request is on disk"]
 pub struct QueuedRequest {
     queued: Queued,
-    answer: Option<oneshot::Receiver<Result<Answer, Fault>>>,
+    answer: Option<(oneshot::Receiver<Result<Answer, Fault>>, Codecs)>,
 }
 
 impl Future for QueuedRequest {
@@ -289,7 +298,8 @@ impl Future for QueuedRequest {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(number) = Pin::new(&mut self.queued).poll(cx) else { return Poll::Pending };
         let answer = self.answer.take();
-        Poll::Ready(number.map(|number| Ticket { number, answer: answer.expect("a future is not polled after its end") }))
+        let (answer, codecs) = answer.expect("a future is not polled after its end");
+        Poll::Ready(number.map(|number| Ticket { number, answer, codecs }))
     }
 }
 
@@ -298,6 +308,7 @@ impl Future for QueuedRequest {
 pub struct Ticket {
     number: u64,
     answer: oneshot::Receiver<Result<Answer, Fault>>,
+    codecs: Codecs,
 }
 
 impl Ticket {
@@ -307,12 +318,22 @@ impl Ticket {
         self.number
     }
 
-    /// Waits for the answer, as long as it takes. The request is delivered whether anybody waits or not; after a restart of the
+    /// Waits for the answer, as long as it takes, and reads it.
+    ///
+    /// # Errors
+    /// As [`Ticket::raw`]; `incompatible` if the answer is not a `T`.
+    pub async fn answer<T: DeserializeOwned>(self) -> Result<T, Fault> {
+        let codecs = self.codecs.clone();
+        let Answer { content_type, content } = self.raw().await?;
+        codecs.decode(content_type, &content).map_err(|error| Fault::new(Code::INCOMPATIBLE, error.to_string()))
+    }
+
+    /// Waits for the answer as it comes. The request is delivered whether anybody waits or not; after a restart of the
     /// process its answer goes to [`DurableConfig::on_outcome`] only.
     ///
     /// # Errors
     /// The refusal of the receiver; `link_lost` if the queue is closed before there is an answer.
-    pub async fn answer(self) -> Result<Answer, Fault> {
+    pub async fn raw(self) -> Result<Answer, Fault> {
         self.answer.await.unwrap_or_else(|_| Err(QueueError::Closed.into()))
     }
 }
@@ -327,8 +348,4 @@ fn load(path: &Path, room: Room) -> Result<(Log, Index), QueueError> {
     })?;
     index.raise(log.next());
     Ok((log, index))
-}
-
-fn encode<A: Serialize + ?Sized>(arguments: &A) -> Result<Bytes, QueueError> {
-    minicbor_serde::to_vec(arguments).map(Bytes::from).map_err(|error| QueueError::Unencodable(error.to_string()))
 }

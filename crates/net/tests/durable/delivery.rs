@@ -58,7 +58,7 @@ async fn messages_are_delivered_in_order_once_and_answered() {
     let _delivery = queue.attach(&setup.link);
     push(&queue, "tally", 1000..2000).await;
     let ticket = bounded(queue.request_raw("echo", ContentType::TEXT, Bytes::from_static(b"hello"))).await.unwrap();
-    let answer = bounded(ticket.answer()).await.unwrap();
+    let answer = bounded(ticket.raw()).await.unwrap();
     assert_eq!((answer.content_type, &answer.content[..]), (ContentType::TEXT, &b"hello"[..]));
     bounded(queue.drained()).await.unwrap();
     assert_eq!(order(setup.effects(), "tally"), numbers(0..2000));
@@ -122,7 +122,7 @@ async fn a_refused_message_is_reported_and_does_not_hold_up_the_rest() {
     let unknown = queue.request_raw("unknown", ContentType::BYTES, number(2)).await.unwrap();
     push(&queue, "tally", 3..4).await;
     let _delivery = queue.attach(&setup.link);
-    assert_eq!(bounded(unknown.answer()).await.unwrap_err().code, Code::UNKNOWN_REQUEST);
+    assert_eq!(bounded(unknown.raw()).await.unwrap_err().code, Code::UNKNOWN_REQUEST);
     bounded(queue.drained()).await.unwrap();
     assert_eq!(order(setup.effects(), "tally"), [number(0), number(3)]);
     let mut outcomes = outcomes.lock().unwrap().clone();

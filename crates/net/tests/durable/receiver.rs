@@ -76,7 +76,7 @@ impl SessionService for Shared {
         let held = request.name == "hold";
         let taken = async move {
             let origin = request.origin;
-            let result = service.marks.once(None, origin, service.take(request)).await;
+            let result = service.marks.once_raw(None, origin, service.take(request)).await;
             if held {
                 service.marked.add_permits(1);
             }

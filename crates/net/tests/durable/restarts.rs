@@ -55,7 +55,7 @@ async fn the_answer_of_before_the_restart_is_given_again() {
     let receiver = Receiver::start(folder.path(), &identity, address.port(), effects.clone()).await;
     let (link, _events) = connect(receiver.address, fingerprint(&identity));
     let _delivery = queue.attach(&link);
-    let waited = bounded(ticket.answer());
+    let waited = bounded(ticket.raw());
     assert_eq!(&waited.await.unwrap().content[..], b"once");
     assert_eq!(tally(&effects, "hold").into_values().sum::<u32>(), 1);
 }

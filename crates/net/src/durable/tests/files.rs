@@ -71,7 +71,7 @@ async fn a_queue_keeps_what_it_has_taken_over_restarts() {
     settle(&queue, 2).await;
     let before = contents(&queue).await;
     queue.close().await;
-    assert_eq!(ticket.answer().await.unwrap_err().code, Code::LINK_LOST);
+    assert_eq!(ticket.raw().await.unwrap_err().code, Code::LINK_LOST);
     assert_eq!(queue.action("tell", &()).await, Err(QueueError::Closed));
 
     let queue = open(&path).await;

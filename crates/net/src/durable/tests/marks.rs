@@ -42,7 +42,7 @@ fn fault(code: Code) -> Fault {
 async fn offer(marks: &Marks, queue: u8, number: u64, result: Result<Answer, Fault>) -> (bool, Result<Answer, Fault>) {
     let ran = AtomicU32::new(0);
     let told = marks
-        .once(PEER, origin(queue, number), async {
+        .once_raw(PEER, origin(queue, number), async {
             ran.fetch_add(1, Ordering::Relaxed);
             result
         })
@@ -84,7 +84,7 @@ async fn what_no_queue_has_sent_is_not_marked() {
     for origin in [None, session, None, session] {
         let ran = AtomicU32::new(0);
         marks
-            .once(PEER, origin, async {
+            .once_raw(PEER, origin, async {
                 ran.fetch_add(1, Ordering::Relaxed);
                 answer("")
             })
@@ -107,7 +107,7 @@ async fn a_double_waits_for_the_first_and_runs_if_that_is_given_up() {
                 gate.acquire().await.unwrap().forget();
                 answer(text)
             };
-            marks.once(PEER, origin(1, 1), effect).await
+            marks.once_raw(PEER, origin(1, 1), effect).await
         })
     };
     let first = spawn("first");
