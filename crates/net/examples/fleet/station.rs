@@ -153,7 +153,9 @@ fn watch(hooks: &mut Hooks, log: &Arc<Log>) {
     let own = Arc::clone(log);
     hooks.on_first_connect(move |peer| {
         if let Some(key) = peer.key() {
-            own.note(|facts| drop(facts.drones.insert(key, Report::default())));
+            own.note(|facts| {
+                facts.drones.insert(key, Report::default());
+            });
         }
         async {}
     });

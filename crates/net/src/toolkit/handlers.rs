@@ -236,7 +236,11 @@ impl Handlers {
     }
 
     fn add(&mut self, name: &str, action: bool, run: Box<Run>) -> Rule<'_> {
-        assert!(!name.is_empty() && name.len() <= limits::LABEL, "the name {name:?} is empty, or longer than {} bytes", limits::LABEL);
+        assert!(
+            !name.is_empty() && name.len() <= limits::LABEL,
+            "the name {name:?} is empty, or longer than {} bytes",
+            limits::LABEL
+        );
         assert!(!self.entries.contains_key(name), "there is a handler {name:?} already");
         let name: Arc<str> = name.into();
         let entry = Entry { name: Arc::clone(&name), action, access: None, run };

@@ -67,7 +67,8 @@ async fn what_was_taken_before_the_disk_was_full_is_delivered() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let taken: u64 = said.lines().find_map(|line| line.split_once("taken ")).unwrap_or_else(|| panic!("{said}")).1.parse().unwrap();
+    let taken: u64 =
+        said.lines().find_map(|line| line.split_once("taken ")).unwrap_or_else(|| panic!("{said}")).1.parse().unwrap();
     assert!(output.status.success() && taken > 0 && taken < 1000, "{said}");
 
     let receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;

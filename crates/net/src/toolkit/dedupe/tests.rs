@@ -23,12 +23,28 @@ fn key(n: u8) -> Option<PeerKey> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Begin { peer: u8, session: u8, number: u64 },
+    Begin {
+        peer: u8,
+        session: u8,
+        number: u64,
+    },
     /// Finishes one of those that run.
-    Finish { which: usize, size: usize },
-    GiveUp { which: usize },
-    Lost { peer: u8, session: u8, received: u64, running: BTreeSet<u64> },
-    Wait { seconds: u64 },
+    Finish {
+        which: usize,
+        size: usize,
+    },
+    GiveUp {
+        which: usize,
+    },
+    Lost {
+        peer: u8,
+        session: u8,
+        received: u64,
+        running: BTreeSet<u64>,
+    },
+    Wait {
+        seconds: u64,
+    },
 }
 
 fn steps(peers: u8, sessions: u8, numbers: u64) -> impl Strategy<Value = Vec<Step>> {
