@@ -1,5 +1,5 @@
 //! Stations that announce themselves on a local network, and programs that find them. Off until a program starts it: nothing is
-//! sent, and no socket opened, before [`Announce::start`] or [`find`].
+//! sent, and no socket opened, before [`Announce::start`] or [`find()`].
 //!
 //! A station announces itself:
 //!
