@@ -205,7 +205,6 @@ impl Handlers {
     }
 
     /// A handler of the library itself, under a reserved name.
-    #[allow(dead_code, reason = "for the parts of the library that bring handlers with them")]
     pub(crate) fn on_own_request<A, T, F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
     where
         A: DeserializeOwned + Send + 'static,
