@@ -1,20 +1,17 @@
 //! Tokio drivers for Parlour's protocol machines: TLS, the WebSocket carrier, the client's and the server's end of a link.
 //!
-//! The client side is [`Link`] with its stream of [`Events`]:
+//! Both ends hold a [`Link`]: a handle that asks, acts, answers and streams. The client's comes from [`Link::connect`], with the
+//! [`Events`] of its end; the server's from [`Pusher::link`].
 //!
 //! ```text
 //! let (link, mut events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
-//! // enum LinkEvent {
-//! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], trusted_by_system, capabilities },
-//! //     Down { fault: Fault, retry_in: Duration },
-//! //     Action { name: String, content_type, content: Bytes },
-//! //     Request { id: RequestId, name, content_type, content, deadline },    answer with link.answer(id, result)
-//! //     Failed(ConnectError),                                        permanent; the stream ends after it
-//! // }
-//! while let Some(event) = events.next().await { … }
+//! while let Some(event) = events.next().await { … }                   // Up, Down, Action, Request, Cancelled, Remains, Failed
 //! link.request_raw("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
-//! link.action_raw("name", ContentType::CBOR, content) -> Result<(), SendError>
-//! link.answer(id, result)?; link.reconnect(); link.close().await
+//! link.ask(Ask { … })                                                 // the same with progress; dropping it cancels
+//! link.action_raw("name", ContentType::CBOR, content)?;               // link.ready().await when it says Full
+//! link.answer(id, result)?; link.progress(id, done, total)?; link.reconnect(); link.close().await
+//! let mut sink = link.sink(credit);                                   // tell the peer sink.id() and sink.credit(), then sink.recv().await
+//! let mut source = link.source(id, credit);                           // source.send(mark, content).await, source.finish(last).await
 //! ```
 //!
 //! The server side is [`Listener`] and a [`SessionService`]:
