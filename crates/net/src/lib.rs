@@ -25,14 +25,19 @@
 //!
 //! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
 
+pub mod addresses;
 mod asked;
 mod buffers;
 mod carrier;
+pub mod clock;
 mod connect;
+pub mod discovery;
 mod desk;
 mod door;
 mod driver;
+pub mod durable;
 mod event;
+mod files;
 mod flows;
 mod http;
 mod identity;
@@ -51,13 +56,16 @@ mod session;
 mod socket;
 mod streams;
 pub mod tls;
+mod toolkit;
 mod websocket;
 
 #[cfg(feature = "iroh")]
 pub use self::iroh::{IrohAddr, IrohConfig, IrohEndpoint, IrohError};
 pub use asked::{Ask, Asked, Progress};
 pub use connect::{Backoff, ConnectConfig, ConnectError, Target};
+pub use durable::{DurableConfig, DurableQueue, Marks, MarksConfig, QueueError};
 pub use event::{Events, LinkEvent};
+pub use files::*;
 pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;
 pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
@@ -67,4 +75,5 @@ pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
 pub use streams::{Received, Sink, Source};
+pub use toolkit::*;
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};

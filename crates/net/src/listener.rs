@@ -35,6 +35,8 @@ pub struct SessionInfo {
     pub challenge: [u8; 32],
     /// The client's program, as it calls itself.
     pub agent: String,
+    /// What the client can do.
+    pub capabilities: Vec<String>,
     /// SHA-256 of the certificate that this server shows.
     pub fingerprint: [u8; 32],
     /// The client's key, if it showed one: proven in the handshake of every connection of this session.
