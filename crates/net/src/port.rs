@@ -3,8 +3,9 @@
 //! It holds nothing until it is used, because a server has one for every silent client. Whoever puts the first thing in wakes
 //! the driver, which takes all.
 
+mod orders;
+
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -14,18 +15,15 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parlour_proto::link::{Answer, RequestId, StreamId, Tag, action_header};
-use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
-use thiserror::Error;
+use parlour_proto::link::StreamId;
+use parlour_wire::{LinkSessionId, header::Fault, limits};
 use tokio::sync::Notify;
 
-use crate::{
-    asked::AskCell,
-    streams::{SinkCell, SourceCell},
-    toolkit::Codecs,
-};
+pub use orders::SendError;
+pub(crate) use orders::{Action, Call, Control, StreamControl, closed, late, lost};
+
+use crate::{asked::AskCell, toolkit::Codecs};
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
 const ACTIONS: usize = 1024;
@@ -35,80 +33,6 @@ const ACTION_BYTES: usize = limits::FRAME;
 const REPORTS: usize = 1024;
 /// Cancelled requests that may lie among the waiting ones before they are cleared out, beside as many as wait.
 const GONE: usize = 64;
-
-/// Why something was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SendError {
-    /// Too much is under way; [`crate::Link::ready`] waits until there is room.
-    #[error("too much is under way")]
-    Full,
-    /// The link is closed.
-    #[error("the link is closed")]
-    Closed,
-    /// Larger than a frame may be, or with a longer name.
-    #[error("larger than a frame may be")]
-    TooLarge,
-}
-
-/// What waits for its turn in the link, in the order of the calls.
-pub(crate) enum Call {
-    Ask(Arc<AskCell>),
-    Action(Action),
-}
-
-/// An action with its header made: one header serves a whole fan-out.
-#[derive(Clone)]
-pub(crate) struct Action {
-    pub(crate) header: Bytes,
-    pub(crate) content_type: ContentType,
-    pub(crate) content: Bytes,
-}
-
-impl Action {
-    pub(crate) fn new(name: &str, content_type: ContentType, content: Bytes) -> Result<Self, SendError> {
-        let header = header_of(name);
-        let size = header.len() + content.len() + parlour_wire::frame::PROTO_HEADER;
-        if name.len() > limits::LABEL || size > limits::FRAME {
-            return Err(SendError::TooLarge);
-        }
-        Ok(Self { header, content_type, content })
-    }
-}
-
-/// What must not wait behind calls that find no room. As many as requests and handles.
-pub(crate) enum Control {
-    Answer { id: RequestId, result: Result<Answer, Fault> },
-    Progress { id: RequestId, done: u64, total: Option<u64> },
-    Cancel(Tag),
-    Reconnect,
-    Stream(StreamControl),
-}
-
-/// What the handles of streams ask of the driver.
-pub(crate) enum StreamControl {
-    Sink {
-        stream: StreamId,
-        credit: u64,
-        cell: Arc<SinkCell>,
-    },
-    Grant {
-        stream: StreamId,
-        credit: u64,
-    },
-    Stop {
-        stream: StreamId,
-        fault: Fault,
-    },
-    Source {
-        stream: StreamId,
-        credit: u64,
-        cell: Arc<SourceCell>,
-    },
-    /// A source has something, having had nothing.
-    Ready {
-        stream: StreamId,
-    },
-}
 
 #[derive(Default)]
 struct State {
@@ -136,12 +60,6 @@ struct State {
 impl State {
     fn is_full(&self, bytes: usize) -> bool {
         self.actions >= ACTIONS || self.action_bytes + bytes > ACTION_BYTES
-    }
-
-    fn append(&mut self, action: Action) {
-        self.actions += 1;
-        self.action_bytes += action.content.len();
-        self.calls.push_back(Call::Action(action));
     }
 }
 
@@ -188,7 +106,20 @@ impl Port {
 
     /// Queues an action.
     pub(crate) fn act(&self, action: Action) -> Result<(), SendError> {
+        self.append(self.lock(), action)
+    }
+
+    /// Queues an action of somebody who, once refused, is told when to begin again: until then all of its actions are refused.
+    pub(crate) fn push(&self, action: Action) -> Result<(), SendError> {
         let mut state = self.lock();
+        state.full |= !state.closed && state.is_full(action.content.len());
+        if state.full && !state.closed {
+            return Err(SendError::Full);
+        }
+        self.append(state, action)
+    }
+
+    fn append(&self, mut state: MutexGuard<'_, State>, action: Action) -> Result<(), SendError> {
         if state.closed {
             return Err(SendError::Closed);
         }
@@ -196,26 +127,9 @@ impl Port {
             return Err(SendError::Full);
         }
         let first = state.calls.is_empty();
-        state.append(action);
-        drop(state);
-        if first {
-            self.wake();
-        }
-        Ok(())
-    }
-
-    /// Queues an action of somebody who, once refused, is told when to begin again: until then all of its actions are refused.
-    pub(crate) fn push(&self, action: Action) -> Result<(), SendError> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(SendError::Closed);
-        }
-        if state.full || state.is_full(action.content.len()) {
-            state.full = true;
-            return Err(SendError::Full);
-        }
-        let first = state.calls.is_empty();
-        state.append(action);
+        state.actions += 1;
+        state.action_bytes += action.content.len();
+        state.calls.push_back(Call::Action(action));
         drop(state);
         if first {
             self.wake();
@@ -399,6 +313,11 @@ impl Port {
     /// Puts calls back that found no room.
     pub(crate) fn give_back(&self, batch: &mut VecDeque<Call>, earliest: Option<Instant>) {
         let mut state = self.lock();
+        if let Some(held) = &mut state.held {
+            while let Some(call) = batch.pop_back() {
+                held.push_front(call);
+            }
+        }
         while let Some(call) = batch.pop_back() {
             if let Call::Action(action) = &call {
                 state.actions += 1;
@@ -485,34 +404,4 @@ impl Port {
         }
         self.changed.notify_waiters();
     }
-}
-
-/// The header of an action, made once for a run of actions of the same name.
-fn header_of(name: &str) -> Bytes {
-    thread_local! {
-        static LAST: RefCell<Option<(Box<str>, Bytes)>> = const { RefCell::new(None) };
-    }
-    LAST.with_borrow_mut(|last| match last {
-        Some((known, header)) if **known == *name => header.clone(),
-        _ => {
-            let header = action_header(name);
-            *last = Some((Box::from(name), header.clone()));
-            header
-        }
-    })
-}
-
-/// What a caller is told whose link has ended.
-pub(crate) fn closed() -> Fault {
-    Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
-}
-
-/// What a caller is told whose session is over.
-pub(crate) fn lost() -> Fault {
-    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
-}
-
-/// What a caller is told whose time is over.
-pub(crate) fn late() -> Fault {
-    Fault { code: Code::TIMED_OUT, message: "no answer within the deadline".to_owned(), retry_after_ms: None }
 }
