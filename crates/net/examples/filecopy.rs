@@ -117,12 +117,7 @@ fn make(path: &Path) -> Outcome<()> {
 
 fn same(left: &Path, right: &Path) -> Outcome<()> {
     let equal = std::fs::read(left)? == std::fs::read(right)?;
-    if equal {
-        println!("    both files are the same, byte by byte");
-        Ok(())
-    } else {
-        Err("the files differ".into())
-    }
+    if equal { Ok(println!("    both files are the same, byte by byte")) } else { Err("the files differ".into()) }
 }
 
 async fn demonstrate() -> Outcome<()> {
