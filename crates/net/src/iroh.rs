@@ -338,3 +338,22 @@ fn connection_failure(addr: &IrohAddr, error: ConnectionError) -> ConnectError {
     }
 }
 
+
+#[cfg(test)]
+mod tests {
+    use ::iroh::Watcher;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_knows_no_relay_and_no_name_service_of_its_own() {
+        for config in [IrohConfig::default(), IrohConfig::loopback()] {
+            let endpoint = IrohEndpoint::bind(&Identity::from_secret(&[1; 32]), &config).await.unwrap();
+            let inner = &endpoint.inner.endpoint;
+            assert!(inner.home_relay_status().get().is_empty());
+            assert!(inner.address_lookup().unwrap().is_empty());
+            assert!(endpoint.addr().relays.is_empty());
+            endpoint.close().await;
+        }
+    }
+}
