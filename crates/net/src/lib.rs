@@ -51,6 +51,7 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod socket;
 mod streams;
 pub mod tls;
 mod websocket;

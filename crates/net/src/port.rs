@@ -123,7 +123,6 @@ struct State {
     /// Somebody waits for room.
     room_wanted: bool,
     controls: VecDeque<Control>,
-    reports: usize,
     close: Option<Fault>,
     closed: bool,
     up: bool,
@@ -148,6 +147,8 @@ pub(crate) struct Port {
     state: Mutex<State>,
     driver: AtomicWaker,
     handles: AtomicUsize,
+    /// Reports of progress among the controls.
+    reports: AtomicUsize,
     /// The last name that was given to a stream.
     streams: AtomicU64,
     /// The link came up, went down, ended, or has room.
@@ -240,10 +241,10 @@ impl Port {
                 (*last_done, *last_total) = (done, total);
                 return Ok(());
             }
-            if state.reports >= REPORTS {
+            if self.reports.load(Ordering::Acquire) >= REPORTS {
                 return Err(SendError::Full);
             }
-            state.reports += 1;
+            self.reports.fetch_add(1, Ordering::Release);
         }
         let first = state.controls.is_empty();
         state.controls.push_back(control);
@@ -367,9 +368,14 @@ impl Port {
         state.earliest = state.earliest.into_iter().chain(earliest).min();
     }
 
+    /// Whether there is progress to tell.
+    pub(crate) fn has_reports(&self) -> bool {
+        self.reports.load(Ordering::Acquire) > 0
+    }
+
     pub(crate) fn take_controls(&self) -> VecDeque<Control> {
         let mut state = self.lock();
-        state.reports = 0;
+        self.reports.store(0, Ordering::Release);
         std::mem::take(&mut state.controls)
     }
 

@@ -189,6 +189,14 @@ impl Link {
         matches!(self.phase, Phase::Closing { .. })
     }
 
+    /// Whether the driver reads nothing on purpose, because the application takes nothing more. Then the peer is not given up for its
+    /// silence, and hears pings, so that it does not give this side up.
+    pub fn set_paused(&mut self, paused: bool, now: Instant) {
+        if let Phase::Up { heart } = &mut self.phase {
+            heart.set_paused(paused, now);
+        }
+    }
+
     /// Whether a connection is there and both sides know each other.
     #[must_use]
     pub fn is_up(&self) -> bool {
