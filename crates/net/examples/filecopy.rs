@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use parlour_net::{Access, Agent, AgentConfig, Copied, FileEvent, Files, Identity, PeerKey, Rights, Root, Station, StationConfig, Transfer, Trust};
+use parlour_net::{
+    Access, Agent, AgentConfig, Copied, FileEvent, Files, Identity, PeerKey, Rights, Root, Station, StationConfig, Transfer,
+    Trust,
+};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -82,7 +85,10 @@ async fn watched(transfer: Transfer) -> Outcome<(Copied, Duration)> {
         ticks.tick().await;
         while progress.changed().await.is_ok() {
             ticks.tick().await;
-            let (done, total) = { let now = progress.borrow(); (now.done, now.total) };
+            let (done, total) = {
+                let now = progress.borrow();
+                (now.done, now.total)
+            };
             println!("    {} of {} MiB", done >> 20, total.unwrap_or(0) >> 20);
         }
     });
@@ -110,8 +116,11 @@ fn make(path: &Path) -> Outcome<()> {
 }
 
 fn same(left: &Path, right: &Path) -> Outcome<()> {
-    let equal = std::fs::read(left)? == std::fs::read(right)?;
-    if equal { Ok(println!("    both files are the same, byte by byte")) } else { Err("the files differ".into()) }
+    if std::fs::read(left)? != std::fs::read(right)? {
+        return Err("the files differ".into());
+    }
+    println!("    both files are the same, byte by byte");
+    Ok(())
 }
 
 async fn demonstrate() -> Outcome<()> {

@@ -16,6 +16,7 @@ use crate::{
     carrier::Carrier,
     http,
     identity::{Identity, PeerKey},
+    socket,
     tls::{self, ClientTls, Mismatch, TlsError, Trust},
     websocket::WebSocket,
 };
@@ -179,7 +180,11 @@ impl ConnectError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
-            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) | Self::EndpointClosed => true,
+            Self::CertificateChanged { .. }
+            | Self::WrongKey { .. }
+            | Self::Untrusted(_)
+            | Self::Setup(_)
+            | Self::EndpointClosed => true,
             Self::Refused(fault) => !fault.code.retry(),
         }
     }
@@ -202,9 +207,16 @@ pub(crate) struct ServerFacts {
 /// The way to a server, ready to be taken again and again.
 #[derive(Debug)]
 pub(crate) enum Route {
-    WebSocket { url: ServerUrl, tls: ClientTls },
+    WebSocket {
+        url: ServerUrl,
+        tls: ClientTls,
+    },
     #[cfg(feature = "iroh")]
-    Iroh { endpoint: IrohEndpoint, addr: IrohAddr, trust: Trust },
+    Iroh {
+        endpoint: IrohEndpoint,
+        addr: IrohAddr,
+        trust: Trust,
+    },
 }
 
 impl Route {
@@ -243,7 +255,7 @@ async fn reach_websocket(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| ConnectError::Unreachable { address: url.authority(), reason: "not a host name".to_owned() })?;
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
+    socket::tune(&stream).map_err(unreachable)?;
     let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await.map_err(|error| tls_error(&error))?;
     let server = facts(tls, stream.get_ref().1.peer_certificates())?;
     let target = format!("wss://{}{}", url.authority(), http::PATH);

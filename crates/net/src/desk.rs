@@ -30,13 +30,6 @@ pub(crate) struct Taken {
     pub(crate) relieved: bool,
 }
 
-/// What handles want of the driver itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted {
-    /// Another connection.
-    pub(crate) reconnect: bool,
-}
-
 /// The requests of ours that are under way, and where the next ones come from.
 pub(crate) struct Desk {
     pub(crate) port: Arc<Port>,
@@ -45,11 +38,13 @@ pub(crate) struct Desk {
     waiting: BTreeMap<Tag, Arc<AskCell>>,
     last_tag: Tag,
     flows: Option<Box<Flows>>,
+    /// A handle wants the connection dropped.
+    pub(crate) reconnect: bool,
 }
 
 impl Desk {
     pub(crate) fn new(port: Arc<Port>) -> Self {
-        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0, flows: None }
+        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0, flows: None, reconnect: false }
     }
 
     /// Takes calls while the machine has room.
@@ -101,7 +96,7 @@ impl Desk {
 
     fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
         let tag = self.last_tag + 1;
-        let Some(ask) = cell.take(tag, now) else { return };
+        let Some(ask) = cell.take(tag, pump.machine.session(), now) else { return };
         self.last_tag = tag;
         let command = Command::Request {
             tag,
@@ -124,16 +119,27 @@ impl Desk {
         }
     }
 
-    /// Carries out what does not wait for room, and gives what only the driver can do.
-    pub(crate) fn take_controls(&mut self, pump: &mut Pump, now: Instant) -> Wanted {
-        let mut wanted = Wanted::default();
+    /// Whether a handle wants the connection dropped.
+    pub(crate) fn take_reconnect(&mut self) -> bool {
+        std::mem::take(&mut self.reconnect)
+    }
+
+    /// Carries out what a handler has reported, before it is answered for.
+    pub(crate) fn take_reports(&mut self, pump: &mut Pump, now: Instant) {
+        if self.port.has_reports() {
+            self.take_controls(pump, now);
+        }
+    }
+
+    /// Carries out what does not wait for room.
+    pub(crate) fn take_controls(&mut self, pump: &mut Pump, now: Instant) {
         for control in self.port.take_controls() {
             let command = match control {
                 Control::Answer { id, result } => Command::Answer { id, result },
                 Control::Progress { id, done, total } => Command::Progress { id, done, total },
                 Control::Cancel(tag) => Command::Cancel { tag },
                 Control::Reconnect => {
-                    wanted.reconnect = true;
+                    self.reconnect = true;
                     continue;
                 }
                 Control::Stream(control) => {
@@ -143,7 +149,6 @@ impl Desk {
             };
             pump.handle(Input::Command(command), now);
         }
-        wanted
     }
 
     /// Delivers what belongs to callers; gives back what belongs to the driver.

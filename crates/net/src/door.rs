@@ -15,12 +15,12 @@ use crate::{
     http,
     identity::PeerKey,
     listener::{ListenConfig, SessionInfo},
-    pump::{Pump, goodbye, now},
     mailbox::{Arrival, Mailbox},
+    pump::{Pump, goodbye, now},
     registry::Registry,
     service::SessionService,
     session::SessionTask,
-    tls,
+    socket, tls,
     websocket::WebSocket,
 };
 
@@ -50,7 +50,7 @@ impl Porch {
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> Result<Guest, CarrierError> {
-        stream.set_nodelay(true)?;
+        socket::tune(&stream)?;
         let mut stream = self.acceptor.accept(stream).await?;
         let key = tls::proven_key(stream.get_ref().1.peer_certificates());
         let Some(arrived) = http::upgrade(&mut stream).await? else { return Err(CarrierError::WebSocket("no upgrade")) };

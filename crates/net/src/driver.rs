@@ -34,7 +34,7 @@ const EVENTS: usize = 8192;
 /// Bytes of such events. Above what a server keeps unacknowledged.
 const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 /// Turns before the driver lets other tasks run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// A connection that lasted this long was a good one: the next wait is a short one again.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -112,7 +112,8 @@ impl Driver {
         let now = now();
         self.pump.tick(now);
         self.desk.port.expire(now);
-        if self.desk.take_controls(&mut self.pump, now).reconnect {
+        self.desk.take_controls(&mut self.pump, now);
+        if self.desk.take_reconnect() {
             self.reconnect(now);
         }
         let mut more = match self.poll_way(cx, now) {
@@ -120,9 +121,8 @@ impl Driver {
             Err(error) => return self.fail(error, now),
         };
         self.hold_if_behind(cx);
-        if self.events.poll_below(cx, EVENTS, EVENT_BYTES) {
-            more |= self.pump.poll_read(cx, now);
-        }
+        let room = self.events.poll_below(cx, EVENTS, EVENT_BYTES);
+        more |= self.pump.poll_read(cx, room, now);
         self.drain_events(now);
         let more_calls = self.desk.take_calls(&mut self.pump, now).more;
         if !more_calls {

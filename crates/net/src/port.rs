@@ -125,8 +125,8 @@ struct State {
     /// Somebody waits for room.
     room_wanted: bool,
     controls: VecDeque<Control>,
-    reports: usize,
     /// Calls wait until the peer is known to be the right one; those in here do not.
+    #[expect(clippy::box_collection, reason = "hardly ever there, in a struct that a server has for every silent client")]
     held: Option<Box<VecDeque<Call>>>,
     close: Option<Fault>,
     closed: bool,
@@ -152,6 +152,8 @@ pub(crate) struct Port {
     state: Mutex<State>,
     driver: AtomicWaker,
     handles: AtomicUsize,
+    /// Reports of progress among the controls.
+    reports: AtomicUsize,
     /// The last name that was given to a stream.
     streams: AtomicU64,
     /// The link came up, went down, ended, or has room.
@@ -277,10 +279,10 @@ impl Port {
                 (*last_done, *last_total) = (done, total);
                 return Ok(());
             }
-            if state.reports >= REPORTS {
+            if self.reports.load(Ordering::Acquire) >= REPORTS {
                 return Err(SendError::Full);
             }
-            state.reports += 1;
+            self.reports.fetch_add(1, Ordering::Release);
         }
         let first = state.controls.is_empty();
         state.controls.push_back(control);
@@ -408,9 +410,14 @@ impl Port {
         state.earliest = state.earliest.into_iter().chain(earliest).min();
     }
 
+    /// Whether there is progress to tell.
+    pub(crate) fn has_reports(&self) -> bool {
+        self.reports.load(Ordering::Acquire) > 0
+    }
+
     pub(crate) fn take_controls(&self) -> VecDeque<Control> {
         let mut state = self.lock();
-        state.reports = 0;
+        self.reports.store(0, Ordering::Release);
         std::mem::take(&mut state.controls)
     }
 
@@ -499,6 +506,11 @@ fn header_of(name: &str) -> Bytes {
 /// What a caller is told whose link has ended.
 pub(crate) fn closed() -> Fault {
     Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
+}
+
+/// What a caller is told whose session is over.
+pub(crate) fn lost() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
 }
 
 /// What a caller is told whose time is over.

@@ -70,8 +70,12 @@ impl Pump {
         }
     }
 
-    /// Reads frames into the machine. `true` if there may be more.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Reads frames into the machine if the application has room for what comes. `true` if there may be more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: bool, now: Instant) -> bool {
+        self.machine.set_paused(!room, now);
+        if !room {
+            return false;
+        }
         // Who is told to go has nothing to say that matters.
         if self.deaf || self.machine.is_closing() {
             return false;

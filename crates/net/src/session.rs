@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Turns before the task lets others run.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// Answers collected in one turn, so that answering never starves reading.
 const ANSWER_BATCH: usize = 128;
 
@@ -147,13 +147,13 @@ impl<S: SessionService> SessionTask<S> {
         self.pump.tick(now);
         self.desk.port.expire(now);
         self.take_mail(now);
-        if self.desk.take_controls(&mut self.pump, now).reconnect {
+        self.desk.take_controls(&mut self.pump, now);
+        if self.desk.take_reconnect() {
             self.pump.lose(now);
         }
-        let (mut more, strange) = (false, self.session.is_none());
-        if self.has_room(cx) {
-            more |= self.pump.poll_read(cx, now);
-        }
+        let strange = self.session.is_none();
+        let room = self.has_room(cx);
+        let mut more = self.pump.poll_read(cx, room, now);
         self.drain_events(cx, now);
         // A service is asked for room in every turn, and has not been in this one.
         more |= strange && self.session.is_some();
@@ -165,7 +165,7 @@ impl<S: SessionService> SessionTask<S> {
         self.desk.feed_streams(&mut self.pump, now);
         more |= self.pump.poll_write(cx, now);
         self.drain_events(cx, now);
-        more |= self.desk.has_streams_ready();
+        more |= self.desk.has_streams_ready() || self.desk.reconnect;
         more
     }
 
@@ -292,6 +292,7 @@ impl<S: SessionService> SessionTask<S> {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<(ContentType, Bytes), Fault>, now: Instant) {
+        self.desk.take_reports(&mut self.pump, now);
         self.pump.handle(Input::Command(Command::Answer { id, result: result.map(answer_of) }), now);
     }
 

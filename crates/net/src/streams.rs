@@ -23,6 +23,10 @@ use crate::{
 /// Cost of the chunks of a source that may wait for the driver: what it moves while the next ones are made.
 const QUEUE: usize = limits::STREAM_QUEUE;
 
+/// Least credit of a sink. A quarter of the credit may be taken and not granted again yet; what is left must let the largest chunk
+/// through, or both ends would wait for each other.
+const CREDIT: u32 = 2 * limits::STREAM_CHUNK as u32;
+
 /// Wakes whoever waits, if somebody does.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
@@ -62,6 +66,7 @@ impl fmt::Debug for Sink {
 
 impl Sink {
     pub(crate) fn new(link: &Link, credit: u32) -> Self {
+        let credit = credit.max(CREDIT);
         let stream = link.port.next_stream();
         let cell = Arc::new(SinkCell::default());
         let open = StreamControl::Sink { stream, credit: credit.into(), cell: Arc::clone(&cell) };
@@ -77,7 +82,7 @@ impl Sink {
         self.stream
     }
 
-    /// The credit that it begins with, which the peer is to be told.
+    /// The credit that it begins with, which the peer is to be told: with another number the two ends would miscount.
     #[must_use]
     pub fn credit(&self) -> u32 {
         self.credit

@@ -102,6 +102,18 @@ async fn progress_arrives_while_the_answer_is_out() {
 }
 
 #[tokio::test]
+async fn progress_is_told_before_an_answer_that_is_there_at_once() {
+    let server = Server::start(ListenConfig::default()).await;
+    let (link, _events) = server.connect();
+    server.service.gate.add_permits(100);
+    for n in 0..100 {
+        let mut asked = ask(&link, "steps", number(n));
+        assert_eq!(bounded(&mut asked).await.unwrap().content, number(n));
+        assert_eq!(asked.progress(), Some(Progress { done: 3, total: Some(3) }));
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_request_is_cancelled_at_the_other_end() {
     let mut server = Server::start(ListenConfig::default()).await;
     let (link, mut events, pusher) = pair(&mut server).await;

@@ -51,8 +51,9 @@ async fn settle(socket: &mut Socket) {
 
 #[tokio::test]
 async fn stream_data_against_the_rules_ends_the_session_with_a_name() {
+    let least = 2 * limits::STREAM_CHUNK;
     for (frame, code) in [
-        (data(1, 0, 2000), Code::BAD_FRAME),
+        (data(1, 0, limits::STREAM_CHUNK), Code::BAD_FRAME),
         (data(1, 0, limits::STREAM_CHUNK + 1), Code::TOO_LARGE),
         (data(1, limits::STREAM_MARK + 1, 10), Code::TOO_LARGE),
         (Frame { seq: 1, ..data(1, 0, 10) }, Code::BAD_FRAME),
@@ -60,11 +61,14 @@ async fn stream_data_against_the_rules_ends_the_session_with_a_name() {
     ] {
         let (door, mut socket, pusher) = raw(ListenConfig::default()).await;
         let mut sink = pusher.link().sink(1000);
-        assert_eq!(sink.id(), 1);
+        assert_eq!((sink.id(), sink.credit() as usize), (1, least));
         settle(&mut socket).await;
+        for _ in 0..2 {
+            send(&mut socket, &data(1, 0, limits::STREAM_CHUNK)).await;
+        }
         send(&mut socket, &frame).await;
         assert_eq!(closed_with(&mut socket).await, Some(code), "{frame:?}");
-        assert!(bounded(sink.recv()).await.is_err());
+        while bounded(sink.recv()).await.is_ok() {}
         door.assert_healthy().await;
     }
 }

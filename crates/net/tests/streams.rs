@@ -77,8 +77,8 @@ async fn streams_arrive_whole_and_in_order_in_both_directions_at_once() {
     let mut tasks = Vec::new();
     for (n, length) in [limits::STREAM_CHUNK, 40_000, 10_000, 700].into_iter().enumerate() {
         for (from, to) in [(&here, &there), (&there, &here)] {
-            // The least credit lets one chunk through at a time.
-            let credit = if n == 0 { limits::STREAM_CHUNK as u32 } else { CREDIT };
+            // The least credit lets little more than one chunk through at a time.
+            let credit = if n == 0 { 0 } else { CREDIT };
             let (source, mut sink) = stream(&here, (from, to), credit).await;
             let bytes = length as u64 * 200 + 3;
             tasks.push(tokio::spawn(fill(source, bytes, length)));
@@ -90,6 +90,30 @@ async fn streams_arrive_whole_and_in_order_in_both_directions_at_once() {
     }
     for task in tasks {
         bounded(task).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn chunks_of_all_sizes_pass_with_the_least_credit() {
+    let mut server = Server::start(ListenConfig::default()).await;
+    let (here, there, _events) = pair(&mut server).await;
+    for small in [0, 1, 300, 10_000, 20_000, 40_000] {
+        let (mut source, mut sink) = stream(&here, (&there, &here), 0).await;
+        let flow = async {
+            for n in 0..60 {
+                let length = if n % 3 == 2 { limits::STREAM_CHUNK } else { small };
+                source.send(Bytes::new(), piece(0, length)).await.unwrap();
+            }
+            source.finish(Bytes::new()).await.unwrap();
+        };
+        let read = async {
+            let mut chunks = 0;
+            while let Received::Chunk { .. } = sink.recv().await.unwrap() {
+                chunks += 1;
+            }
+            assert_eq!(chunks, 60);
+        };
+        bounded(async { tokio::join!(flow, read) }).await;
     }
 }
 
@@ -200,7 +224,7 @@ async fn more_streams_than_allowed_are_refused_by_name_and_the_others_go_on() {
     let mut surplus = here.sink(1000);
     assert_eq!(bounded(surplus.recv()).await.unwrap_err().code, Code::OVERLOADED);
     let sink = &mut sinks[limits::STREAMS - 1];
-    let source = there.source(sink.id(), 1000);
+    let source = there.source(sink.id(), u64::from(sink.credit()));
     tokio::join!(fill(source, 50_000, 300), async { assert_eq!(drain(sink).await, 50_000) });
     drop(sinks);
     let (_source, mut sink) = stream(&here, (&there, &here), 1000).await;

@@ -33,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -187,10 +187,24 @@ impl Link {
         matches!(self.phase, Phase::Ended)
     }
 
+    /// The session in which a request would be sent that is asked at this moment; none if it is still to begin.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.role.session()
+    }
+
     /// Whether a close is on its way: what arrives is ignored.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// Whether the driver reads nothing on purpose, because the application takes nothing more. Then the peer is not given up for its
+    /// silence, and hears pings, so that it does not give this side up.
+    pub fn set_paused(&mut self, paused: bool, now: Instant) {
+        if let Phase::Up { heart } = &mut self.phase {
+            heart.set_paused(paused, now);
+        }
     }
 
     /// Whether a connection is there and both sides know each other.
@@ -241,7 +255,9 @@ impl Link {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => {
+                return Err(Violation::Numbering(kind));
+            }
             _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
@@ -303,6 +319,7 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.chunks_held = false;
         self.hold.forget_connection();
     }
 
@@ -318,7 +335,10 @@ impl Link {
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
-        self.greeting = None;
+        if !up {
+            self.greeting = None;
+        }
+        // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }

@@ -73,7 +73,14 @@ pub const TEXT: usize = 4096;
 /// Memory that a decoder of compressed content may take beside its output, in bytes: bzip2's largest block needs 3.7 MB, and for
 /// the others a window of two frames is more than what our encoders use.
 pub const DECODER_MEMORY: usize = 4 * FRAME;
+/// Largest datagram of the local discovery, in bytes: within the smallest packet of IPv6, so that none is fragmented.
+pub const DATAGRAM: usize = 1200;
+/// Endpoints that one announcement may name: two carriers on four networks.
+pub const ENDPOINTS: usize = 8;
+/// Rivals that one announcement may name: more stations of one service are an accident.
+pub const ANNOUNCED_RIVALS: usize = 8;
 
+const _: () = assert!(2 * LABEL + ENDPOINTS * 28 + ANNOUNCED_RIVALS * 9 + 256 < DATAGRAM, "an announcement fits a datagram");
 const _: () = assert!(FRAME_HEADER < FRAME);
 const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
 const _: () = assert!(2 * HANDSHAKE_PAYLOAD + FRAME_HEADER < FRAME, "a commit and its group info share a frame");

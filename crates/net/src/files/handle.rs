@@ -152,7 +152,7 @@ impl Shared {
             replaced: bytes,
             _seat: Some(seat),
         };
-        let intake = Intake::new(part, terms, Arc::clone(meter));
+        let intake = Intake::new(*part, terms, Arc::clone(meter));
         let (caller, replaced) = (cx.clone(), replaced.clone());
         let wanted = move || !caller.is_cancelled() && !*replaced.borrow();
         let beats = Beats::default();

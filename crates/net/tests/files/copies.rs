@@ -1,9 +1,7 @@
 //! What arrives is what was sent, whatever its size, whichever way, and however much goes on beside it.
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{
-    Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Rights, Root, Way,
-};
+use parlour_net::{Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Rights, Root, Way};
 
 use crate::world::{MIB, World, agent_config, bounded, content, hash, names, serving, station};
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_net::{
-    Answer, Code, CopyOptions, Fault, FileError, Link, LinkEvent, Received, Source, Station, StationConfig,
-};
+use parlour_net::{Answer, Code, CopyOptions, Fault, FileError, Link, LinkEvent, Received, Source, Station, StationConfig};
 use parlour_wire::{
     api::Call,
     decode, encode,
@@ -86,7 +84,8 @@ async fn all_is_well(world: &World) {
 async fn paths_that_only_a_hostile_peer_sends_are_refused_by_name() {
     let world = World::new().await;
     let link = world.agent.link();
-    for path in ["box/../x", "/etc/passwd", "box/..", "..", "", "box/a\0b", "box\\x", "box/C:/x", "box/.x.0123456789abcdef.part"] {
+    for path in ["box/../x", "/etc/passwd", "box/..", "..", "", "box/a\0b", "box\\x", "box/C:/x", "box/.x.0123456789abcdef.part"]
+    {
         let pull = Pull { path: path.into(), stream: 9, credit: 1 << 20, part: NOTHING };
         assert_eq!(ask(link, &pull).await.unwrap_err().code, Code::PATH_REFUSED, "{path:?}");
         assert_eq!(ask(link, &offer(path, 10)).await.unwrap_err().code, Code::PATH_REFUSED, "{path:?}");
@@ -201,10 +200,22 @@ async fn a_stream_that_does_not_keep_to_the_rules_is_ended() {
         act(raw).await.refused().await
     };
     // Data before the opening.
-    let code = refused(1, 10, &|mut raw| Box::pin(async move { raw.data(b"x").await; raw })).await;
+    let code = refused(1, 10, &|mut raw| {
+        Box::pin(async move {
+            raw.data(b"x").await;
+            raw
+        })
+    })
+    .await;
     assert_eq!(code, Code::BAD_REQUEST);
     // A beginning in the middle of what is not there.
-    let code = refused(2, 10, &|mut raw| Box::pin(async move { raw.open(5, 10).await; raw })).await;
+    let code = refused(2, 10, &|mut raw| {
+        Box::pin(async move {
+            raw.open(5, 10).await;
+            raw
+        })
+    })
+    .await;
     assert_eq!(code, Code::BAD_REQUEST);
     // A mark where none belongs.
     let act = |mut raw: Raw| -> futures_util::future::BoxFuture<'static, Raw> {
@@ -237,7 +248,10 @@ async fn a_stream_that_does_not_keep_to_the_rules_is_ended() {
     assert_eq!(refused(5, 2 * MARK_INTERVAL, &act).await, Code::BAD_REQUEST);
     // Marks and last words that cannot be read.
     let act = |mut raw: Raw| -> futures_util::future::BoxFuture<'static, Raw> {
-        Box::pin(async move { raw.send(b"\xff\xfe", &[]).await; raw })
+        Box::pin(async move {
+            raw.send(b"\xff\xfe", &[]).await;
+            raw
+        })
     };
     assert_eq!(refused(6, 10, &act).await, Code::BAD_REQUEST);
     let raw = Raw::begin(&world, offer("box/7", 0)).await;
@@ -326,7 +340,9 @@ async fn a_settling_of_a_stream_that_is_not_ours_is_refused() {
 }
 
 /// A station that answers requests of files as the test wants it.
-async fn liar(pull: impl Fn(Link, Pull) -> futures_util::future::BoxFuture<'static, Result<(), Fault>> + Send + Sync + 'static) -> (Station, Link, tokio::task::JoinHandle<()>) {
+async fn liar(
+    pull: impl Fn(Link, Pull) -> futures_util::future::BoxFuture<'static, Result<(), Fault>> + Send + Sync + 'static,
+) -> (Station, Link, tokio::task::JoinHandle<()>) {
     let station = Station::bind(StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap())).await.unwrap();
     // The agent is the one that lies: it takes the station's requests raw.
     let (link, mut events) = Link::connect(agent_config(&station, 3).connect);
@@ -412,8 +428,7 @@ async fn what_a_lying_sender_sends_is_found_out_by_the_one_who_pulls() {
 
 #[tokio::test]
 async fn a_peer_that_loses_every_transfer_is_given_up() {
-    let (station, _link, _task) =
-        liar(|_, _| Box::pin(async { Err(Fault::new(Code::LINK_LOST, "so sorry")) })).await;
+    let (station, _link, _task) = liar(|_, _| Box::pin(async { Err(Fault::new(Code::LINK_LOST, "so sorry")) })).await;
     let (error, left) = pulled_from(&station, CopyOptions::default()).await;
     assert!(matches!(error, FileError::Lost(_)), "{error:?}");
     assert!(left.is_empty());

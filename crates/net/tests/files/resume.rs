@@ -7,7 +7,7 @@ use crate::world::{MIB, World, agent_config, bounded, content, hash, open_box, p
 const SIZE: u64 = 128 * MIB;
 
 fn sparing(moved: u64) -> bool {
-    moved >= SIZE && moved < SIZE + SIZE / 2
+    (SIZE..SIZE + SIZE / 2).contains(&moved)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

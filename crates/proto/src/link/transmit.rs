@@ -36,7 +36,7 @@ impl Link {
     }
 
     /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
-    /// not held up by them.
+    /// not held up by them. The next connection begins without.
     pub fn hold_chunks(&mut self, hold: bool) {
         self.chunks_held = hold;
     }
@@ -44,7 +44,7 @@ impl Link {
     /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
     #[must_use]
     pub fn holds_chunks(&self) -> bool {
-        self.chunks_held && self.has_chunk()
+        self.chunks_held && self.has_turn()
     }
 
     /// Whether the connection is to be dropped even though it takes no more frames.
@@ -85,7 +85,7 @@ impl Link {
         if let Some(frame) = self.next_credit() {
             return Some(frame);
         }
-        if self.chunks_held || !self.has_chunk() {
+        if !self.has_chunk() {
             return self.outbox.take_next();
         }
         if self.before_chunk > 0

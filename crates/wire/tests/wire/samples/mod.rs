@@ -2,7 +2,9 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId, api,
+    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId,
+    announce::{self, Boot, CarrierKind, Datagram, Endpoint, Place},
+    api,
     code::Code,
     content, encode, files,
     frame::{ContentType, Frame, Kind},
@@ -87,6 +89,7 @@ pub(crate) fn all() -> Vec<Message> {
     headers(&mut all);
     conversations(&mut all);
     bare(&mut all);
+    local(&mut all);
     transfers(&mut all);
     all
 }
@@ -326,6 +329,45 @@ fn bare(all: &mut Vec<Message>) {
     all.push(("frame.request", bytes, |b| Frame::decode(bytes::Bytes::copy_from_slice(b)).is_ok()));
 }
 
+/// A station's announcement, unsigned.
+pub(crate) fn announcement() -> announce::Announcement {
+    announce::Announcement {
+        key: SigningKey::from_bytes(&[3; 32]).verifying_key().to_bytes(),
+        service: "fleet".to_owned(),
+        name: "station".to_owned(),
+        endpoints: vec![
+            Endpoint { carrier: CarrierKind::WEBSOCKET, place: Place::Sender, port: 7443 },
+            Endpoint { carrier: CarrierKind::IROH, place: Place::Ip([192, 0, 2, 1].into()), port: 7444 },
+        ],
+        boot: Boot([6; 8]),
+        sequence: 7,
+        uptime_ms: 60_000,
+        valid_ms: 16_000,
+        echo: Some([8; 16]),
+        rivals: vec![Boot([9; 8])],
+    }
+}
+
+/// The datagram of an announcement, signed by the station that it names.
+pub(crate) fn announced(announcement: &announce::Announcement) -> Vec<u8> {
+    let bytes = announcement.to_bytes().expect("in bounds");
+    let signature = SigningKey::from_bytes(&[3; 32]).sign(&announce::signed_message(&bytes)).to_bytes();
+    announce::announcement_datagram(bytes, signature)
+}
+
+/// The datagrams of the local discovery.
+fn local(all: &mut Vec<Message>) {
+    let query = announce::Query { service: "fleet".to_owned(), nonce: [8; 16] };
+    let query = query.to_datagram().expect("in bounds");
+    all.push(("announce.query", query, |b| matches!(Datagram::decode(b), Ok(Datagram::Query(_)))));
+    let signed = |b: &[u8]| match Datagram::decode(b) {
+        Ok(Datagram::Announcement(unverified)) => unverified.verify().is_ok(),
+        _ => false,
+    };
+    all.push(("announce.announcement", announced(&announcement()), signed));
+}
+
+/// The messages of file transfers.
 fn transfers(all: &mut Vec<Message>) {
     let path = "inbox/2024/report.pdf".to_owned();
     let part = files::Part { size: 4096, hash: [4; 32] };
