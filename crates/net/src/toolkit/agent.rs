@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parlour_proto::link::{Answer, KeepAlive, OpenRequests, Unsent};
+use parlour_proto::link::{KeepAlive, OpenRequests, Unsent};
 use parlour_wire::{Code, LinkSessionId, address::ServerUrl, frame::ContentType, header::Fault};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -32,13 +32,11 @@ use super::{
 };
 use crate::{
     asked::{Ask, Asked},
-    clock::{self, Clock},
     connect::{ConnectConfig, ConnectError, Target},
     event::{Events, LinkEvent},
     identity::PeerKey,
     link::Link,
     port::Action,
-    pump::now,
     service::{Incoming, IncomingAction},
     tls::Trust,
 };
@@ -358,11 +356,6 @@ impl Task {
                 match other {
                     LinkEvent::Action { name, content_type, content } => {
                         visit.dispatcher.action(IncomingAction { name, content_type, content });
-                    }
-                    LinkEvent::Request { id, name, .. } if name == clock::REQUEST => {
-                        let (content_type, content) = clock::answer(&Clock::system(), now());
-                        // A link that has ended takes no answers.
-                        let _ = self.link.answer(id, Ok(Answer { content_type, content }));
                     }
                     LinkEvent::Request { id, name, content_type, content, deadline, origin } => {
                         visit.dispatcher.request(Incoming { id, name, content_type, content, deadline, origin });

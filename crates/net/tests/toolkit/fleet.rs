@@ -77,7 +77,7 @@ async fn a_station_without_the_secret_is_refused_by_the_agent_and_told_nothing()
         async {}
     });
     let impostor = Station::bind(config).await.unwrap();
-    let mut config = member(&impostor, agent_config(&impostor, 1));
+    let mut config = member(agent_config(&impostor, 1));
     config.handlers.on_request("of-agent", |_cx, ()| async { Ok(7) }).allow(Access::Anyone);
     let agent = Agent::connect(config);
     agent.action("secret-plan", &()).unwrap();
