@@ -27,8 +27,10 @@ use super::{
     table::Table,
 };
 use crate::{
+    clock::{self, Clock},
     identity::PeerKey,
     listener::SessionInfo,
+    pump::now,
     pusher::Pusher,
     service::{Incoming, IncomingAction, SessionService},
 };
@@ -190,6 +192,10 @@ impl SessionService for Reception {
     fn request(&self, visit: &mut Visit, request: Incoming) -> BoxFuture<'static, Reply> {
         if request.name == FLEET {
             return Box::pin(ready(self.on_proof(visit, &request.content)));
+        }
+        // Nothing may come between the question for the time and its answer.
+        if request.name == clock::REQUEST {
+            return Box::pin(ready(Ok(clock::answer(&Clock::system(), now()))));
         }
         let id = request.id;
         visit.work.dispatcher.request(request);
