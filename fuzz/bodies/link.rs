@@ -71,8 +71,10 @@ pub(crate) mod op {
     pub(crate) const COMMAND: u8 = 7;
     /// So many frames leave.
     pub(crate) const TRANSMIT: u8 = 8;
+    /// Chunks are held back, and the peer's messages, as two bits say.
+    pub(crate) const HOLD: u8 = 9;
     /// How many there are.
-    pub(crate) const COUNT: u8 = 9;
+    pub(crate) const COUNT: u8 = 10;
 }
 
 /// Numbers of the commands, in the order of [`Command`].
@@ -187,7 +189,12 @@ impl Driver {
                 let command = self.command(reader.u8()?, reader.u8()?);
                 self.handle(Input::Command(command));
             }
-            _ => self.transmit(reader.u8()?),
+            op::TRANSMIT => self.transmit(reader.u8()?),
+            _ => {
+                let bits = reader.u8()?;
+                self.link.hold_chunks(bits & 1 != 0);
+                self.link.hold_peer(bits & 2 != 0);
+            }
         }
         Some(())
     }

@@ -28,7 +28,7 @@ fn calculate(operation: &Operation, a: f64, b: f64) -> Result<f64, Fault> {
 
 /// Counts primes, tells how far it is, and stops when nobody waits for it any more.
 async fn count_primes(cx: Context, below: u64) -> Result<u64, Fault> {
-    let is_prime = |n: u64| n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u64| n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
     let mut found = 0;
     for block in 0..below.div_ceil(1000) {
         found += (block * 1000..below.min((block + 1) * 1000)).filter(|n| is_prime(*n)).count() as u64;

@@ -84,7 +84,13 @@ impl Link {
 
     /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.
     pub fn ask(&self, ask: Ask) -> Asked {
-        Asked::new(self, ask)
+        Asked::new(self, ask, None)
+    }
+
+    /// As [`Link::ask`], but the request is sent in this session or not at all: then it fails with `link_lost`. A caller that sends
+    /// again what a session has lost keeps its order by that.
+    pub fn ask_within(&self, session: LinkSessionId, ask: Ask) -> Asked {
+        Asked::new(self, ask, Some(session))
     }
 
     /// Sends an action. It leaves when the link is up; whether it arrives is not told.
@@ -170,6 +176,11 @@ impl Link {
             (false, up) => up.then_some(Ok(())),
         })
         .await
+    }
+
+    /// Waits until the link has ended for good.
+    pub async fn ended(&self) {
+        self.wait(|port| port.is_closed().then_some(())).await;
     }
 
     /// The session, once there is one; the last one while the link is down.

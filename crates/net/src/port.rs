@@ -126,6 +126,7 @@ struct State {
     room_wanted: bool,
     controls: VecDeque<Control>,
     /// Calls wait until the peer is known to be the right one; those in here do not.
+    #[expect(clippy::box_collection, reason = "one word of every silent session, not four")]
     held: Option<Box<VecDeque<Call>>>,
     close: Option<Fault>,
     closed: bool,
@@ -505,6 +506,11 @@ fn header_of(name: &str) -> Bytes {
 /// What a caller is told whose link has ended.
 pub(crate) fn closed() -> Fault {
     Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
+}
+
+/// What a caller is told whose session is over.
+pub(crate) fn lost() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
 }
 
 /// What a caller is told whose time is over.

@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc, time::Duration, time::Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parlour_proto::link::{Answer, Command, Event, Input, Link, LinkConfig, Output, ServerSession, StreamId, action_header};
-use parlour_wire::{Frame, Kind, LinkSessionId, frame::ContentType, limits};
+use parlour_wire::{Encoding, Frame, Kind, LinkSessionId, frame::ContentType, limits};
 
 fn frames(c: &mut Criterion) {
     let frame = Frame {
@@ -39,9 +39,13 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::with(LinkConfig::default())
+    }
+
+    fn with(config: LinkConfig) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an arbitrary beginning")]
         let now = Instant::now();
-        let config = Arc::new(LinkConfig::default());
+        let config = Arc::new(config);
         let identity = ServerSession {
             session: LinkSessionId([1; 16]),
             token: [2; 32],
@@ -151,6 +155,23 @@ fn streams(c: &mut Criterion) {
     group.finish();
 }
 
+fn compressed(c: &mut Criterion) {
+    let mut group = c.benchmark_group("action through both machines, 4 KiB of JSON");
+    let header = action_header("telemetry");
+    let content = Bytes::from(br#"{"name":"drone-07","battery":87,"position":[12.5,3.25,40.0],"state":"flying"},"#.repeat(52));
+    group.throughput(Throughput::Bytes(content.len() as u64));
+    for encoding in [None].into_iter().chain(Encoding::ALL.map(Some)) {
+        let mut pair = Pair::with(LinkConfig { compression: encoding.into_iter().collect(), ..LinkConfig::default() });
+        group.bench_function(encoding.map_or("plain", Encoding::capability), |b| {
+            b.iter(|| {
+                pair.client.act_encoded(header.clone(), ContentType::JSON, content.clone()).unwrap();
+                pair.exchange();
+            });
+        });
+    }
+    group.finish();
+}
+
 impl Pair {
     /// Sends so many chunks and the end, and grants what arrives at once. Gives the bytes that arrived.
     fn stream(&mut self, stream: StreamId, content: &Bytes, chunks: usize) -> usize {
@@ -187,5 +208,5 @@ impl Pair {
     }
 }
 
-criterion_group!(benches, frames, requests, actions, streams);
+criterion_group!(benches, frames, requests, actions, streams, compressed);
 criterion_main!(benches);

@@ -33,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -187,6 +187,12 @@ impl Link {
         matches!(self.phase, Phase::Ended)
     }
 
+    /// The session in which a request would be sent that is asked at this moment; none if it is still to begin.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.role.session()
+    }
+
     /// Whether a close is on its way: what arrives is ignored.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -249,7 +255,9 @@ impl Link {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => {
+                return Err(Violation::Numbering(kind));
+            }
             _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
@@ -327,7 +335,10 @@ impl Link {
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
-        self.greeting = None;
+        if !up {
+            self.greeting = None;
+        }
+        // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }

@@ -13,7 +13,11 @@ use parlour_wire::{
     header::{Fault, Origin},
 };
 
-use crate::{Answer, identity::PeerKey};
+use crate::{
+    Answer,
+    durable::{again, is_queue},
+    identity::PeerKey,
+};
 
 /// What the fixed parts of a kept answer take, in bytes.
 const ENTRY_BYTES: usize = 96;
@@ -35,7 +39,8 @@ pub struct DedupeLimits {
     pub peer_bytes: usize,
     /// Bytes of answers that are kept for all peers together.
     pub bytes: usize,
-    /// How long a session or queue is remembered in which nothing happens. Longer than a peer goes on trying.
+    /// How long a session is remembered in which nothing happens. Longer than a peer goes on trying. A durable queue, which goes on
+    /// for ever, is remembered as long as there is room.
     pub age: Duration,
 }
 
@@ -123,7 +128,10 @@ impl Dedupe {
         // What fell out meanwhile is not taken in again.
         if known.is_some_and(|book| book.running.contains(&origin.number)) {
             self.book(peer, origin.session, now).running.remove(&origin.number);
-            self.keep(peer, origin, result);
+            // Whoever is asked to try again must not find the refusal of the first try.
+            if !result.as_ref().is_err_and(again) {
+                self.keep(peer, origin, result);
+            }
         }
     }
 
@@ -147,8 +155,10 @@ impl Dedupe {
         now: Instant,
     ) {
         let book = self.book(peer, session, now);
+        let put_off = answers.iter().filter(|(_, result)| result.as_ref().is_err_and(again)).map(|(number, _)| *number);
+        let open: BTreeSet<u64> = running.iter().copied().chain(put_off).collect();
         let mut from = 1;
-        for number in running {
+        for number in &open {
             if from < *number {
                 book.done.insert(from, number - 1);
             }
@@ -158,7 +168,7 @@ impl Dedupe {
             book.done.insert(from, received);
         }
         book.running.extend(running);
-        for (number, result) in answers {
+        for (number, result) in answers.into_iter().filter(|(number, _)| !open.contains(number)) {
             self.keep(peer, Origin { session, number }, result);
         }
     }
@@ -236,11 +246,12 @@ impl Dedupe {
 
 impl Ledger {
     fn is_old(&self, now: Instant, age: Duration) -> bool {
-        self.origins.values().all(|book| book.is_old(now, age))
+        self.origins.iter().all(|(session, book)| book.is_old(session, now, age))
     }
 
     fn sweep(&mut self, now: Instant, age: Duration) {
-        let old: Vec<_> = self.origins.iter().filter(|(_, book)| book.is_old(now, age)).map(|(session, _)| *session).collect();
+        let old = self.origins.iter().filter(|(session, book)| book.is_old(session, now, age));
+        let old: Vec<_> = old.map(|(session, _)| *session).collect();
         for session in old {
             self.forget(&session);
         }
@@ -276,8 +287,8 @@ impl Ledger {
 }
 
 impl Book {
-    fn is_old(&self, now: Instant, age: Duration) -> bool {
-        self.running.is_empty() && now.saturating_duration_since(self.touched) > age
+    fn is_old(&self, session: &LinkSessionId, now: Instant, age: Duration) -> bool {
+        self.running.is_empty() && !is_queue(session) && now.saturating_duration_since(self.touched) > age
     }
 }
 

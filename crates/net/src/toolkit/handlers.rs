@@ -193,23 +193,42 @@ impl Handlers {
         self.add(free(name), true, raw(run))
     }
 
+    /// As [`Handlers::on_request`], for a handler of the library itself under a reserved name.
+    pub(crate) fn on_own_request<A, T, F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
+    where
+        A: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+        F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        self.add(own(name), false, typed(handler))
+    }
+
     /// As [`Handlers::on_request_raw`], for a handler of the library itself under a reserved name.
     pub(crate) fn on_own_request_raw<F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
     where
         F: Fn(Context, Raw) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Raw, Fault>> + Send + 'static,
     {
-        assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
-        self.add(name, false, raw(handler))
+        self.add(own(name), false, raw(handler))
     }
 
     fn add(&mut self, name: &str, action: bool, run: Box<Run>) -> Rule<'_> {
-        assert!(!name.is_empty() && name.len() <= limits::LABEL, "the name {name:?} is empty, or longer than {} bytes", limits::LABEL);
+        assert!(
+            !name.is_empty() && name.len() <= limits::LABEL,
+            "the name {name:?} is empty, or longer than {} bytes",
+            limits::LABEL
+        );
         assert!(!self.entries.contains_key(name), "there is a handler {name:?} already");
         let name: Arc<str> = name.into();
         let entry = Entry { name: Arc::clone(&name), action, access: None, run };
         Rule { access: &mut self.entries.entry(name).or_insert(entry).access }
     }
+}
+
+fn own(name: &str) -> &str {
+    assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
+    name
 }
 
 fn free(name: &str) -> &str {

@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, OnceLock,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,10 +24,8 @@ use super::{
     table::Table,
 };
 use crate::{
-    clock::{self, Clock},
     identity::PeerKey,
     listener::SessionInfo,
-    pump::now,
     pusher::Pusher,
     service::{Incoming, IncomingAction, SessionService},
 };
@@ -193,10 +188,6 @@ impl SessionService for Reception {
         if request.name == FLEET {
             return Box::pin(ready(self.on_proof(visit, &request.content)));
         }
-        // Nothing may come between the question for the time and its answer.
-        if request.name == clock::REQUEST {
-            return Box::pin(ready(Ok(clock::answer(&Clock::system(), now()))));
-        }
         let id = request.id;
         visit.work.dispatcher.request(request);
         if let Some(result) = visit.work.dispatcher.take_due(id) {
@@ -204,9 +195,7 @@ impl SessionService for Reception {
         }
         let (sender, receiver) = oneshot::channel();
         visit.work.replies.insert(id, sender);
-        Box::pin(async {
-            receiver.await.unwrap_or_else(|_| Err(Fault::new(Code::LINK_LOST, "the request was given up")))
-        })
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(Fault::new(Code::LINK_LOST, "the request was given up"))) })
     }
 
     fn action(&self, visit: &mut Visit, action: IncomingAction) {
@@ -231,9 +220,7 @@ impl SessionService for Reception {
     }
 
     fn connection(&self, visit: &mut Visit, up: bool) {
-        if up
-            && let Some(line) = visit.line.as_ref().filter(|_| !visit.peer.is_over())
-        {
+        if up && let Some(line) = visit.line.as_ref().filter(|_| !visit.peer.is_over()) {
             line.tell(Event::Resume, &visit.peer);
         }
     }

@@ -45,6 +45,14 @@ fn chunk(stream: u8, n: u32) -> (Bytes, Bytes) {
     (Bytes::copy_from_slice(&n.to_le_bytes()), content.into())
 }
 
+/// A stream between two ends of the link of `client`. Its sender hears of it by way of that link, as applications do.
+async fn open(client: &Link, to: &Link, from: &Link, credit: u32) -> (Sink, Source) {
+    let sink = to.sink(credit);
+    client.request_raw("echo", ContentType::CBOR, Bytes::new(), BOUND).await.unwrap();
+    let source = from.source(sink.id(), sink.credit().into());
+    (sink, source)
+}
+
 async fn send(mut source: Source, stream: u8, chunks: u32) {
     for n in 0..chunks {
         let (mark, content) = chunk(stream, n);
@@ -67,8 +75,7 @@ async fn streams_arrive_whole_and_in_order_both_ways_at_once(way: Way) {
     let mut ways = Vec::new();
     for stream in 0..8 {
         let (to, from) = if stream % 2 == 0 { (link.clone(), peer.clone()) } else { (peer.clone(), link.clone()) };
-        let sink = to.sink(512 * 1024);
-        let source = from.source(sink.id(), sink.credit().into());
+        let (sink, source) = open(&link, &to, &from, 512 * 1024).await;
         ways.push(tokio::spawn(async move {
             tokio::join!(send(source, stream, 100), receive(sink, stream, 100));
         }));
@@ -81,8 +88,7 @@ async fn streams_arrive_whole_and_in_order_both_ways_at_once(way: Way) {
 async fn a_receiver_that_stops_a_stream_is_heard_by_its_sender(way: Way) {
     let (_rig, link, _events, peer) = pair(way).await;
     for (to, from) in [(&link, &peer), (&peer, &link)] {
-        let mut sink = to.sink(512 * 1024);
-        let mut source = from.source(sink.id(), sink.credit().into());
+        let (mut sink, mut source) = open(&link, to, from, 512 * 1024).await;
         let sending = tokio::spawn(async move {
             let mut n = 0;
             loop {
@@ -105,8 +111,7 @@ async fn a_receiver_that_stops_a_stream_is_heard_by_its_sender(way: Way) {
 async fn a_sender_that_gives_a_stream_up_is_heard_by_its_receiver(way: Way) {
     let (_rig, link, _events, peer) = pair(way).await;
     for (to, from) in [(&link, &peer), (&peer, &link)] {
-        let mut sink = to.sink(512 * 1024);
-        let mut source = from.source(sink.id(), sink.credit().into());
+        let (mut sink, mut source) = open(&link, to, from, 512 * 1024).await;
         for n in 0..4 {
             let (mark, content) = chunk(1, n);
             bounded(source.send(mark, content)).await.unwrap();
@@ -127,8 +132,7 @@ async fn a_sender_that_gives_a_stream_up_is_heard_by_its_receiver(way: Way) {
 async fn streams_end_with_their_connection_and_the_session_does_not(way: Way) {
     let (_rig, link, mut events, peer) = pair(way).await;
     for (to, from) in [(&link, &peer), (&peer, &link)] {
-        let mut sink = to.sink(512 * 1024);
-        let mut source = from.source(sink.id(), sink.credit().into());
+        let (mut sink, mut source) = open(&link, to, from, 512 * 1024).await;
         let (mark, content) = chunk(1, 0);
         bounded(source.send(mark, content)).await.unwrap();
         bounded(sink.recv()).await.unwrap();
@@ -136,8 +140,7 @@ async fn streams_end_with_their_connection_and_the_session_does_not(way: Way) {
         assert_eq!(bounded(sink.recv()).await.unwrap_err().code, Code::LINK_LOST);
         assert_eq!(bounded(source.stopped()).await.code, Code::LINK_LOST);
         assert!(up(&mut events).await, "the session goes on");
-        let sink = to.sink(512 * 1024);
-        let source = from.source(sink.id(), sink.credit().into());
+        let (sink, source) = open(&link, to, from, 512 * 1024).await;
         tokio::join!(send(source, 2, 10), receive(sink, 2, 10));
     }
 }
@@ -146,8 +149,7 @@ async fn a_stream_that_nobody_takes_holds_up_nothing_else(way: Way) {
     let (mut rig, link, _events, peer) = pair(way).await;
     let mut stuck = Vec::new();
     for _ in 0..8 {
-        let sink = link.sink(4 * 1024 * 1024);
-        let mut source = peer.source(sink.id(), sink.credit().into());
+        let (sink, mut source) = open(&link, &link, &peer, 4 * 1024 * 1024).await;
         let sending = tokio::spawn(async move {
             let mut n = 0;
             while let Ok(()) = {
@@ -165,8 +167,7 @@ async fn a_stream_that_nobody_takes_holds_up_nothing_else(way: Way) {
         link.action_raw("note", ContentType::CBOR, content.clone()).unwrap();
         assert!(matches!(rig.server.next().await, Seen::Action(action) if action.content == content));
     }
-    let sink = link.sink(512 * 1024);
-    let source = peer.source(sink.id(), sink.credit().into());
+    let (sink, source) = open(&link, &link, &peer, 512 * 1024).await;
     tokio::join!(send(source, 2, 100), receive(sink, 2, 100));
     for (sink, sending) in stuck {
         assert!(!sending.is_finished());
@@ -178,8 +179,7 @@ async fn a_stream_that_nobody_takes_holds_up_nothing_else(way: Way) {
 async fn a_link_carries_many_streams_one_after_another(way: Way) {
     let (_rig, link, _events, peer) = pair(way).await;
     for n in 0..4 * limits::STREAMS {
-        let sink = link.sink(256 * 1024);
-        let source = peer.source(sink.id(), sink.credit().into());
+        let (sink, source) = open(&link, &link, &peer, 256 * 1024).await;
         match n % 3 {
             0 => drop(source),
             1 => drop(sink),

@@ -3,14 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parlour_net::{
-    Access, Agent, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Reader, Value, refuse,
+    Access, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Reader, Value, refuse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::{
-    world::{bounded, agent_config, pair, ready, reports, station_config},
-};
+use crate::world::{agent_config, bounded, pair, ready, reports, station_config};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Order {
@@ -167,7 +165,10 @@ async fn a_panic_in_a_handler_is_answered_and_the_link_lives_on() {
 async fn both_ends_ask_and_act() {
     let (heard, mut hears) = reports();
     let (station, first) = pair(|config| {
-        config.handlers.on_request("twice", |cx: Context, n: u32| async move { cx.link().request::<u32>("once", &n).await }).allow(Access::Authenticated);
+        config
+            .handlers
+            .on_request("twice", |cx: Context, n: u32| async move { cx.link().request::<u32>("once", &n).await })
+            .allow(Access::Authenticated);
     })
     .await;
     let mut config = agent_config(&station, 2);
@@ -318,16 +319,15 @@ async fn a_link_closes_with_its_last_agent_and_a_station_stops_with_its_last_han
     assert!(clone.link().is_up());
     drop(clone);
     leaves.next().await;
-    let second: Agent = ready(agent_config(&station, 2)).await;
+    let (lost, mut loses) = reports();
+    let mut config = agent_config(&station, 2);
+    config.hooks.on_disconnect(move |_peer, reason| {
+        let _ = lost.send(reason.code);
+        async {}
+    });
+    let _second = ready(config).await;
     drop(station);
-    assert!(matches!(bounded(async {
-        loop {
-            if !second.link().is_up() {
-                return true;
-            }
-            tokio::task::yield_now().await;
-        }
-    }).await, true));
+    assert_eq!(loses.next().await, Code::STOPPING);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The toolkit over QUIC: the same as over WebSockets, at the same station.
 
 use parlour_net::{
-    Access, Admission, Agent, AgentConfig, AgentError, ConnectConfig, FleetSecret, IrohConfig, IrohEndpoint, Station, StationError, Trust,
+    Access, Admission, Agent, AgentConfig, AgentError, ConnectConfig, FleetSecret, IrohConfig, IrohEndpoint, Station,
+    StationError, Trust,
 };
 
 use crate::world::{STATION, agent_config, bounded, identity, key, ready, reports, station_config};
@@ -16,7 +17,10 @@ async fn a_station_has_two_doors_and_one_row_for_each_key() {
     let mut config = station_config();
     let door = endpoint(STATION).await;
     config.iroh = Some(door.clone());
-    config.handlers.on_request("who", |cx, ()| async move { Ok(cx.peer().key().map(|key| key.to_string())) }).allow(Access::Authenticated);
+    config
+        .handlers
+        .on_request("who", |cx, ()| async move { Ok(cx.peer().key().map(|key| key.to_string())) })
+        .allow(Access::Authenticated);
     config.hooks.on_connect(move |peer| {
         told.send(peer.key()).unwrap();
         async {}

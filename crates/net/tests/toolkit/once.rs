@@ -9,13 +9,14 @@ use std::{
 };
 
 use parlour_net::{
-    Access, Agent, Answer, Ask, Code, Codecs, ContentType, Context, DedupeLimits, Fault, LinkSessionId, OpenRequests, Origin, Station,
+    Access, Agent, Answer, Ask, Code, Codecs, ContentType, Context, DedupeLimits, Fault, LinkSessionId, OpenRequests, Origin,
+    Station,
 };
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 use crate::{
     support::{BOUND, Proxy},
-    world::{bounded, Reports, agent_config, key, ready, reports, station_config, through_proxy},
+    world::{Reports, agent_config, bounded, key, ready, reports, station_config, through_proxy},
 };
 
 /// A station that counts, behind a proxy, with a grace that is over at once.
@@ -34,7 +35,11 @@ struct Scene {
     connected: Reports<LinkSessionId>,
 }
 
-fn counting(runs: &Arc<AtomicU32>, begun: UnboundedSender<u32>, gate: &Arc<Semaphore>) -> impl Fn(Context, u32) -> futures_util::future::BoxFuture<'static, Result<u32, Fault>> + Send + Sync + use<> {
+fn counting(
+    runs: &Arc<AtomicU32>,
+    begun: UnboundedSender<u32>,
+    gate: &Arc<Semaphore>,
+) -> impl Fn(Context, u32) -> futures_util::future::BoxFuture<'static, Result<u32, Fault>> + Send + Sync + use<> {
     let (runs, gate) = (Arc::clone(runs), Arc::clone(gate));
     move |_cx, n| {
         let (runs, begun, gate) = (Arc::clone(&runs), begun.clone(), Arc::clone(&gate));

@@ -41,6 +41,8 @@ pub(super) struct Open {
     bytes: usize,
     /// Kept for another session if requests are sent again.
     pub(super) frame: Option<Frame>,
+    /// The application named its origin, so it is the application that sends it again.
+    pub(super) named: bool,
 }
 
 /// A request of the peer that waits until there is room for its answer.
@@ -158,8 +160,9 @@ impl Link {
         let deadline = ask.timeout.and_then(|timeout| now.checked_add(timeout));
         self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));
         self.requests.open_bytes += bytes;
-        let kept = (self.config.open_requests == OpenRequests::Resend).then(|| frame.clone());
-        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept });
+        let named = ask.origin.is_some();
+        let kept = (self.config.open_requests == OpenRequests::Resend && !named).then(|| frame.clone());
+        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named });
         self.outbox.push(frame);
         Ok(())
     }

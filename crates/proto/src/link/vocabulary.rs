@@ -73,6 +73,7 @@ pub enum Command {
         /// After this time the answer is `timed_out`.
         timeout: Option<Duration>,
         /// Where it was sent first, if the application sends it again.
+        /// A request that names one is not carried into another session, whatever the settings: it fails.
         origin: Option<Origin>,
     },
     /// Answers a request of the peer. Without effect on a request that is no longer open.

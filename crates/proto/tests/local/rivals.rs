@@ -9,7 +9,7 @@ use std::{
 use parlour_proto::discovery::{
     Accept, AnnouncerInput, FinderInput, Ignored, Policy, RivalNews, Rivals, RivalsOutput, To, Verdict,
 };
-use parlour_wire::announce::{Datagram, Query};
+use parlour_wire::announce::{Announcement, Boot, Datagram, Endpoint, Nonce, Query};
 use proptest::prelude::*;
 
 use crate::support::{SERVICE, Station, epoch, ms, sign};
@@ -281,6 +281,86 @@ fn a_station_does_not_answer_itself() {
     assert_eq!(side.handle(Some((Datagram::Query(asked.unwrap()), address)), start), []);
     let other = Query { service: SERVICE.to_owned(), nonce: [3; 16] };
     assert_eq!(side.handle(Some((Datagram::Query(other), address)), start).len(), 1);
+}
+
+/// A station and one whose key wins against its own, which says what the test wants it to say.
+struct Equals {
+    side: Side,
+    other: Station,
+    sequence: u64,
+}
+
+impl Equals {
+    fn new(now: Instant) -> Self {
+        let [low, high] = if keys(&[1]) < keys(&[2]) { [1, 2] } else { [2, 1] };
+        Self { side: Side::new(high, older_wins(&[1, 2]), now), other: Station::new(low, now), sequence: 0 }
+    }
+
+    /// Lets the station ask, and the other one answer with this age and these rivals.
+    fn answer(&mut self, age: Duration, rivals: Vec<Boot>) -> Instant {
+        let (now, nonce) = loop {
+            let now = self.side.deadline().expect("it goes on");
+            let asked = self.side.handle(None, now).into_iter().find_map(|(_, datagram)| match Datagram::decode(&datagram) {
+                Ok(Datagram::Query(query)) => Some(query.nonce),
+                _ => None,
+            });
+            if let Some(nonce) = asked {
+                break (now, nonce);
+            }
+            // What it hears of, it asks.
+            self.say(None, ms(0), vec![], now);
+        };
+        self.say(Some(nonce), age, rivals, now);
+        now
+    }
+
+    fn say(&mut self, echo: Option<Nonce>, age: Duration, rivals: Vec<Boot>, now: Instant) {
+        self.sequence += 1;
+        let announcement = Announcement {
+            key: self.other.key(),
+            service: SERVICE.to_owned(),
+            name: format!("said {}", self.sequence),
+            endpoints: vec![Endpoint::websocket(7443)],
+            boot: self.other.announcer.boot(),
+            sequence: self.sequence,
+            uptime_ms: u64::try_from(age.as_millis()).unwrap(),
+            valid_ms: 60_000,
+            echo,
+            rivals,
+        };
+        let datagram = Datagram::decode(&sign(&self.other.secret, &announcement)).unwrap();
+        self.side.handle(Some((datagram, self.other.address)), now);
+    }
+}
+
+#[test]
+fn an_equal_wins_only_after_a_while_and_if_it_says_that_it_stays() {
+    let start = epoch();
+    let mut equals = Equals::new(start);
+    let own = equals.side.station.announcer.boot();
+    let stays = || vec![Boot([4; 8]), own];
+    assert!(equals.answer(ms(0), stays()) < start + ms(10_000));
+    assert!(!equals.side.stepped_down, "it has only been noticed");
+    while equals.answer(ms(0), vec![Boot([4; 8])]) < start + ms(40_000) {}
+    assert!(!equals.side.stepped_down, "nobody has said that it stays beside this one");
+    equals.answer(ms(0), stays());
+    assert!(equals.side.stepped_down);
+}
+
+#[test]
+fn who_has_said_that_it_stays_does_not_find_the_other_one_older_later() {
+    let start = epoch();
+    let mut equals = Equals::new(start);
+    let now = equals.answer(ms(0), vec![]);
+    assert_eq!(equals.side.rivals.beside(), [equals.other.announcer.boot()]);
+    // The same start, and it would win by its age.
+    equals.answer(ms(1_000_000), vec![]);
+    assert!(!equals.side.stepped_down);
+    // Another start is another station.
+    equals.other = Station { address: equals.other.address, ..Station::started(3, 2, now) };
+    equals.other.secret = Station::new(if keys(&[1]) < keys(&[2]) { 1 } else { 2 }, now).secret;
+    equals.answer(ms(1_000_000), vec![]);
+    assert!(equals.side.stepped_down);
 }
 
 proptest! {

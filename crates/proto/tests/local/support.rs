@@ -118,9 +118,7 @@ pub(crate) fn tick(finder: &mut Finder, now: Instant) -> Option<Nonce> {
 
 pub(crate) fn hear(finder: &mut Finder, datagram: &[u8], from: SocketAddr, now: Instant) -> Result<(), Ignored> {
     match Datagram::decode(datagram) {
-        Ok(Datagram::Announcement(announcement)) => {
-            finder.handle(FinderInput::Announcement { announcement, from }, now)
-        }
+        Ok(Datagram::Announcement(announcement)) => finder.handle(FinderInput::Announcement { announcement, from }, now),
         Ok(Datagram::Query(_)) => Ok(()),
         Err(_) => Err(Ignored::Malformed),
     }

@@ -229,7 +229,9 @@ mod tests {
 
     #[test]
     fn usual_names_are_allowed() {
-        for text in ["a/b", "inbox/.hidden", "inbox/..a", "a/com", "a/COM12", "a/null", "a/ü b/c.tar.gz", "a/.a.0123.part", "a/com\u{e9}"] {
+        for text in
+            ["a/b", "inbox/.hidden", "inbox/..a", "a/com", "a/COM12", "a/null", "a/ü b/c.tar.gz", "a/.a.0123.part", "a/com\u{e9}"]
+        {
             assert_eq!(text.parse::<RemotePath>().map(|path| path.to_string()), Ok(text.to_owned()));
         }
     }

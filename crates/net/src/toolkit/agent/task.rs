@@ -10,19 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parlour_proto::link::Answer;
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault};
 use tokio::sync::{oneshot, watch};
 
 use super::{AgentError, Credentials};
 use crate::{
     asked::{Ask, Asked},
-    clock::{self, Clock},
     event::{Events, LinkEvent},
     identity::PeerKey,
     link::Link,
     port::Action,
-    pump::now,
     service::{Incoming, IncomingAction},
     toolkit::{
         aftercare::Aftercare,
@@ -162,11 +159,6 @@ impl Task {
                 match other {
                     LinkEvent::Action { name, content_type, content } => {
                         visit.dispatcher.action(IncomingAction { name, content_type, content });
-                    }
-                    LinkEvent::Request { id, name, .. } if name == clock::REQUEST => {
-                        let (content_type, content) = clock::answer(&Clock::system(), now());
-                        // A link that has ended takes no answers.
-                        let _ = self.link.answer(id, Ok(Answer { content_type, content }));
                     }
                     LinkEvent::Request { id, name, content_type, content, deadline, origin } => {
                         visit.dispatcher.request(Incoming { id, name, content_type, content, deadline, origin });

@@ -23,12 +23,28 @@ fn key(n: u8) -> Option<PeerKey> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Begin { peer: u8, session: u8, number: u64 },
+    Begin {
+        peer: u8,
+        session: u8,
+        number: u64,
+    },
     /// Finishes one of those that run.
-    Finish { which: usize, size: usize },
-    GiveUp { which: usize },
-    Lost { peer: u8, session: u8, received: u64, running: BTreeSet<u64> },
-    Wait { seconds: u64 },
+    Finish {
+        which: usize,
+        size: usize,
+    },
+    GiveUp {
+        which: usize,
+    },
+    Lost {
+        peer: u8,
+        session: u8,
+        received: u64,
+        running: BTreeSet<u64>,
+    },
+    Wait {
+        seconds: u64,
+    },
 }
 
 fn steps(peers: u8, sessions: u8, numbers: u64) -> impl Strategy<Value = Vec<Step>> {
@@ -124,9 +140,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Begin { peer, session, number } => {
-                    if table.begin(key(peer), origin(session, number), now) == Verdict::Run {
-                        running.push((peer, session, number));
-                    }
+                    let verdict = table.begin(key(peer), origin(session, number), now);
+                    running.extend((verdict == Verdict::Run).then_some((peer, session, number)));
                 }
                 Step::Finish { which, size } if !running.is_empty() => {
                     let (peer, session, number) = running.swap_remove(which % running.len());
@@ -211,4 +226,35 @@ fn a_session_is_forgotten_when_it_is_old_and_nothing_of_it_runs() {
     assert_eq!(table.begin(key(1), origin(3, 1), later), Verdict::Run);
     assert_eq!(table.begin(key(1), origin(1, 1), later), Verdict::Run, "forgotten");
     assert_eq!(table.begin(key(1), origin(2, 1), later), Verdict::Running, "it runs, however long");
+}
+
+#[test]
+fn a_request_that_is_put_off_runs_when_it_comes_again() {
+    let (mut table, now) = (Dedupe::new(large()), Instant::now());
+    let put_off = || Err(Fault::new(Code::OVERLOADED, "later"));
+    for _ in 0..3 {
+        assert_eq!(table.begin(key(1), origin(1, 1), now), Verdict::Run);
+        table.finish(key(1), origin(1, 1), put_off(), now);
+    }
+    let answers = vec![(1, answer(b"one")), (2, put_off()), (3, Err(Fault::new(Code::FORBIDDEN, "never")))];
+    table.lost(key(1), (LinkSessionId([2; 16]), 3), answers, &BTreeSet::new(), now);
+    assert_eq!(table.begin(key(1), origin(2, 1), now), Verdict::Done(answer(b"one")));
+    assert_eq!(table.begin(key(1), origin(2, 2), now), Verdict::Run);
+    assert!(matches!(table.begin(key(1), origin(2, 3), now), Verdict::Done(Err(fault)) if fault.code == Code::FORBIDDEN));
+}
+
+#[test]
+fn a_durable_queue_does_not_grow_old() {
+    let (mut table, start) = (Dedupe::new(DedupeLimits::default()), Instant::now());
+    let queue = Origin { session: LinkSessionId(*b"PLQ1 of somebody"), number: 1 };
+    for origin in [queue, origin(1, 1)] {
+        assert_eq!(table.begin(key(1), origin, start), Verdict::Run);
+        table.finish(key(1), origin, answer(b"once"), start);
+    }
+    let later = start + Duration::from_secs(1_000_000);
+    // Somebody else makes the table look at what is old, and then another session of the same peer.
+    table.begin(key(2), origin(1, 1), later);
+    table.begin(key(1), origin(2, 1), later);
+    assert_eq!(table.begin(key(1), queue, later), Verdict::Done(answer(b"once")));
+    assert_eq!(table.begin(key(1), origin(1, 1), later), Verdict::Run);
 }
