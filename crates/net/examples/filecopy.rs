@@ -116,8 +116,11 @@ fn make(path: &Path) -> Outcome<()> {
 }
 
 fn same(left: &Path, right: &Path) -> Outcome<()> {
-    let equal = std::fs::read(left)? == std::fs::read(right)?;
-    if equal { Ok(println!("    both files are the same, byte by byte")) } else { Err("the files differ".into()) }
+    if std::fs::read(left)? != std::fs::read(right)? {
+        return Err("the files differ".into());
+    }
+    println!("    both files are the same, byte by byte");
+    Ok(())
 }
 
 async fn demonstrate() -> Outcome<()> {

@@ -1,5 +1,10 @@
 //! Files over links from end to end on loopback: copies, losses, restarts, bounds, and peers that mean harm.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "tests; a child process talks to its test by its output"
+)]
 
 mod bounds;
 mod cancel;

@@ -159,7 +159,7 @@ fn is_device(part: &str) -> bool {
         let mut number = number.chars();
         name.eq_ignore_ascii_case(device) && number.next().is_some_and(is_digit) && number.next().is_none()
     };
-    DEVICES.iter().any(|device| is(&device)) || NUMBERED_DEVICES.iter().any(|device| numbered(&device))
+    DEVICES.iter().any(is) || NUMBERED_DEVICES.iter().any(numbered)
 }
 
 impl FromStr for RemotePath {

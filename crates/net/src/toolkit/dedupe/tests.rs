@@ -139,10 +139,10 @@ proptest! {
         let mut running: Vec<(u8, u8, u64)> = Vec::new();
         for step in steps {
             match step {
-                Step::Begin { peer, session, number } => {
-                    let verdict = table.begin(key(peer), origin(session, number), now);
-                    running.extend((verdict == Verdict::Run).then_some((peer, session, number)));
-                }
+                Step::Begin { peer, session, number }
+                    if table.begin(key(peer), origin(session, number), now) == Verdict::Run => {
+                        running.push((peer, session, number));
+                    }
                 Step::Finish { which, size } if !running.is_empty() => {
                     let (peer, session, number) = running.swap_remove(which % running.len());
                     table.finish(key(peer), origin(session, number), answer(&vec![0; size]), now);
