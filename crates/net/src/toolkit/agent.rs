@@ -30,6 +30,21 @@ use crate::{
 use task::{Standing, Task};
 
 /// Settings of an [`Agent`].
+///
+/// ```
+/// use std::time::Duration;
+/// use parlour_net::{AgentConfig, Identity, OpenRequests, PeerKey, Trust};
+///
+/// # fn example(station: PeerKey) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = AgentConfig::new("wss://station.local:7443".parse()?, Trust::Key(station));
+/// config.connect.identity = Some(Identity::load_or_create("rover.key")?);
+/// config.connect.link.agent = "rover/1.4".to_owned();
+/// // Rather hear that an answer is lost than have the request asked again.
+/// config.connect.link.open_requests = OpenRequests::Fail;
+/// config.connect.backoff.longest = Duration::from_secs(5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AgentConfig {
     /// How the station is reached and known, who the agent is, and the settings of the link.
@@ -122,7 +137,21 @@ struct Credentials {
 
 /// The end that connects: by itself, and again after every loss. Clones share it; when the last one is gone, the link closes.
 ///
-/// See [`crate::Station`] for an example of both ends.
+/// ```no_run
+/// # async fn example(config: parlour_net::AgentConfig) -> Result<(), Box<dyn std::error::Error>> {
+/// use parlour_net::Agent;
+///
+/// let agent = Agent::connect(config);
+/// // Calls wait for the station, within their deadlines. Whoever wants to know whether there is one asks:
+/// let station = agent.ready().await?;
+/// println!("connected to {:?}", station.key());
+/// agent.action("battery", &0.8)?;
+/// agent.close().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// See [`crate::Station`] for both ends together.
 #[derive(Clone)]
 pub struct Agent {
     inner: Arc<Inner>,
@@ -214,7 +243,7 @@ impl Agent {
     }
 
     /// Tells the station that the agent goes, after what was asked and sent before, as far as there is room for it. Requests
-    /// without an answer fail.
+    /// without an answer fail. Handlers that are under way may go on for five seconds.
     pub async fn close(&self) {
         self.link().close().await;
         self.ended().await;
