@@ -20,7 +20,7 @@ use super::{
     reader::{Reader, in_ms},
     receive::{WINDOW, receive},
     root::OpenRoot,
-    seats::Who,
+    seats::{Seat, Who},
     send::send,
     service::{Mark, Offer, Shared, locked},
 };
@@ -33,6 +33,18 @@ const TICK: Duration = Duration::from_secs(2);
 struct Ready {
     intake: Intake,
     have: WirePart,
+}
+
+/// A push that is being prepared.
+#[derive(Clone, Copy)]
+struct Coming<'p> {
+    cx: &'p Context,
+    root: &'p Arc<OpenRoot>,
+    push: &'p Push,
+    mark: &'p Mark,
+    /// Another push of the same file has come since.
+    replaced: &'p watch::Receiver<bool>,
+    meter: &'p Arc<Meter>,
 }
 
 fn who(peer: &Peer) -> Who {
@@ -94,24 +106,13 @@ impl Shared {
         let mark = (path.clone(), tag(&who, &path));
         let replaced = self.replace(&mark);
         let seat = self.seats.take(&who)?;
-        let story = self.story(&cx, &path, Way::In);
-        let meter = Arc::new(Meter::default());
-        let terms = Terms {
-            announced: Some(push.size),
-            limit: u64::MAX,
-            replace: push.replace,
-            keep_modified: self.keep_modified,
-            reservation: None,
-            replaced: 0,
-            _seat: Some(seat),
-        };
-        let ready = self.prepare(&cx, &root, &push, &mark, &replaced, terms, &meter).await?;
-        let Some(Ready { intake, have }) = ready else { return Ok(PushAnswer { into: None }) };
+        let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::default()));
+        let coming = Coming { cx: &cx, root: &root, push: &push, mark: &mark, replaced: &replaced, meter: &meter };
+        let Some(Ready { intake, have }) = self.prepare(coming, seat).await? else { return Ok(PushAnswer { into: None }) };
         let sink = cx.link().sink(WINDOW);
         let into = Destination { stream: sink.id(), credit: WINDOW.into(), part: have };
         let key = (cx.peer().session(), sink.id());
-        let offer = Offer { mark, sink, intake, meter, replaced, story };
-        locked(&self.offers).insert(key, offer);
+        locked(&self.offers).insert(key, Offer { mark, sink, intake, meter, replaced, story });
         self.expire(key);
         Ok(PushAnswer { into: Some(into) })
     }
@@ -134,31 +135,27 @@ impl Shared {
     }
 
     /// Opens the part file, sets space aside, hashes what is there. `None` if the very same file is there.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them belong to this one push; a struct of them would serve this call alone"
-    )]
-    async fn prepare(
-        &self,
-        cx: &Context,
-        root: &Arc<OpenRoot>,
-        push: &Push,
-        mark: &Mark,
-        replaced: &watch::Receiver<bool>,
-        terms: Terms,
-        meter: &Arc<Meter>,
-    ) -> Result<Option<Ready>, FileError> {
+    async fn prepare(&self, coming: Coming<'_>, seat: Seat) -> Result<Option<Ready>, FileError> {
+        let Coming { cx, root, push, mark, replaced, meter } = coming;
         let expected = Expected { size: Some(push.size), hash: push.hash, replace: push.replace };
         let prepared = unless_busy(|| {
             let (root, (path, tag)) = (Arc::clone(root), mark.clone());
             in_thread(move || prepare(place_below(&root.dir, &path, tag, true)?, expected))
         });
         let Prepared::Part { part, replaced: bytes } = prepared.await? else { return Ok(None) };
-        let intake = Intake::new(*part, Terms { replaced: bytes, ..terms }, Arc::clone(meter));
-        let (beats, wanted) = (Beats::default(), {
-            let (cx, replaced) = (cx.clone(), replaced.clone());
-            move || !cx.is_cancelled() && !*replaced.borrow()
-        });
+        let terms = Terms {
+            announced: Some(push.size),
+            limit: u64::MAX,
+            replace: push.replace,
+            keep_modified: self.keep_modified,
+            reservation: None,
+            replaced: bytes,
+            _seat: Some(seat),
+        };
+        let intake = Intake::new(*part, terms, Arc::clone(meter));
+        let (caller, replaced) = (cx.clone(), replaced.clone());
+        let wanted = move || !caller.is_cancelled() && !*replaced.borrow();
+        let beats = Beats::default();
         let (root, size, afresh, heard) = (Arc::clone(root), push.size, push.afresh, beats.clone());
         let begun = in_thread(move || {
             let (intake, have) = intake.begin(|part| root.reserve(size, part), afresh, &heard, &wanted)?;

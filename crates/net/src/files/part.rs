@@ -16,6 +16,8 @@ use super::error::FileError;
 
 /// Bytes that are read at once where a file is hashed.
 const READ: usize = 256 * 1024;
+/// Bytes after which the disk is to begin with what was written, so that little is left to wait for at the end.
+const WRITE_BACK: u64 = 8 * 1024 * 1024;
 /// How often a part file that somebody removes meanwhile is opened again.
 const TRIES: usize = 8;
 
@@ -168,7 +170,11 @@ impl Part {
             drop(self.cut(self.size));
             return Err(FileError::io("write", &error));
         }
+        let before = self.size;
         self.size += content.len() as u64;
+        if before / WRITE_BACK != self.size / WRITE_BACK {
+            write_back(&self.file, self.size - WRITE_BACK.min(self.size));
+        }
         Ok(())
     }
 
@@ -208,6 +214,15 @@ pub(super) fn sync_folder(folder: &Dir) -> Result<(), FileError> {
     #[cfg(unix)]
     folder.open(".").and_then(|opened| opened.sync_all()).map_err(|error| FileError::io("write", &error))?;
     Ok(())
+}
+
+/// Has the system begin to write the last of the file to disk, without waiting for it.
+fn write_back(file: &File, from: u64) {
+    #[cfg(target_os = "linux")]
+    // Said of pages that are not on disk yet, this is what starts their way there. It is advice: that it is not taken is no error.
+    let _ = rustix::fs::fadvise(file, from, std::num::NonZeroU64::new(WRITE_BACK), rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, from);
 }
 
 /// Gives the part file a name that nobody has.

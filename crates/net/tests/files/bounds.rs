@@ -168,3 +168,43 @@ async fn roots_that_cannot_be_served_are_refused_by_name() {
     let missing = Root::new("a", folder.path().join("none"), Rights::Read);
     assert!(matches!(open(vec![missing]), Err(parlour_net::FilesError::Folder { .. })));
 }
+
+/// The most memory that a process has had, in bytes.
+fn high_water(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
+    const SIDE_BY_SIDE: u64 = 8;
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let child = crate::kill::Child::serving(there.path(), "127.0.0.1:0", None);
+    let agent = child.agent(1);
+    bounded(agent.ready()).await.unwrap();
+    // Files of zeros that take no room on the disk.
+    let sparse = |folder: &std::path::Path, name: &str| {
+        let path = folder.join(name);
+        std::fs::File::create(&path).unwrap().set_len(96 * MIB).unwrap();
+        path
+    };
+    std::fs::write(here.path().join("first"), b"first").unwrap();
+    bounded(agent.link().push(here.path().join("first"), "box/first")).await.unwrap();
+    let before = high_water(child.id());
+    let pushes = (0..SIDE_BY_SIDE).map(|n| agent.link().push(sparse(here.path(), &n.to_string()), format!("box/{n}")));
+    for copied in bounded(join_all(pushes)).await {
+        copied.unwrap();
+    }
+    let pushed = high_water(child.id());
+    let pulls = (0..SIDE_BY_SIDE).map(|n| agent.link().pull(format!("box/{n}"), here.path().join(format!("back {n}"))));
+    for copied in bounded(join_all(pulls)).await {
+        copied.unwrap();
+    }
+    let pulled = high_water(child.id());
+    for grown in [pushed - before, pulled - before] {
+        assert!(grown <= SIDE_BY_SIDE * 4 * MIB, "{} MiB for {SIDE_BY_SIDE} transfers", grown / MIB);
+    }
+    eprintln!("{} and {} KiB for each transfer", (pushed - before) / 8192, (pulled - before) / 8192);
+}

@@ -81,6 +81,10 @@ impl Child {
         Agent::connect(config)
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     fn kill(mut self) -> String {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

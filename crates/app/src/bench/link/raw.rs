@@ -1,12 +1,6 @@
 //! What TLS does by itself on this machine: messages there and back, one way, and bytes from memory or file to memory or file.
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs::File, io::Write as _, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use rustls::pki_types::ServerName;
