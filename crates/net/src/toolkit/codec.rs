@@ -115,6 +115,17 @@ impl Reader<'_> {
 /// [`ContentType::CBOR`] and [`ContentType::JSON`] hold any value of serde's data model, [`ContentType::TEXT`] strings, and
 /// [`ContentType::BYTES`] bytes ([`Bytes`], `Vec<u8>`, arrays). Content of any of them is nested at most 128 levels deep, and
 /// memory follows what is there, never what a length announces. Empty content without a type is `()`.
+///
+/// ```
+/// use parlour_net::{Codecs, ContentType};
+///
+/// // All calls in JSON, unless they say otherwise.
+/// let codecs = Codecs::new().with_default(ContentType::JSON);
+/// let content = codecs.encode(codecs.default_type(), &("height", 2.5))?;
+/// assert_eq!(content, r#"["height",2.5]"#);
+/// assert!(codecs.decode::<u8>(ContentType::JSON, &content).is_err());
+/// # Ok::<(), parlour_net::CodecError>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Codecs {
     of_users: Option<Arc<BTreeMap<u8, Arc<dyn Codec>>>>,

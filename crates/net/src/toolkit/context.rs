@@ -16,6 +16,20 @@ use super::peer::Peer;
 use crate::{link::Link, pump::now};
 
 /// What a handler is told about the call that it handles. Cheap to clone.
+///
+/// ```
+/// use parlour_net::{Access, Context, Fault, Handlers};
+///
+/// /// A function does as well as a closure.
+/// async fn introduce(cx: Context, greeting: String) -> Result<String, Fault> {
+///     // The caller has handlers too.
+///     let name: String = cx.link().request("name", &()).await?;
+///     Ok(format!("{greeting}, {name}"))
+/// }
+///
+/// let mut handlers = Handlers::new();
+/// handlers.on_request("introduce", introduce).allow(Access::Authenticated);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Context {
     peer: Peer,

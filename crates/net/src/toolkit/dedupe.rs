@@ -24,6 +24,14 @@ const ENTRY_BYTES: usize = 96;
 
 /// How much a program remembers of requests that may come again, and for how long.
 ///
+/// ```
+/// use parlour_net::{Identity, StationConfig};
+///
+/// let mut config = StationConfig::new(Identity::generate()?, ([0, 0, 0, 0], 7443).into());
+/// config.dedupe.peer_bytes = 1024 * 1024;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// Numbers cost little and stay for [`DedupeLimits::age`]: a request whose answer fell out is answered `already_exists` instead of
 /// being carried out again. Only what fell out of `age`, `origins` or `peers` altogether, or was known to a process that has ended,
 /// is carried out again if it comes again.

@@ -267,22 +267,20 @@ impl Dispatcher {
                     self.due.push_back((id, Err(fault)));
                 }
             }
-            Message::Action(action) => {
-                let name = action.name.clone();
-                if let Err(fault) = self.start_action(action) {
+            Message::Action(IncomingAction { name, content_type, content }) => {
+                if let Err(fault) = self.start_action(&name, Raw { content_type, content }) {
                     tracing::debug!(handler = %name, peer = ?self.peer, reason = %fault, "an action is dropped");
                 }
             }
         }
     }
 
-    fn start_action(&mut self, action: IncomingAction) -> Result<(), Fault> {
+    fn start_action(&mut self, name: &str, raw: Raw) -> Result<(), Fault> {
         let shared = Arc::clone(&self.shared);
-        let entry = self.admit(&shared, &action.name)?;
+        let entry = self.admit(&shared, name)?;
         if !entry.action {
             return Err(Fault::new(Code::BAD_REQUEST, "this is a request, and was sent as an action"));
         }
-        let raw = Raw { content_type: action.content_type, content: action.content };
         let future = (entry.run)(Context::new(self.peer.clone(), None), &shared.registry.codecs, raw);
         self.launch(Running { name: Arc::clone(&entry.name), id: None, call: None, record: None, future }, true);
         Ok(())

@@ -52,6 +52,15 @@ pub enum SecretError {
 ///
 /// There is no way from a passphrase to a secret: who hears a proof could try passphrases. Make a secret once
 /// (`openssl rand -hex 32`), and bring the file to every member.
+///
+/// ```no_run
+/// # fn example(mut config: parlour_net::AgentConfig) -> Result<(), Box<dyn std::error::Error>> {
+/// use parlour_net::FleetSecret;
+///
+/// config.fleet = Some(FleetSecret::load("/etc/rover/fleet.secret")?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct FleetSecret {
     /// Derived, so that the secret itself is in no hash that leaves the program.

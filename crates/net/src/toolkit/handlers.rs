@@ -170,15 +170,7 @@ impl Handlers {
         F: Fn(Context, Raw) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Raw, Fault>> + Send + 'static,
     {
-        let handler = Arc::new(handler);
-        self.add(
-            free(name),
-            false,
-            Box::new(move |cx, _, raw| {
-                let handler = Arc::clone(&handler);
-                Box::pin(async move { Ok(handler(cx, raw).await?.into()) })
-            }),
-        )
+        self.add(free(name), false, raw(handler))
     }
 
     /// Takes actions of this name whose content the handler reads itself.
@@ -191,20 +183,17 @@ impl Handlers {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        self.add(
-            free(name),
-            true,
-            Box::new(move |cx, _, raw| {
-                let handler = Arc::clone(&handler);
-                Box::pin(async move {
-                    handler(cx, raw).await;
-                    Ok(Raw::EMPTY.into())
-                })
-            }),
-        )
+        let run = move |cx, content| {
+            let handler = Arc::clone(&handler);
+            async move {
+                handler(cx, content).await;
+                Ok(Raw::EMPTY)
+            }
+        };
+        self.add(free(name), true, raw(run))
     }
 
-    /// A handler of the library itself, under a reserved name.
+    /// As [`Handlers::on_request`], for a handler of the library itself under a reserved name.
     pub(crate) fn on_own_request<A, T, F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
     where
         A: DeserializeOwned + Send + 'static,
@@ -212,26 +201,16 @@ impl Handlers {
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
-        self.add(name, false, typed(handler))
+        self.add(own(name), false, typed(handler))
     }
 
-    /// As [`Handlers::on_request_raw`], for a handler of the library itself.
+    /// As [`Handlers::on_request_raw`], for a handler of the library itself under a reserved name.
     pub(crate) fn on_own_request_raw<F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
     where
         F: Fn(Context, Raw) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Raw, Fault>> + Send + 'static,
     {
-        assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
-        let handler = Arc::new(handler);
-        self.add(
-            name,
-            false,
-            Box::new(move |cx, _, raw| {
-                let handler = Arc::clone(&handler);
-                Box::pin(async move { Ok(handler(cx, raw).await?.into()) })
-            }),
-        )
+        self.add(own(name), false, raw(handler))
     }
 
     fn add(&mut self, name: &str, action: bool, run: Box<Run>) -> Rule<'_> {
@@ -247,9 +226,27 @@ impl Handlers {
     }
 }
 
+fn own(name: &str) -> &str {
+    assert!(name.starts_with(RESERVED), "{name:?} is not one of the library's own names");
+    name
+}
+
 fn free(name: &str) -> &str {
     assert!(!name.starts_with(RESERVED), "{name:?} is one of the library's own names");
     name
+}
+
+fn raw<F, Fut>(handler: F) -> Box<Run>
+where
+    F: Fn(Context, Raw) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Raw, Fault>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Box::new(move |cx, _, content| {
+        let handler = Arc::clone(&handler);
+        // In the future, so that a panic of the closure itself is one of the handler.
+        Box::pin(async move { Ok(handler(cx, content).await?.into()) })
+    })
 }
 
 fn typed<A, T, F, Fut>(handler: F) -> Box<Run>

@@ -19,6 +19,19 @@ use super::{
 use crate::{identity::PeerKey, link::Link};
 
 /// The other end of a link, for the length of one session. Cheap to clone.
+///
+/// ```
+/// use parlour_net::{Access, Code, Handlers, refuse};
+///
+/// let mut handlers = Handlers::new();
+/// // Passes a text on to everybody else.
+/// handlers.on_request("say", |cx, text: String| async move {
+///     let sender = cx.peer();
+///     let station = sender.station().ok_or_else(|| refuse(Code::STOPPING, "closing time"))?;
+///     let others = station.peers().into_iter().filter(|peer| peer.session() != sender.session());
+///     Ok(station.broadcast_to(others, "said", &(sender.agent(), text))?.reached)
+/// }).allow(Access::Authenticated);
+/// ```
 #[derive(Clone)]
 pub struct Peer {
     facts: Arc<Facts>,

@@ -33,6 +33,18 @@ use crate::{
 };
 
 /// Settings of a [`Station`].
+///
+/// ```
+/// use std::time::Duration;
+/// use parlour_net::{Admission, Identity, KeySet, StationConfig};
+///
+/// # fn example(members: KeySet) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = StationConfig::new(Identity::load_or_create("station.key")?, "0.0.0.0:7443".parse()?);
+/// config.listen.admit = Admission::Keys(members);
+/// config.listen.grace = Duration::from_secs(60);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StationConfig {
     /// Who the station is.

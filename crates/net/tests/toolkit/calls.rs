@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parlour_net::{
-    Access, Agent, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Reader, Value, refuse,
+    Access, Blob, Code, Codec, CodecError, Codecs, ContentType, Context, Fault, Progress, Raw, Reader, Value, refuse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -319,19 +319,15 @@ async fn a_link_closes_with_its_last_agent_and_a_station_stops_with_its_last_han
     assert!(clone.link().is_up());
     drop(clone);
     leaves.next().await;
-    let second: Agent = ready(agent_config(&station, 2)).await;
+    let (lost, mut loses) = reports();
+    let mut config = agent_config(&station, 2);
+    config.hooks.on_disconnect(move |_peer, reason| {
+        let _ = lost.send(reason.code);
+        async {}
+    });
+    let _second = ready(config).await;
     drop(station);
-    assert!(
-        bounded(async {
-            loop {
-                if !second.link().is_up() {
-                    return true;
-                }
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-    );
+    assert_eq!(loses.next().await, Code::STOPPING);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod access;
 mod broadcast;
 mod calls;
+#[cfg(feature = "iroh")]
+mod carriers;
 mod codecs;
 mod fleet;
 mod flood;
