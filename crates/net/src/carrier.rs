@@ -1,7 +1,6 @@
 //! What carries frames between two machines: anything that takes and gives whole frames.
 
 use std::{
-    cell::RefCell,
     io,
     task::{Context, Poll},
 };
@@ -65,16 +64,4 @@ pub(crate) trait Carrier: Send + Unpin {
 
     /// The largest frame to accept from here on.
     fn set_limit(&mut self, bytes: usize);
-}
-
-/// What one read takes at most.
-const SCRATCH: usize = 64 * 1024;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// Lends the buffer that all connections of a thread read into, so that a silent one needs none. Not to be asked for again inside.
-pub(crate) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    BUFFER.with_borrow_mut(|scratch| read(scratch))
 }

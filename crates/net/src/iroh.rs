@@ -8,6 +8,7 @@
 mod carrier;
 mod door;
 mod streams;
+mod ways;
 
 use std::{
     collections::BTreeSet,
@@ -321,9 +322,8 @@ fn unreachable(addr: &IrohAddr, reason: &dyn fmt::Display) -> ConnectError {
 fn failure(addr: &IrohAddr, error: Failure) -> ConnectError {
     match error {
         Failure::Connect { source: ConnectWithOptsError::EndpointClosed { .. }, .. } => ConnectError::EndpointClosed,
-        Failure::Connection { source, .. } | Failure::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => {
-            connection_failure(addr, source)
-        }
+        Failure::Connection { source, .. }
+        | Failure::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => connection_failure(addr, source),
         error => unreachable(addr, &error),
     }
 }
@@ -337,7 +337,6 @@ fn connection_failure(addr: &IrohAddr, error: ConnectionError) -> ConnectError {
         error => unreachable(addr, &error),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use parlour_net::{
-    ConnectConfig, Events, Identity, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, Listener, PeerKey, ServerIdentity, Trust,
+    ConnectConfig, Events, Identity, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, Listener, PeerKey, ServerIdentity,
+    Trust,
 };
 #[cfg(feature = "iroh")]
 use parlour_net::{IrohAddr, IrohConfig, IrohEndpoint, Target};
@@ -124,6 +125,7 @@ impl Rig {
     }
 
     /// What a client of that identity needs to reach the server that it takes to be of this key.
+    #[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
     pub(crate) async fn config_for(&self, client: u8, server: PeerKey) -> ConnectConfig {
         let mut config = match &self.address {
             Address::WebSocket(address) => {
