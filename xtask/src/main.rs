@@ -4,6 +4,7 @@
 //! - [`ci`]: everything that a change must pass.
 
 mod ci;
+mod corpus;
 mod docs;
 mod graph;
 mod licence;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::{docs, graph::Graph, licence, style, walk};
+use crate::{corpus, docs, graph::Graph, licence, style, walk};
 
 /// Runs every check and prints every problem.
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -14,6 +14,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     problems.extend(licence::problems(&graph));
     problems.extend(style::problems(&sources));
     problems.extend(docs::problems(root, &sources)?);
+    problems.extend(corpus::problems(root, &sources)?);
     for problem in &problems {
         eprintln!("{problem}");
     }

@@ -12,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use parlour_proto::link::{Answer, Tag};
 use parlour_wire::{
+    LinkSessionId,
     frame::ContentType,
     header::{Fault, Origin},
 };
 
 use crate::{
     link::Link,
-    port::{Control, closed},
+    port::{Control, closed, lost},
     pump::now,
 };
 
@@ -63,12 +64,25 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    pub(crate) fn new(link: &Link, ask: Ask) -> Self {
+    /// With a session in `within`, the request fails with `link_lost` unless it is sent in that one.
+    pub(crate) fn new(link: &Link, ask: Ask, within: Option<LinkSessionId>) -> Self {
         let made = now();
         let deadline = ask.timeout.and_then(|timeout| made.checked_add(timeout));
-        let state = State { stage: Stage::Queued { ask, made, deadline }, progress: None, waker: None };
+        let stage = Stage::Queued { ask, within, made, deadline };
+        let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
         if link.port.ask(&cell, deadline).is_err() {
+            cell.complete(Err(closed()));
+        }
+        Self { link: link.clone(), cell }
+    }
+
+    /// A request that goes before all others, also while calls are held back.
+    pub(crate) fn first(link: &Link, ask: Ask) -> Self {
+        let stage = Stage::Queued { ask, within: None, made: now(), deadline: None };
+        let state = State { stage, progress: None, reported: false, waker: None };
+        let cell = Arc::new(AskCell(Mutex::new(state)));
+        if link.port.ask_first(&cell).is_err() {
             cell.complete(Err(closed()));
         }
         Self { link: link.clone(), cell }
@@ -78,6 +92,11 @@ impl Asked {
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
         self.cell.lock().progress
+    }
+
+    /// Whether the handler has reported since the last call of this.
+    pub(crate) fn is_alive(&self) -> bool {
+        std::mem::take(&mut self.cell.lock().reported)
     }
 }
 
@@ -116,7 +135,7 @@ impl Drop for Asked {
 /// Where a request is.
 enum Stage {
     /// It waits for room in the link.
-    Queued { ask: Ask, made: Instant, deadline: Option<Instant> },
+    Queued { ask: Ask, within: Option<LinkSessionId>, made: Instant, deadline: Option<Instant> },
     /// It is under way.
     Taken(Tag),
     /// It is answered, and nobody has looked yet.
@@ -128,6 +147,8 @@ enum Stage {
 struct State {
     stage: Stage,
     progress: Option<Progress>,
+    /// There was a report that [`Asked::is_alive`] has not told of.
+    reported: bool,
     waker: Option<Waker>,
 }
 
@@ -140,10 +161,14 @@ impl AskCell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the request for the link; `None` if nobody waits for it any more. The timeout is what is left of it.
-    pub(crate) fn take(&self, tag: Tag, now: Instant) -> Option<Ask> {
+    /// Takes the request for this session of the link; `None` if nobody waits for it any more, or it was for another session. The
+    /// timeout is what is left of it.
+    pub(crate) fn take(&self, tag: Tag, session: Option<LinkSessionId>, now: Instant) -> Option<Ask> {
         let mut state = self.lock();
-        if !matches!(state.stage, Stage::Queued { .. }) {
+        let Stage::Queued { within, .. } = &state.stage else { return None };
+        if within.is_some() && *within != session {
+            drop(state);
+            self.complete(Err(lost()));
             return None;
         }
         let Stage::Queued { mut ask, made, .. } = std::mem::replace(&mut state.stage, Stage::Taken(tag)) else { return None };
@@ -185,6 +210,7 @@ impl AskCell {
     pub(crate) fn report(&self, progress: Progress) {
         let mut state = self.lock();
         state.progress = Some(progress);
+        state.reported = true;
         let waker = state.waker.clone();
         drop(state);
         if let Some(waker) = waker {

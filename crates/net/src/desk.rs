@@ -96,7 +96,7 @@ impl Desk {
 
     fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
         let tag = self.last_tag + 1;
-        let Some(ask) = cell.take(tag, now) else { return };
+        let Some(ask) = cell.take(tag, pump.machine.session(), now) else { return };
         self.last_tag = tag;
         let command = Command::Request {
             tag,

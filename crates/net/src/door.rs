@@ -146,6 +146,7 @@ impl<S: SessionService> Door<S> {
             peer,
             challenge: identity.challenge,
             agent: String::new(),
+            capabilities: Vec::new(),
             fingerprint,
             peer_key: key,
         };

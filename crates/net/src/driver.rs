@@ -25,6 +25,10 @@ use crate::{
     queue::Filler,
 };
 
+/// Events that may wait for the application before the peer is asked to keep its messages.
+const HOLD_EVENTS: usize = 1024;
+/// Bytes of such events.
+const HOLD_BYTES: usize = limits::FRAME;
 /// Events that may wait for the application before the driver stops reading. Above what a server keeps unacknowledged.
 const EVENTS: usize = 8192;
 /// Bytes of such events. Above what a server keeps unacknowledged.
@@ -53,6 +57,8 @@ pub(crate) struct Driver {
     /// The session has ended by the server's word.
     ended: Option<Fault>,
     closing: bool,
+    /// The application is behind with its events.
+    holds: bool,
 }
 
 impl Future for Driver {
@@ -99,7 +105,7 @@ impl Driver {
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         let desk = Desk::new(port);
-        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false }
+        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false, holds: false }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
@@ -114,6 +120,7 @@ impl Driver {
             Ok(more) => more,
             Err(error) => return self.fail(error, now),
         };
+        self.hold_if_behind(cx);
         let room = self.events.poll_below(cx, EVENTS, EVENT_BYTES);
         more |= self.pump.poll_read(cx, room, now);
         self.drain_events(now);
@@ -135,6 +142,14 @@ impl Driver {
             Ok(_) => Turn::Idle,
             Err(error) => self.fail(error, now),
         }
+    }
+
+    /// Has the peer keep its messages while the application has many, and go on when few are left.
+    fn hold_if_behind(&mut self, cx: &mut Context<'_>) {
+        let part = if self.holds { 4 } else { 1 };
+        let behind = !self.events.poll_below(cx, HOLD_EVENTS / part, HOLD_BYTES / part);
+        self.holds = behind;
+        self.pump.machine.hold_peer(behind);
     }
 
     /// Connects, or waits for the next try. `true` if something came of it.

@@ -51,7 +51,15 @@ impl Link {
     /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
+        Self::connect_held(config, false)
+    }
+
+    /// As [`Link::connect`]; the calls are held back if the peer must first be known to be the right one.
+    pub(crate) fn connect_held(config: ConnectConfig, held: bool) -> (Self, Events) {
         let port = Arc::new(Port::default());
+        if held {
+            port.hold_back();
+        }
         let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
         tokio::spawn(Driver::new(config, port, filler));
@@ -76,7 +84,13 @@ impl Link {
 
     /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.
     pub fn ask(&self, ask: Ask) -> Asked {
-        Asked::new(self, ask)
+        Asked::new(self, ask, None)
+    }
+
+    /// As [`Link::ask`], but the request is sent in this session or not at all: then it fails with `link_lost`. A caller that sends
+    /// again what a session has lost keeps its order by that.
+    pub fn ask_within(&self, session: LinkSessionId, ask: Ask) -> Asked {
+        Asked::new(self, ask, Some(session))
     }
 
     /// Sends an action. It leaves when the link is up; whether it arrives is not told.
@@ -162,6 +176,11 @@ impl Link {
             (false, up) => up.then_some(Ok(())),
         })
         .await
+    }
+
+    /// Waits until the link has ended for good.
+    pub async fn ended(&self) {
+        self.wait(|port| port.is_closed().then_some(())).await;
     }
 
     /// The session, once there is one; the last one while the link is down.

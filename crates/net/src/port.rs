@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Context,
@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::{
     asked::AskCell,
     streams::{SinkCell, SourceCell},
+    toolkit::Codecs,
 };
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
@@ -56,6 +57,7 @@ pub(crate) enum Call {
 }
 
 /// An action with its header made: one header serves a whole fan-out.
+#[derive(Clone)]
 pub(crate) struct Action {
     pub(crate) header: Bytes,
     pub(crate) content_type: ContentType,
@@ -123,6 +125,9 @@ struct State {
     /// Somebody waits for room.
     room_wanted: bool,
     controls: VecDeque<Control>,
+    /// Calls wait until the peer is known to be the right one; those in here do not.
+    #[expect(clippy::box_collection, reason = "hardly ever there, in a struct that a server has for every silent client")]
+    held: Option<Box<VecDeque<Call>>>,
     close: Option<Fault>,
     closed: bool,
     up: bool,
@@ -153,6 +158,8 @@ pub(crate) struct Port {
     streams: AtomicU64,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
+    /// The user's content types, if there are any.
+    pub(crate) codecs: OnceLock<Codecs>,
 }
 
 impl Port {
@@ -214,6 +221,37 @@ impl Port {
         if first {
             self.wake();
         }
+        Ok(())
+    }
+
+    /// Lets calls wait until [`Port::release_held`].
+    pub(crate) fn hold_back(&self) {
+        self.lock().held.get_or_insert_default();
+    }
+
+    /// Lets calls go.
+    pub(crate) fn release_held(&self) {
+        let mut state = self.lock();
+        for call in state.held.take().into_iter().flat_map(|held| held.into_iter().rev()) {
+            state.calls.push_front(call);
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Queues a request that goes before the others, and does not wait for [`Port::release_held`].
+    pub(crate) fn ask_first(&self, cell: &Arc<AskCell>) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        let call = Call::Ask(Arc::clone(cell));
+        match &mut state.held {
+            Some(held) => held.push_back(call),
+            None => state.calls.push_front(call),
+        }
+        drop(state);
+        self.wake();
         Ok(())
     }
 
@@ -333,6 +371,10 @@ impl Port {
     /// Moves calls to the end of `batch`, `most` at most. With none left: whether pushes were refused and are taken again.
     pub(crate) fn take_calls(&self, batch: &mut VecDeque<Call>, most: usize) -> bool {
         let mut state = self.lock();
+        if let Some(held) = &mut state.held {
+            batch.extend(held.drain(..));
+            return false;
+        }
         let State { calls, actions, action_bytes, .. } = &mut *state;
         let count = calls.len().min(most);
         for call in calls.drain(..count) {
@@ -428,8 +470,9 @@ impl Port {
         let mut state = self.lock();
         (state.closed, state.up) = (true, false);
         let (calls, controls) = (std::mem::take(&mut state.calls), std::mem::take(&mut state.controls));
+        let held = state.held.take();
         drop(state);
-        for call in calls {
+        for call in calls.into_iter().chain(held.into_iter().flat_map(|held| *held)) {
             if let Call::Ask(cell) = call {
                 cell.complete(Err(closed()));
             }
@@ -463,6 +506,11 @@ fn header_of(name: &str) -> Bytes {
 /// What a caller is told whose link has ended.
 pub(crate) fn closed() -> Fault {
     Fault { code: Code::LINK_LOST, message: "the link is closed".to_owned(), retry_after_ms: None }
+}
+
+/// What a caller is told whose session is over.
+pub(crate) fn lost() -> Fault {
+    Fault { code: Code::LINK_LOST, message: "the session is lost".to_owned(), retry_after_ms: None }
 }
 
 /// What a caller is told whose time is over.

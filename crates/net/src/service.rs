@@ -71,13 +71,26 @@ pub trait SessionService: Send + Sync + 'static {
         true
     }
 
+    /// Whether the service is behind with requests and actions. Then the client is asked to keep those that it has not sent yet;
+    /// answers, and what else keeps a link going, come in all the same. Asked after [`SessionService::poll_room`].
+    fn is_behind(&self, session: &Self::Session) -> bool {
+        let _ = session;
+        false
+    }
+
     /// The connection is lost (`false`), or the client has come back (`true`). Not called for the first connection.
     fn connection(&self, session: &mut Self::Session, up: bool) {
         let _ = (session, up);
     }
 
+    /// The connection is lost, and why. Calls [`SessionService::connection`] unless it is told otherwise.
+    fn disconnected(&self, session: &mut Self::Session, reason: &Fault) {
+        let _ = reason;
+        self.connection(session, false);
+    }
+
     /// Whether a session is worth keeping: it outlives its connection, and may stay as long as it likes. The others end with
-    /// their connection once their requests are answered, and after [`ListenConfig::stranger_timeout`] at the latest.
+    /// their connection once their requests are answered, and after [`crate::ListenConfig::stranger_timeout`] at the latest.
     fn is_kept(&self, session: &Self::Session) -> bool {
         let _ = session;
         true
@@ -99,6 +112,11 @@ pub trait SessionService: Send + Sync + 'static {
     /// which is what the origin says of a request that comes again.
     fn finished_late(&self, session: LinkSessionId, number: u64, result: Result<Answer, Fault>) {
         let _ = (session, number, result);
+    }
+
+    /// The session is over, and why. [`SessionService::close`] follows.
+    fn ended(&self, session: &mut Self::Session, reason: &Fault) {
+        let _ = (session, reason);
     }
 
     /// The session is over: closed by either side, or nobody came back to it.

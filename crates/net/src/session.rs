@@ -151,9 +151,12 @@ impl<S: SessionService> SessionTask<S> {
         if self.desk.take_reconnect() {
             self.pump.lose(now);
         }
+        let strange = self.session.is_none();
         let room = self.has_room(cx);
         let mut more = self.pump.poll_read(cx, room, now);
         self.drain_events(cx, now);
+        // A service is asked for room in every turn, and has not been in this one.
+        more |= strange && self.session.is_some();
         more |= self.poll_pending(cx, now);
         // After reading, because acknowledgements make room for pushes.
         more |= self.take_calls(now);
@@ -168,9 +171,11 @@ impl<S: SessionService> SessionTask<S> {
 
     /// Whether the client may go on.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
+        let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
+        self.pump.machine.hold_peer(behind);
         // Cancelled requests run to their end, so they count until then.
-        self.pending.len() < limits::REQUESTS_IN_FLIGHT
-            && self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx))
+        room && self.pending.len() < limits::REQUESTS_IN_FLIGHT
     }
 
     /// A client has come back on another connection, or the server stops.
@@ -209,7 +214,9 @@ impl<S: SessionService> SessionTask<S> {
                 Event::Down { fault, .. } => {
                     tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "connection lost");
                     self.desk.port.set_down();
-                    self.tell_connection(false);
+                    if let Some(session) = &mut self.session {
+                        self.service.disconnected(session, &fault);
+                    }
                 }
                 Event::Request { id, name, content_type, content, deadline, origin } => {
                     self.on_request(Incoming { id, name, content_type, content, deadline, origin }, cx, now);
@@ -225,7 +232,12 @@ impl<S: SessionService> SessionTask<S> {
                         self.service.cancelled(session, id);
                     }
                 }
-                Event::Ended(fault) => tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over"),
+                Event::Ended(fault) => {
+                    tracing::debug!(session = %self.mailbox.session, reason = %fault.message, "session over");
+                    if let Some(session) = &mut self.session {
+                        self.service.ended(session, &fault);
+                    }
+                }
                 Event::Remains(remains) => self.on_remains(*remains),
                 // Delivered by the desk.
                 Event::Answer { .. }
@@ -245,6 +257,7 @@ impl<S: SessionService> SessionTask<S> {
             return;
         };
         info.agent = up.agent;
+        info.capabilities = up.capabilities;
         let pusher = Pusher::new(Arc::clone(&self.mailbox));
         self.session = Some(Box::new(self.service.open(*info, pusher)));
         self.look = Some(now + self.stranger_timeout);

@@ -20,6 +20,7 @@ mod compression;
 mod config;
 mod error;
 mod handshake;
+mod hold;
 mod keepalive;
 mod outbox;
 mod remains;
@@ -32,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Code, DecodeError, Encoding, Frame, Kind, codec, decode, encode,
+    Code, DecodeError, Encoding, Frame, Kind, LinkSessionId, codec, decode, encode,
     frame::ContentType,
     header::{self, Fault},
     limits,
@@ -46,6 +47,7 @@ pub use streams::chunk_cost;
 pub use vocabulary::{Command, Event, Input, Output, RequestId, StreamId, Tag, Timer, Up};
 
 use handshake::Role;
+use hold::Hold;
 use keepalive::{Heart, Pulse};
 use outbox::{Inbox, Outbox};
 use remains::End;
@@ -89,6 +91,7 @@ pub struct Link {
     greeting: Option<Box<Frame>>,
     ping: Option<u64>,
     pong: Option<u64>,
+    hold: Hold,
     /// The connection is to be closed.
     disconnect: Option<Box<Fault>>,
 }
@@ -123,6 +126,7 @@ impl Link {
             greeting: None,
             ping: None,
             pong: None,
+            hold: Hold::default(),
             disconnect: None,
         }
     }
@@ -181,6 +185,12 @@ impl Link {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
+    }
+
+    /// The session in which a request would be sent that is asked at this moment; none if it is still to begin.
+    #[must_use]
+    pub fn session(&self) -> Option<LinkSessionId> {
+        self.role.session()
     }
 
     /// Whether a close is on its way: what arrives is ignored.
@@ -245,7 +255,9 @@ impl Link {
         let kind = frame.kind;
         match kind {
             Kind::HELLO | Kind::WELCOME | Kind::RESUME => return Err(Violation::OutOfState(kind)),
-            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE if frame.seq != 0 => return Err(Violation::Numbering(kind)),
+            Kind::ACK | Kind::PING | Kind::PONG | Kind::CLOSE | Kind::HOLD if frame.seq != 0 => {
+                return Err(Violation::Numbering(kind));
+            }
             _ if kind.is_of_stream() && frame.seq != 0 => return Err(Violation::Numbering(kind)),
             _ if kind.is_sequenced() && frame.seq == 0 => return Err(Violation::Numbering(kind)),
             _ => {}
@@ -275,6 +287,7 @@ impl Link {
                 self.unpark();
             }
             Kind::PING => self.pong = Some(frame.id),
+            Kind::HOLD => self.hold.on_frame(&frame),
             Kind::CLOSE => {
                 let mut fault: Fault = read_header(&frame)?;
                 fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
@@ -306,6 +319,8 @@ impl Link {
         self.greeting = None;
         self.ping = None;
         self.pong = None;
+        self.chunks_held = false;
+        self.hold.forget_connection();
     }
 
     /// Ends the session from this side.
@@ -320,7 +335,10 @@ impl Link {
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
         }
-        self.greeting = None;
+        if !up {
+            self.greeting = None;
+        }
+        // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
         self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
     }
@@ -438,6 +456,9 @@ impl Link {
     pub fn act_encoded(&mut self, header: Bytes, content_type: ContentType, content: Bytes) -> Result<(), LinkError> {
         if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
             return Err(Refusal::Closed.into());
+        }
+        if self.is_held() {
+            return Err(Refusal::Full.into());
         }
         let frame = Frame { content_type, header, content, ..Frame::new(Kind::ACTION) };
         self.check_room(&frame)?;

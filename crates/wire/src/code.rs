@@ -75,6 +75,8 @@ codes! {
     PROFILE_NOT_FOUND = 14, "profile_not_found", Caller, false, 3;
     /// A user without any device that could receive.
     NO_DEVICES = 15, "no_devices", Caller, true, 3;
+    /// No such file, or no such root.
+    FILE_NOT_FOUND = 16, "file_not_found", Caller, false, 3;
     /// Wrong password, or no such user: the two are not told apart.
     WRONG_PASSWORD = 20, "wrong_password", Caller, false, 4;
     /// Registration is closed here.
@@ -109,6 +111,8 @@ codes! {
     WRONG_PASSPHRASE = 35, "wrong_passphrase", Caller, false, 4;
     /// The account has been disabled by an administrator.
     DISABLED = 36, "disabled", Caller, false, 4;
+    /// A name of a file that leads out of its root, that some systems would misread, or that belongs to a folder.
+    PATH_REFUSED = 37, "path_refused", Caller, false, 4;
     /// No connection to the server.
     UNREACHABLE = 40, "unreachable", Network, true, 5;
     /// The deadline has passed.
@@ -123,17 +127,23 @@ codes! {
     STORE_UNAVAILABLE = 45, "store_unavailable", Ours, true, 5;
     /// The request was cancelled.
     CANCELLED = 46, "cancelled", Caller, false, 5;
+    /// A file cannot be read or written, for a reason of the operating system of whoever says so.
+    FILE_UNAVAILABLE = 47, "file_unavailable", Ours, true, 5;
     /// The name is taken.
     NAME_TAKEN = 50, "name_taken", Caller, false, 6;
     /// The thing exists already.
     ALREADY_EXISTS = 51, "already_exists", Caller, false, 6;
-    /// The message is larger than allowed.
+    /// A file of this name is there, and was not to be replaced.
+    FILE_EXISTS = 52, "file_exists", Caller, false, 6;
+    /// Another transfer of the same file is under way.
+    FILE_BUSY = 53, "file_busy", Caller, true, 6;
+    /// The message or file is larger than allowed.
     TOO_LARGE = 60, "too_large", Caller, false, 7;
     /// Too many tries; wait.
     RATE_LIMITED = 61, "rate_limited", Caller, true, 7;
     /// A quota is used up.
     QUOTA = 62, "quota", Caller, false, 7;
-    /// The local disk is full.
+    /// The disk of whoever says so is full.
     DISK_FULL = 63, "disk_full", Caller, true, 7;
     /// A commit whose parent epoch is no longer current, or a message whose epoch is too old.
     STALE_EPOCH = 70, "stale_epoch", Caller, true, 70;
@@ -141,6 +151,12 @@ codes! {
     STALE_LIST = 71, "stale_list", Caller, true, 70;
     /// The other side broke a promise that can be proved, such as two receipts for one epoch.
     SERVER_MISBEHAVED = 72, "server_misbehaved", Peer, false, 4;
+    /// A file arrived with other bytes than its sender's.
+    HASH_MISMATCH = 73, "hash_mismatch", Peer, true, 70;
+    /// A file is longer or shorter than its sender announced.
+    SIZE_MISMATCH = 74, "size_mismatch", Peer, false, 70;
+    /// A file was changed while it was sent.
+    SOURCE_CHANGED = 75, "source_changed", Ours, true, 70;
     /// A bug.
     INTERNAL = 99, "internal", Ours, false, 70;
 }

@@ -60,6 +60,8 @@ impl Kind {
     pub const PONG: Self = Self(16);
     /// The session ends here.
     pub const CLOSE: Self = Self(17);
+    /// Send no further actions and requests for now (id 1), or go on (id 0).
+    pub const HOLD: Self = Self(18);
 
     /// Whether frames of this kind are numbered, acknowledged and sent again after a loss.
     #[must_use]

@@ -1,5 +1,7 @@
 //! The CBOR headers of the frame kinds. Maps with integer keys; fields that a version does not know are skipped.
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -132,6 +134,22 @@ pub struct Fault {
     #[n(2)]
     pub retry_after_ms: Option<u64>,
 }
+
+impl Fault {
+    /// A fault with a text for people, and no word about when another try makes sense.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.message.is_empty() { self.code.fmt(f) } else { write!(f, "{} ({})", self.message, self.code) }
+    }
+}
+
+impl std::error::Error for Fault {}
 
 /// Header of [`crate::Kind::PROGRESS`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -38,6 +38,12 @@ pub const STREAM_MARK: usize = 256;
 pub const STREAM_FINISH: usize = 4 * 1024;
 /// Cost of the chunks of one stream that wait for the connection: enough to fill a write, not more than a wait for it should hold.
 pub const STREAM_QUEUE: usize = 4 * STREAM_CHUNK;
+/// Longest name of a file at a peer, in bytes: a quarter of what systems allow, so that the path of the root has room.
+pub const REMOTE_PATH: usize = 1024;
+/// Longest part of such a name between two slashes, in bytes: what the common file systems allow.
+pub const REMOTE_PART: usize = 255;
+/// Most parts of such a name: deeper trees are mistakes.
+pub const REMOTE_DEPTH: usize = 32;
 /// Shortest content that is worth compressing, in bytes: below it a result is seldom smaller by more than a packet can tell.
 pub const COMPRESS_MIN: usize = 512;
 /// Links at the same time of one device: an old one that has not been noticed dead, a new one, and two to spare.
@@ -67,7 +73,14 @@ pub const TEXT: usize = 4096;
 /// Memory that a decoder of compressed content may take beside its output, in bytes: bzip2's largest block needs 3.7 MB, and for
 /// the others a window of two frames is more than what our encoders use.
 pub const DECODER_MEMORY: usize = 4 * FRAME;
+/// Largest datagram of the local discovery, in bytes: within the smallest packet of IPv6, so that none is fragmented.
+pub const DATAGRAM: usize = 1200;
+/// Endpoints that one announcement may name: two carriers on four networks.
+pub const ENDPOINTS: usize = 8;
+/// Rivals that one announcement may name: more stations of one service are an accident.
+pub const ANNOUNCED_RIVALS: usize = 8;
 
+const _: () = assert!(2 * LABEL + ENDPOINTS * 28 + ANNOUNCED_RIVALS * 9 + 256 < DATAGRAM, "an announcement fits a datagram");
 const _: () = assert!(FRAME_HEADER < FRAME);
 const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
 const _: () = assert!(2 * HANDSHAKE_PAYLOAD + FRAME_HEADER < FRAME, "a commit and its group info share a frame");

@@ -58,6 +58,13 @@ impl Role {
         }
     }
 
+    pub(super) fn session(&self) -> Option<LinkSessionId> {
+        match self {
+            Self::Client { session } => session.as_ref().map(|session| session.session),
+            Self::Server { identity, begun } => begun.then_some(identity.session),
+        }
+    }
+
     /// The session is over. Gives its id, if there was one.
     pub(super) fn forget(&mut self) -> Option<LinkSessionId> {
         match self {

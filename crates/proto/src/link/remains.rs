@@ -75,7 +75,8 @@ impl Link {
         if self.config.unsent == Unsent::Keep {
             let resend = self.config.open_requests == OpenRequests::Resend;
             kept.extend(frames.into_iter().filter(unsent).map(|(frame, _)| frame).filter(|frame| match frame.kind {
-                Kind::REQUEST => !resend && self.requests.open.contains_key(&frame.id),
+                // One that was named is sent again by whoever named it, in the order that it wants.
+                Kind::REQUEST => !resend && self.requests.open.get(&frame.id).is_some_and(|open| !open.named),
                 kind => kind == Kind::ACTION,
             }));
         }

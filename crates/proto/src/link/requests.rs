@@ -41,6 +41,8 @@ pub(super) struct Open {
     bytes: usize,
     /// Kept for another session if requests are sent again.
     pub(super) frame: Option<Frame>,
+    /// The application named its origin, so it is the application that sends it again.
+    pub(super) named: bool,
 }
 
 /// A request of the peer that waits until there is room for its answer.
@@ -138,6 +140,9 @@ impl Link {
         if ask.name.len() > limits::LABEL {
             return Err(Refusal::NameTooLong.into());
         }
+        if self.is_held() {
+            return Err(Refusal::Full.into());
+        }
         let deadline_ms = ask.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         let frame = Frame {
             content_type: ask.content_type,
@@ -155,8 +160,9 @@ impl Link {
         let deadline = ask.timeout.and_then(|timeout| now.checked_add(timeout));
         self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));
         self.requests.open_bytes += bytes;
-        let kept = (self.config.open_requests == OpenRequests::Resend).then(|| frame.clone());
-        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept });
+        let named = ask.origin.is_some();
+        let kept = (self.config.open_requests == OpenRequests::Resend && !named).then(|| frame.clone());
+        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named });
         self.outbox.push(frame);
         Ok(())
     }
@@ -164,7 +170,8 @@ impl Link {
     /// Whether another request would be taken. A driver leaves its callers waiting until it would.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
+        !self.is_held()
+            && self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
             && self.requests.open_bytes < self.config.unacked_bytes / 2
             && self.outbox.len() < self.config.unacked_frames
             && self.outbox.bytes() < self.config.unacked_bytes / 2

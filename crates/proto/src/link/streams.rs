@@ -87,9 +87,9 @@ impl Source {
         if self.end.is_some() || room < limits::STREAM_CHUNK_COST { 0 } else { room }
     }
 
-    /// Takes note that there may be more room than before.
-    fn relieve(&mut self) -> bool {
-        self.room() > 0 && std::mem::take(&mut self.starved)
+    /// Whether the application is to be told that there is more room than before.
+    fn relieve(&mut self, before: usize) -> bool {
+        self.room() > before && std::mem::take(&mut self.starved)
     }
 }
 
@@ -195,13 +195,14 @@ impl Streams {
         let stream = self.turns.pop_front()?;
         let source = self.sources.get_mut(&stream).expect("what has a turn is there");
         if let Some(Chunk { mark, content }) = source.chunks.pop_front() {
+            let before = source.room();
             source.queued -= chunk_cost(content.len());
             if source.chunks.is_empty() && source.end.is_none() {
                 source.waiting = false;
             } else {
                 self.turns.push_back(stream);
             }
-            let relieved = source.relieve();
+            let relieved = source.relieve(before);
             return Some((Frame { id: stream, header: mark, content, ..Frame::new(Kind::STREAM_DATA) }, relieved));
         }
         let end = self.sources.remove(&stream).and_then(|source| source.end).expect("a turn without a chunk is that of the end");
@@ -320,12 +321,18 @@ impl Link {
         Some(frame)
     }
 
-    pub(super) fn has_chunk(&self) -> bool {
+    /// Whether there is a chunk or end to send, held back or not.
+    pub(super) fn has_turn(&self) -> bool {
         self.streams.as_ref().is_some_and(|streams| !streams.turns.is_empty())
     }
 
+    /// Whether there is a chunk or end to send that is not held back.
+    pub(super) fn has_chunk(&self) -> bool {
+        !self.chunks_held && self.has_turn()
+    }
+
     pub(super) fn has_stream_frame(&self) -> bool {
-        self.streams.as_ref().is_some_and(|streams| !streams.turns.is_empty() || streams.has_control())
+        self.has_chunk() || self.streams.as_ref().is_some_and(|streams| streams.has_control())
     }
 
     /// A chunk of the peer. One of a stream that is not open crossed our stop, or its sender has heard of a sink that died with a
@@ -377,8 +384,9 @@ impl Link {
                 self.event(Event::StreamStopped { stream, fault });
             }
         } else if let Some(source) = streams.sources.get_mut(&stream) {
+            let before = source.room();
             source.credit = source.credit.saturating_add(credit);
-            if source.relieve() {
+            if source.relieve(before) {
                 self.event(Event::Credit { stream });
             }
         }

@@ -36,7 +36,7 @@ impl Link {
     }
 
     /// Whether chunks and ends of streams stay where they are, because the connection takes none at the moment. What matters more is
-    /// not held up by them.
+    /// not held up by them. The next connection begins without.
     pub fn hold_chunks(&mut self, hold: bool) {
         self.chunks_held = hold;
     }
@@ -44,7 +44,7 @@ impl Link {
     /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
     #[must_use]
     pub fn holds_chunks(&self) -> bool {
-        self.chunks_held && self.has_chunk()
+        self.chunks_held && self.has_turn()
     }
 
     /// Whether the connection is to be dropped even though it takes no more frames.
@@ -57,7 +57,7 @@ impl Link {
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         let up = matches!(self.phase, Phase::Up { .. });
-        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due();
+        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due() || self.hold.is_due();
         self.disconnect.is_some()
             || self.greeting.is_some()
             || matches!(self.phase, Phase::Closing { .. })
@@ -71,6 +71,9 @@ impl Link {
         if let Some(nonce) = self.ping.take() {
             return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
         }
+        if let Some(frame) = self.hold.take_frame() {
+            return Some(frame);
+        }
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
         }
@@ -82,7 +85,7 @@ impl Link {
         if let Some(frame) = self.next_credit() {
             return Some(frame);
         }
-        if self.chunks_held || !self.has_chunk() {
+        if !self.has_chunk() {
             return self.outbox.take_next();
         }
         if self.before_chunk > 0

@@ -73,6 +73,7 @@ pub enum Command {
         /// After this time the answer is `timed_out`.
         timeout: Option<Duration>,
         /// Where it was sent first, if the application sends it again.
+        /// A request that names one is not carried into another session, whatever the settings: it fails.
         origin: Option<Origin>,
     },
     /// Answers a request of the peer. Without effect on a request that is no longer open.
@@ -125,7 +126,8 @@ pub enum Command {
         /// What the peer lets it send at first.
         credit: u64,
     },
-    /// Sends a chunk. Refused beyond [`super::Link::stream_room`]; [`Event::Credit`] says when there is room again.
+    /// Sends a chunk. Refused beyond [`super::Link::stream_room`]; [`Event::Credit`] says then when there is more room, and so it
+    /// does after a chunk that left none.
     Data {
         /// The stream.
         stream: StreamId,

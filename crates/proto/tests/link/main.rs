@@ -1,7 +1,11 @@
 //! The link machine on a fake network with virtual time: stories, and random operations against a small reference model.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../../fuzz/bodies/link.rs"]
+mod bytes;
 mod compression;
+mod corpus;
+mod hold;
 mod hostile;
 mod origins;
 mod pair;

@@ -60,6 +60,29 @@ fn lifecycle_of_a_session_from_hello_to_close() {
 }
 
 #[test]
+fn a_session_that_is_closed_before_its_welcome_has_left_says_it_first() {
+    let mut pair = Pair::up();
+    pair.act(Side::Client, 0).unwrap();
+    pair.run(SECOND);
+    for n in 0..3 {
+        pair.act(Side::Server, n).unwrap();
+    }
+    pair.cut(0, 0);
+    pair.congested[Side::Server as usize] = true;
+    pair.connect();
+    pair.run(SECOND);
+    assert!(pair.link(Side::Server).is_up() && !pair.link(Side::Client).is_up());
+    pair.congested[Side::Server as usize] = false;
+    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
+    pair.run(SECOND);
+    assert!(pair.errors.is_empty(), "{:?}", pair.errors);
+    let events = pair.events(Side::Client);
+    assert!(events.iter().any(|event| matches!(event, Event::Up(up) if up.resumed)));
+    assert_eq!(actions(&events), [0, 1, 2]);
+    assert_eq!(events.last(), Some(&Event::Ended(fault(Code::STOPPING))));
+}
+
+#[test]
 fn a_cut_session_is_resumed_and_everything_arrives_once() {
     for delivered in 0..6 {
         let mut pair = Pair::up();

@@ -1,6 +1,8 @@
 //! The bytes of the wire, pinned, and every decoder against bytes that nobody should send.
 
+mod announce;
 mod compress;
+mod fuzzed;
 mod golden;
 mod robust;
 mod samples;

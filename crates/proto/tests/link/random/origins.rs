@@ -200,7 +200,7 @@ impl World {
 
     fn done(&mut self, name: Origin) {
         let content = self.driver.handlers[&name];
-        let result = if content % 5 == 0 {
+        let result = if content.is_multiple_of(5) {
             Err(Fault { code: Code::QUOTA, message: "five".into(), retry_after_ms: None })
         } else {
             Ok(Answer { content_type: ContentType::CBOR, content: number(content.wrapping_mul(3)) })
@@ -276,7 +276,7 @@ impl World {
             let effects = self.driver.effects.get(&content).copied().unwrap_or_default();
             match &got[0] {
                 Ok(answer) => assert_eq!((answer, effects), (&number(content.wrapping_mul(3)), 1), "request {tag}"),
-                Err(Code::QUOTA) if content % 5 == 0 => assert_eq!(effects, 1, "request {tag}"),
+                Err(Code::QUOTA) if content.is_multiple_of(5) => assert_eq!(effects, 1, "request {tag}"),
                 Err(code) => {
                     assert!(self.may_fail.contains(tag), "request {tag} failed with {code} for no reason");
                     assert!([Code::TIMED_OUT, Code::CANCELLED].contains(code), "{code}");

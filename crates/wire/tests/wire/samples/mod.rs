@@ -2,9 +2,11 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId, api,
+    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId,
+    announce::{self, Boot, CarrierKind, Datagram, Endpoint, Place},
+    api,
     code::Code,
-    content, encode,
+    content, encode, files,
     frame::{ContentType, Frame, Kind},
     header, identity,
     log::{Entry, EntryKind},
@@ -87,6 +89,8 @@ pub(crate) fn all() -> Vec<Message> {
     headers(&mut all);
     conversations(&mut all);
     bare(&mut all);
+    local(&mut all);
+    transfers(&mut all);
     all
 }
 
@@ -323,4 +327,66 @@ fn bare(all: &mut Vec<Message>) {
     };
     let bytes = frame.to_bytes().expect("small").to_vec();
     all.push(("frame.request", bytes, |b| Frame::decode(bytes::Bytes::copy_from_slice(b)).is_ok()));
+}
+
+/// A station's announcement, unsigned.
+pub(crate) fn announcement() -> announce::Announcement {
+    announce::Announcement {
+        key: SigningKey::from_bytes(&[3; 32]).verifying_key().to_bytes(),
+        service: "fleet".to_owned(),
+        name: "station".to_owned(),
+        endpoints: vec![
+            Endpoint { carrier: CarrierKind::WEBSOCKET, place: Place::Sender, port: 7443 },
+            Endpoint { carrier: CarrierKind::IROH, place: Place::Ip([192, 0, 2, 1].into()), port: 7444 },
+        ],
+        boot: Boot([6; 8]),
+        sequence: 7,
+        uptime_ms: 60_000,
+        valid_ms: 16_000,
+        echo: Some([8; 16]),
+        rivals: vec![Boot([9; 8])],
+    }
+}
+
+/// The datagram of an announcement, signed by the station that it names.
+pub(crate) fn announced(announcement: &announce::Announcement) -> Vec<u8> {
+    let bytes = announcement.to_bytes().expect("in bounds");
+    let signature = SigningKey::from_bytes(&[3; 32]).sign(&announce::signed_message(&bytes)).to_bytes();
+    announce::announcement_datagram(bytes, signature)
+}
+
+/// The datagrams of the local discovery.
+fn local(all: &mut Vec<Message>) {
+    let query = announce::Query { service: "fleet".to_owned(), nonce: [8; 16] };
+    let query = query.to_datagram().expect("in bounds");
+    all.push(("announce.query", query, |b| matches!(Datagram::decode(b), Ok(Datagram::Query(_)))));
+    let signed = |b: &[u8]| match Datagram::decode(b) {
+        Ok(Datagram::Announcement(unverified)) => unverified.verify().is_ok(),
+        _ => false,
+    };
+    all.push(("announce.announcement", announced(&announcement()), signed));
+}
+
+/// The messages of file transfers.
+fn transfers(all: &mut Vec<Message>) {
+    let path = "inbox/2024/report.pdf".to_owned();
+    let part = files::Part { size: 4096, hash: [4; 32] };
+    let whole = files::Whole { size: 1 << 40, hash: [5; 32] };
+    message!(all, "files.pull", files::Pull, files::Pull { path: path.clone(), stream: 7, credit: 2 << 20, part });
+    message!(
+        all,
+        "files.push",
+        files::Push,
+        files::Push { path: path.clone(), size: 1 << 40, replace: true, afresh: true, hash: Some([5; 32]) }
+    );
+    let into = files::Destination { stream: 7, credit: 2 << 20, part };
+    message!(all, "files.push.answer", files::PushAnswer, files::PushAnswer { into: Some(into) });
+    message!(all, "files.settle", files::Settle, files::Settle { stream: 7 });
+    message!(all, "files.stat", files::Stat, files::Stat { path });
+    let modified_ms = Some(1_700_000_000_000);
+    message!(all, "files.stat.answer", files::StatAnswer, files::StatAnswer { size: 4096, modified_ms });
+    message!(all, "files.whole", files::Whole, whole);
+    message!(all, "files.opening", files::Opening, files::Opening { from: 4096, size: 1 << 40, modified_ms });
+    message!(all, "files.mark", files::Mark, files::Mark { hash: [6; 32] });
+    message!(all, "files.closing", files::Closing, files::Closing { whole: Some(whole) });
 }

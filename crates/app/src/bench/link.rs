@@ -1,0 +1,107 @@
+//! The link as programs use it: calls with types between a station and an agent of this process, over TLS on loopback, beside
+//! what TLS does by itself in the same process.
+
+mod calls;
+mod ends;
+mod files;
+mod outbox;
+mod raw;
+mod times;
+
+use std::path::Path;
+
+use self::ends::Ends;
+use super::{Figure, Target, baseline};
+
+/// How much of everything is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Amount {
+    /// Requests one at a time, and a tenth of those in flight together.
+    pub(crate) requests: usize,
+    /// Size of the large file, in bytes.
+    pub(crate) file: u64,
+}
+
+/// Bytes of the file that is pulled beside the large one.
+const SMALL_FILE: u64 = 16 * 1024 * 1024;
+const MB: f64 = 1e6;
+
+pub(crate) async fn run(folder: &Path, amount: Amount) -> anyhow::Result<Vec<Figure>> {
+    let ends = Ends::start(folder).await?;
+    let mut figures = round_trips(&ends, amount.requests).await?;
+    figures.extend(pipelines(&ends, amount.requests).await?);
+    figures.extend(transfers(&ends, folder, amount.file).await?);
+    figures.extend(outbox(&ends, folder).await?);
+    ends.stop().await;
+    Ok(figures)
+}
+
+async fn round_trips(ends: &Ends, count: usize) -> anyhow::Result<Vec<Figure>> {
+    let raw = raw::round_trips(calls::SIZE, count).await?;
+    let bare = calls::raw_round_trips(ends, count).await?;
+    let typed = calls::round_trips(ends, count).await?;
+    let (p50, p99) = (raw.percentile_us(50), raw.percentile_us(99));
+    Ok(vec![
+        Figure::new("raw TLS round trip, 64 B, p50", p50, "us"),
+        Figure::new("raw TLS round trip, p99", p99, "us"),
+        Figure::new("request without codec, p50", bare.percentile_us(50), "us").against("raw TLS", p50),
+        Figure::new("request with types, p50", typed.percentile_us(50), "us")
+            .against("raw TLS", p50)
+            .target(Target::AtMost(60.0)),
+        Figure::new("request with types, p99", typed.percentile_us(99), "us").against("raw TLS p99", p99),
+    ])
+}
+
+async fn pipelines(ends: &Ends, round_trips: usize) -> anyhow::Result<Vec<Figure>> {
+    let count = round_trips * 10;
+    let echo = baseline::tls_echo(1, calls::WINDOW).await?;
+    let bare = calls::raw_pipelined(ends, count).await?;
+    let typed = calls::pipelined(ends, count).await?;
+    let actions = calls::actions(ends, count * 3).await?;
+    Ok(vec![
+        Figure::new("raw TLS echo, 256 B, pipelined", echo, "1/s"),
+        Figure::new("requests without codec, pipelined", bare, "1/s").against("raw TLS echo", echo),
+        Figure::new("requests with types, pipelined", typed, "1/s")
+            .against("raw TLS echo", echo)
+            .target(Target::AtLeast(200_000.0)),
+        Figure::new("actions with types", actions, "1/s").against("raw TLS echo", echo).target(Target::AtLeast(500_000.0)),
+    ])
+}
+
+async fn transfers(ends: &Ends, folder: &Path, bytes: u64) -> anyhow::Result<Vec<Figure>> {
+    let copy = raw::copy(bytes).await? / MB;
+    let large = files::make(&ends.shared(), "large", bytes)?;
+    let raw = raw::copy_file(&large, &folder.join("raw-copy"), bytes).await? / MB;
+    let pulled = files::pull(ends, "large").await?.rate() / MB;
+    let pushed = files::push(ends, &large).await?.rate() / MB;
+    let idle = calls::pings(ends, files::idle()).await?;
+    let busy = calls::pings(ends, async { files::pull(ends, "large").await.map(drop) }).await?;
+    files::make(&ends.shared(), "small", SMALL_FILE)?;
+    let small = files::pull(ends, "small").await?;
+    let (idle_p99, busy_p99) = (idle.percentile_us(99) / 1e3, busy.percentile_us(99) / 1e3);
+    let least = Target::AtLeast(0.6 * raw);
+    Ok(vec![
+        Figure::new("raw TLS copy, memory to memory", copy, "MB/s"),
+        Figure::new("raw TLS copy, file to file, fsync", raw, "MB/s").against("memory to memory", copy),
+        Figure::new("file pulled", pulled, "MB/s").against("raw TLS, file to file", raw).target(least),
+        Figure::new("file pushed", pushed, "MB/s").against("raw TLS, file to file", raw).target(least),
+        Figure::new("file pulled, against memory", pulled, "MB/s").against("raw TLS, memory to memory", copy),
+        Figure::new("16 MiB pulled", small.seconds(), "s").target(Target::AtMost(0.5)),
+        Figure::new("ping on an idle link, p50", idle.percentile_us(50) / 1e3, "ms"),
+        Figure::new("ping on an idle link, p99", idle_p99, "ms"),
+        Figure::new("ping beside a pull, p50", busy.percentile_us(50) / 1e3, "ms"),
+        Figure::new("ping beside a pull, p99", busy_p99, "ms")
+            .against("idle p99", idle_p99)
+            .target(Target::AtMost(idle_p99 + 5.0)),
+    ])
+}
+
+async fn outbox(ends: &Ends, folder: &Path) -> anyhow::Result<Vec<Figure>> {
+    let fsync = baseline::fsync(folder)?;
+    let outbox::Rates { pushed, delivered } = outbox::run(ends, &folder.join("outbox")).await?;
+    Ok(vec![
+        Figure::new("raw fsync", fsync.rate, "1/s"),
+        Figure::new("durable actions, on disk", pushed, "1/s").against("raw fsync", fsync.rate),
+        Figure::new("durable actions, delivered", delivered, "1/s"),
+    ])
+}

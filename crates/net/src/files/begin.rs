@@ -1,0 +1,103 @@
+//! What happens before a file moves, at whichever end receives it: its part file is opened, locked and hashed.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parlour_wire::files::{Hash, Part as WirePart};
+
+use super::{
+    error::FileError,
+    part::{Part, Place},
+    receive::finished,
+};
+
+/// How long a transfer that has just ended may hold its part file.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait before the next look at a part file that is held, at first and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+
+/// Runs what may block on a thread for that.
+pub(super) async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    finished(tokio::task::spawn_blocking(work)).await
+}
+
+/// Tries again for a while if another transfer holds the part file: that one may just be ending.
+pub(super) async fn unless_busy<T, F: Future<Output = Result<T, FileError>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, FileError> {
+    let (mut pause, longest) = LOOK;
+    let patience = tokio::time::sleep(BUSY);
+    tokio::pin!(patience);
+    loop {
+        match attempt().await {
+            Err(FileError::Busy) => {}
+            result => return result,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (2 * pause).min(longest),
+            () = &mut patience => return Err(FileError::Busy),
+        }
+    }
+}
+
+/// How many bytes of a part file have been hashed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beats(Arc<AtomicU64>);
+
+impl Beats {
+    pub(super) fn done(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What there is at the place of a file that is to come.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// The very same file.
+    There,
+    /// A part file, and the size of the file whose place it will take.
+    Part { part: Box<Part>, replaced: u64 },
+}
+
+/// What is known of a file that is to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    /// Its size, if that is known.
+    pub(super) size: Option<u64>,
+    /// Its hash, if that is known.
+    pub(super) hash: Option<Hash>,
+    /// It may take the place of another.
+    pub(super) replace: bool,
+}
+
+/// Looks at a place and opens its part file.
+pub(super) fn prepare(place: Place, expected: Expected) -> Result<Prepared, FileError> {
+    let existing = place.existing()?;
+    if let (Some(size), Some(hash)) = (expected.size, expected.hash)
+        && place.holds(size, &hash)?
+    {
+        return Ok(Prepared::There);
+    }
+    if existing.is_some() && !expected.replace {
+        return Err(FileError::Exists);
+    }
+    let part = place.open()?;
+    Ok(Prepared::Part { part: Box::new(part), replaced: existing.unwrap_or(0) })
+}
+
+/// Hashes what there is of an earlier try, and says it in the words of the wire.
+pub(super) fn hash_part(part: &mut Part, beats: &Beats, is_wanted: &dyn Fn() -> bool) -> Result<WirePart, FileError> {
+    part.hash_prefix(&mut |done| {
+        beats.0.store(done, Ordering::Relaxed);
+        if is_wanted() { Ok(()) } else { Err(FileError::Cancelled) }
+    })?;
+    Ok(WirePart { size: part.size(), hash: part.hash() })
+}

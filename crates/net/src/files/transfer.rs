@@ -1,0 +1,341 @@
+//! The end of a transfer that asks for it: calls on the link, and what the caller holds of a transfer.
+
+use std::{
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use parlour_wire::{
+    Code,
+    api::Call,
+    decode, encode,
+    files::{RemotePath, Stat, Whole},
+    frame::ContentType,
+    header::Fault,
+};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{error::FileError, meter::Meter};
+use crate::{
+    asked::{Ask, Asked, Progress},
+    link::Link,
+};
+
+/// Tries in a row that may be lost without a byte moved.
+const FRUITLESS: u32 = 8;
+/// The wait after such a try, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Settings of one transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Whether the file may take the place of another. If not (the default), the transfer is refused as `file_exists`.
+    pub replace: bool,
+    /// How long the peer may neither send nor take anything before the transfer ends as `timed_out`; 30 s.
+    pub idle: Duration,
+    /// The largest file to pull, in bytes; no bound unless it is set.
+    pub max_file: u64,
+    /// Whether a pulled file keeps the time of its last change; not unless it is set.
+    pub keep_modified: bool,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self { replace: false, idle: Duration::from_secs(30), max_file: u64::MAX, keep_modified: false }
+    }
+}
+
+/// A file that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of its content, as both ends have computed it.
+    pub hash: [u8; 32],
+    /// Bytes that went over the link for it: less than its size if a part was there, more if some had to go again.
+    pub moved: u64,
+}
+
+/// What a peer says about one of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was changed, to the millisecond.
+    pub modified: Option<SystemTime>,
+}
+
+/// A transfer that is under way: a future of its end. It runs whether this is polled or not; dropping it ends it.
+///
+/// When the connection is lost, the transfer waits for the link and goes on where it was. What has arrived of a transfer that
+/// ended without success is kept in a part file beside the target, and the next transfer of the same file, by this process or
+/// another, goes on behind it; unless it was [cancelled](Transfer::cancel).
+#[must_use = "dropping it ends the transfer"]
+pub struct Transfer {
+    result: oneshot::Receiver<Result<Copied, FileError>>,
+    progress: watch::Receiver<Progress>,
+    meter: Arc<Meter>,
+    wish: watch::Sender<Wish>,
+}
+
+/// What the holder of a transfer wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    GoOn,
+    Cancel,
+}
+
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").field("progress", &*self.progress.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Future for Transfer {
+    type Output = Result<Copied, FileError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A runtime that shuts down takes its transfers with it.
+        Pin::new(&mut self.result).poll(cx).map(|result| result.unwrap_or(Err(FileError::Cancelled)))
+    }
+}
+
+impl Transfer {
+    /// How far it has come, in bytes. It goes back if a file has to be sent again.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Bytes of the file that went over the link so far.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.meter.total_moved()
+    }
+
+    /// Gives the file up: nothing of it is kept, at either end. The transfer then comes to its end as [`FileError::Cancelled`],
+    /// unless it was complete before; a peer that does not answer is given two seconds to hear of it.
+    pub fn cancel(&self) {
+        self.wish.send_replace(Wish::Cancel);
+    }
+
+    fn start(work: impl FnOnce(Arc<Meter>, Stop) -> Work) -> Self {
+        let meter = Arc::new(Meter::default());
+        let (sender, result) = oneshot::channel();
+        let (wish, wishes) = watch::channel(Wish::GoOn);
+        let work = work(Arc::clone(&meter), Stop(wishes.clone()));
+        tokio::spawn(run(work, wishes, sender));
+        Self { result, progress: meter.watch(), meter, wish }
+    }
+
+    /// A transfer that ends before it begins.
+    fn refused(error: FileError) -> Self {
+        Self::start(|_, _| Box::pin(std::future::ready(Err(error))))
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Copied, FileError>> + Send>>;
+
+async fn run(work: Work, mut wishes: watch::Receiver<Wish>, result: oneshot::Sender<Result<Copied, FileError>>) {
+    let dropped = async { while wishes.changed().await.is_ok() {} };
+    tokio::select! {
+        done = work => {
+            // Whoever has gone wants no result.
+            let _ = result.send(done);
+        }
+        () = dropped => {}
+    }
+}
+
+/// Comes to its end when the transfer is cancelled.
+#[derive(Clone, Debug)]
+pub(super) struct Stop(watch::Receiver<Wish>);
+
+impl Stop {
+    pub(super) async fn cancelled(mut self) -> FileError {
+        let cancelled = self.0.wait_for(|wish| *wish == Wish::Cancel).await.is_ok();
+        // If not, the transfer was dropped, and this with it.
+        if cancelled { FileError::Cancelled } else { std::future::pending().await }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        *self.0.borrow() == Wish::Cancel
+    }
+}
+
+/// One transfer, as its tries see it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) link: Link,
+    pub(super) local: PathBuf,
+    pub(super) remote: RemotePath,
+    pub(super) options: CopyOptions,
+    pub(super) meter: Arc<Meter>,
+    pub(super) stop: Stop,
+}
+
+impl Link {
+    /// Sends a file of this machine to the peer, which must serve files ([`crate::Files`]). It begins at once, on the current Tokio
+    /// runtime; it is done when the file is on the peer's disk under its name.
+    ///
+    /// ```no_run
+    /// # async fn example(link: parlour_net::Link) -> Result<(), parlour_net::FileError> {
+    /// let transfer = link.push("report.pdf", "inbox/2024/report.pdf");
+    /// let copied = transfer.await?;
+    /// println!("{} bytes", copied.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn push(&self, local: impl AsRef<Path>, remote: impl AsRef<str>) -> Transfer {
+        self.push_with(local, remote, CopyOptions::default())
+    }
+
+    /// As [`Link::push`], with settings.
+    pub fn push_with(&self, local: impl AsRef<Path>, remote: impl AsRef<str>, options: CopyOptions) -> Transfer {
+        self.transfer(local.as_ref(), remote.as_ref(), options, |job| Box::pin(super::push::push(job)))
+    }
+
+    /// Gets a file of the peer, which must serve files ([`crate::Files`]). It begins at once, on the current Tokio runtime; it is
+    /// done when the file is on disk under its name. The folder of the local file must exist.
+    ///
+    /// ```no_run
+    /// # async fn example(link: parlour_net::Link) -> Result<(), parlour_net::FileError> {
+    /// let transfer = link.pull("logs/today.txt", "today.txt");
+    /// let mut progress = transfer.progress();
+    /// tokio::spawn(async move {
+    ///     while progress.changed().await.is_ok() {
+    ///         println!("{:?}", *progress.borrow());
+    ///     }
+    /// });
+    /// transfer.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pull(&self, remote: impl AsRef<str>, local: impl AsRef<Path>) -> Transfer {
+        self.pull_with(remote, local, CopyOptions::default())
+    }
+
+    /// As [`Link::pull`], with settings.
+    pub fn pull_with(&self, remote: impl AsRef<str>, local: impl AsRef<Path>, options: CopyOptions) -> Transfer {
+        self.transfer(local.as_ref(), remote.as_ref(), options, |job| Box::pin(super::pull::pull(job)))
+    }
+
+    /// Asks the peer about one of its files.
+    ///
+    /// # Errors
+    /// [`FileError`], also if there is no such file.
+    pub async fn stat(&self, remote: impl AsRef<str>) -> Result<FileInfo, FileError> {
+        let path: RemotePath = remote.as_ref().parse()?;
+        let found = answered(self, &Stat { path: path.as_str().to_owned() }, CopyOptions::default().idle).await?;
+        let modified = found.modified_ms.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+        Ok(FileInfo { size: found.size, modified })
+    }
+
+    fn transfer(&self, local: &Path, remote: &str, options: CopyOptions, work: impl FnOnce(Job) -> Work) -> Transfer {
+        match remote.parse() {
+            Ok(remote) => Transfer::start(|meter, stop| {
+                work(Job { link: self.clone(), local: local.to_owned(), remote, options, meter, stop })
+            }),
+            Err(error) => Transfer::refused(FileError::Path(error)),
+        }
+    }
+}
+
+/// What a try knows of the tries before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// What there is at the receiver is to be forgotten.
+    pub(super) afresh: bool,
+}
+
+impl Job {
+    /// Tries until the file has arrived, or an error says that another try is of no use: after a loss as often as something moves,
+    /// and once if the file was changed while it was sent.
+    pub(super) async fn persist<F>(&self, mut attempt: impl FnMut(Before) -> F) -> Result<Copied, FileError>
+    where
+        F: Future<Output = Result<Whole, FileError>>,
+    {
+        let (mut before, mut fruitless, mut lost, mut changed) = (Before::default(), 0, false, false);
+        loop {
+            self.up().await?;
+            let moved = self.meter.total_moved();
+            let error = match attempt(before).await {
+                Ok(Whole { size, hash }) => return Ok(Copied { bytes: size, hash, moved: self.meter.total_moved() }),
+                Err(error) => error,
+            };
+            before = Before::default();
+            lost |= matches!(error, FileError::Lost(_));
+            // What the peer has not yet noticed to be over may still be in the way.
+            let in_the_way = lost && matches!(error.code(), Code::RATE_LIMITED | Code::FILE_BUSY);
+            if error.code() == Code::SOURCE_CHANGED && !changed {
+                changed = true;
+                before.afresh = true;
+            } else if matches!(error, FileError::Lost(_)) || in_the_way {
+                fruitless = if self.meter.total_moved() > moved { 0 } else { fruitless + 1 };
+                if fruitless > FRUITLESS {
+                    return Err(error);
+                }
+                self.pause(fruitless).await?;
+            } else {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits for the link.
+    async fn up(&self) -> Result<(), FileError> {
+        tokio::select! {
+            up = self.link.wait_up() => up.map_err(|error| FileError::Lost(Fault::new(Code::LINK_LOST, error.to_string()))),
+            error = self.stop.clone().cancelled() => Err(error),
+        }
+    }
+
+    async fn pause(&self, fruitless: u32) -> Result<(), FileError> {
+        let Some(doublings) = fruitless.checked_sub(1) else { return Ok(()) };
+        let pause = PAUSE.0.saturating_mul(1 << doublings.min(16)).min(PAUSE.1);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            error = self.stop.clone().cancelled() => Err(error),
+        }
+    }
+}
+
+/// Asks a request of the protocol of files.
+pub(super) fn ask<T: Call>(link: &Link, request: &T) -> Asked {
+    let content = encode(request).into();
+    link.ask(Ask { name: T::NAME.to_owned(), content_type: ContentType::CBOR, content, timeout: None, origin: None })
+}
+
+/// Asks, and waits for the answer as long as the peer shows that it works on it.
+pub(super) async fn answered<T: Call>(link: &Link, request: &T, idle: Duration) -> Result<T::Answer, FileError> {
+    let asked = ask(link, request);
+    let answer = patiently(std::pin::pin!(asked), link, idle).await?;
+    Ok(decode(&answer.content)?)
+}
+
+/// Waits for an answer as long as there are reports.
+pub(super) async fn patiently(mut asked: Pin<&mut Asked>, link: &Link, idle: Duration) -> Result<crate::Answer, FileError> {
+    let mut patience = std::pin::pin!(tokio::time::sleep(idle));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = asked.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(FileError::from));
+        }
+        if asked.is_alive() {
+            patience.as_mut().reset(Instant::now() + idle);
+        }
+        match patience.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) if link.is_up() => Poll::Ready(Err(FileError::Stalled(idle))),
+            Poll::Ready(()) => Poll::Ready(Err(FileError::Lost(Fault::new(Code::LINK_LOST, "the link is down")))),
+        }
+    })
+    .await
+}

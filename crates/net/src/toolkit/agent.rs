@@ -1,0 +1,548 @@
+//! The end of a fleet that connects: a link with handlers and hooks.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parlour_proto::link::{KeepAlive, OpenRequests, Unsent};
+use parlour_wire::{Code, LinkSessionId, address::ServerUrl, frame::ContentType, header::Fault};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    aftercare::Aftercare,
+    call::Call,
+    codec::Codecs,
+    dedupe::DedupeLimits,
+    dispatch::{Dispatcher, Shared},
+    fleet::{FLEET, FleetSecret, Proof, Scene},
+    handlers::{HERE, Handlers, Registry},
+    hooks::{Event, Hooks, Line},
+    ledger::Ledger,
+    peer::{Facts, Peer},
+    reception::Recent,
+};
+use crate::{
+    asked::{Ask, Asked},
+    connect::{ConnectConfig, ConnectError, Target},
+    event::{Events, LinkEvent},
+    identity::PeerKey,
+    link::Link,
+    port::Action,
+    service::{Incoming, IncomingAction},
+    tls::Trust,
+};
+
+/// How long a station may take to answer the proof of the fleet's secret before another connection is tried.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events taken in one turn, so that handlers have theirs.
+const BATCH: usize = 256;
+/// Turns before the task lets others run.
+const TURNS: usize = 8;
+/// How long handlers may go on when the link has ended.
+const REST: Duration = Duration::from_secs(5);
+
+/// Settings of an [`Agent`].
+#[derive(Debug)]
+pub struct AgentConfig {
+    /// How the station is reached and known, who the agent is, and the settings of the link.
+    pub connect: ConnectConfig,
+    /// What the agent does for its station.
+    pub handlers: Handlers,
+    /// What it wants to be told.
+    pub hooks: Hooks,
+    /// The content types.
+    pub codecs: Codecs,
+    /// If set, nothing is said to the station, and nothing taken from it, before both have proven that they know the secret. A
+    /// station that is not known yet is then connected to with [`Trust::FirstUse`]; the agent stays with its key.
+    pub fleet: Option<FleetSecret>,
+    /// How much is remembered of requests that may come again.
+    pub dedupe: DedupeLimits,
+}
+
+impl AgentConfig {
+    /// An agent without a name of its own (set [`ConnectConfig::identity`]) and without handlers. It notices a dead station within
+    /// seconds. When a session is lost, what was not sent yet and requests without an answer go into the next one.
+    #[must_use]
+    pub fn new(url: ServerUrl, trust: Trust) -> Self {
+        Self::over(ConnectConfig::new(url, trust))
+    }
+
+    /// As [`AgentConfig::new`], over whichever carrier `connect` says.
+    ///
+    /// ```no_run
+    /// # async fn example(addr: parlour_net::IrohAddr) -> Result<(), Box<dyn std::error::Error>> {
+    /// use parlour_net::{Agent, AgentConfig, ConnectConfig, Identity, IrohConfig, IrohEndpoint};
+    ///
+    /// let endpoint = IrohEndpoint::bind(&Identity::generate()?, &IrohConfig::default()).await?;
+    /// let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint, addr)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn over(mut connect: ConnectConfig) -> Self {
+        connect.link.keep_alive = Some(KeepAlive::FLEET);
+        connect.link.open_requests = OpenRequests::Resend;
+        connect.link.unsent = Unsent::Keep;
+        Self {
+            connect,
+            handlers: Handlers::new(),
+            hooks: Hooks::new(),
+            codecs: Codecs::new(),
+            fleet: None,
+            dedupe: DedupeLimits::default(),
+        }
+    }
+}
+
+/// Why an agent has given up.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum AgentError {
+    /// The station cannot be reached, is not the right one, or has refused the agent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The station knows another secret than the agent, which it does not let in.
+    #[error("the station refused the fleet's secret: {}", .0.message)]
+    SecretRefused(Fault),
+    /// The station has not proven that it knows the fleet's secret. Nothing was said to it.
+    #[error("the station did not prove that it knows the fleet's secret")]
+    NotOfTheFleet,
+    /// The agent was closed.
+    #[error("the link is closed")]
+    Closed,
+}
+
+impl From<AgentError> for Fault {
+    fn from(error: AgentError) -> Self {
+        let text = error.to_string();
+        match error {
+            AgentError::Connect(error) => error.fault(),
+            AgentError::SecretRefused(fault) => Self::new(fault.code, text),
+            AgentError::NotOfTheFleet => Self::new(Code::NOT_AUTHENTICATED, text),
+            AgentError::Closed => Self::new(Code::LINK_LOST, text),
+        }
+    }
+}
+
+/// How an agent stands.
+#[derive(Clone, Debug)]
+enum Standing {
+    /// It has no session yet.
+    Coming,
+    /// It has had a session; this is the last.
+    Here(Peer),
+    Gone(AgentError),
+}
+
+/// The end that connects: by itself, and again after every loss. Clones share it; when the last one is gone, the link closes.
+///
+/// See [`crate::Station`] for an example of both ends.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Link,
+    standing: watch::Receiver<Standing>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.link.port.close(Fault::new(Code::CANCELLED, "closed by the peer"));
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("link", &self.inner.link).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// Starts an agent on the current Tokio runtime. Calls may be made at once; they wait for the station.
+    #[must_use]
+    pub fn connect(config: AgentConfig) -> Self {
+        let AgentConfig { mut connect, handlers, hooks, codecs, fleet, dedupe } = config;
+        connect.link.keep_remains = true;
+        if fleet.is_some() {
+            connect.link.capabilities.push(FLEET.to_owned());
+        }
+        let key = match &connect.target {
+            Target::WebSocket(_) => connect.identity.as_ref().map(crate::Identity::key),
+            #[cfg(feature = "iroh")]
+            Target::Iroh { endpoint, .. } => Some(endpoint.key()),
+        };
+        let known = connect.trust != Trust::FirstUse;
+        let (link, events) = Link::connect_held(connect, fleet.is_some());
+        let link = link.with_codecs(codecs.clone());
+        let shared = Arc::new(Shared { registry: Registry::new(handlers, codecs), ledger: Arc::new(Ledger::new(dedupe)) });
+        let (sender, standing) = watch::channel(Standing::Coming);
+        let task = Task {
+            link: link.clone(),
+            events,
+            shared,
+            line: Line::new(Arc::new(hooks)),
+            aftercare: Arc::default(),
+            standing: sender,
+            fleet,
+            key,
+            known,
+            visit: None,
+            down: None,
+            first: true,
+        };
+        tokio::spawn(task);
+        Self { inner: Arc::new(Inner { link, standing }) }
+    }
+
+    /// The link to the station. It is closed when the last [`Agent`] is gone, whoever still holds the link.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.inner.link
+    }
+
+    /// Waits until the station has been reached and is known to be the right one. From then on it gives the station at once, also
+    /// while the link is down.
+    ///
+    /// # Errors
+    /// [`AgentError`] if that will not happen any more.
+    pub async fn ready(&self) -> Result<Peer, AgentError> {
+        let mut standing = self.inner.standing.clone();
+        let found = standing.wait_for(|standing| !matches!(standing, Standing::Coming)).await;
+        match found.as_deref() {
+            Ok(Standing::Here(peer)) => Ok(peer.clone()),
+            Ok(Standing::Gone(error)) => Err(error.clone()),
+            Ok(Standing::Coming) | Err(_) => Err(AgentError::Closed),
+        }
+    }
+
+    /// Waits until the agent has given up or was closed, and says why.
+    pub async fn ended(&self) -> AgentError {
+        let mut standing = self.inner.standing.clone();
+        let found = standing.wait_for(|standing| matches!(standing, Standing::Gone(_))).await;
+        match found.as_deref() {
+            Ok(Standing::Gone(error)) => error.clone(),
+            _ => AgentError::Closed,
+        }
+    }
+
+    /// As [`Link::request`].
+    pub fn request<'a, T: DeserializeOwned>(&'a self, name: &'a str, args: &'a impl Serialize) -> Call<'a, T> {
+        self.link().request(name, args)
+    }
+
+    /// As [`Link::action`].
+    ///
+    /// # Errors
+    /// As [`Link::action`].
+    pub fn action(&self, name: &str, args: &impl Serialize) -> Result<(), Fault> {
+        self.link().action(name, args)
+    }
+
+    /// Tells the station that the agent goes, after what was asked and sent before, as far as there is room for it. Requests
+    /// without an answer fail.
+    pub async fn close(&self) {
+        self.link().close().await;
+        self.ended().await;
+    }
+}
+
+/// A session of an agent.
+struct Visit {
+    peer: Peer,
+    session: LinkSessionId,
+    dispatcher: Dispatcher,
+    recent: Recent,
+    /// The station is known to be the right one, and hooks have been told.
+    admitted: bool,
+    challenge: [u8; 32],
+    /// The proofs of the fleet's secret, on their way.
+    exchange: Option<BoxFuture<'static, Result<(), AgentError>>>,
+    /// Lets handlers start once the station has proven that it knows the secret.
+    proven: Option<oneshot::Sender<()>>,
+}
+
+/// The task of an agent, between its link and its handlers.
+struct Task {
+    link: Link,
+    events: Events,
+    shared: Arc<Shared>,
+    line: Line,
+    aftercare: Arc<Aftercare>,
+    standing: watch::Sender<Standing>,
+    fleet: Option<FleetSecret>,
+    key: Option<PeerKey>,
+    /// The configuration says who the station is.
+    known: bool,
+    visit: Option<Visit>,
+    /// Why the connection of the session is gone.
+    down: Option<Fault>,
+    first: bool,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..TURNS {
+            this.poll_proof(cx);
+            // After the events of the turn before, so that nothing of them is left unpolled.
+            this.work(cx);
+            match this.take_events(cx) {
+                Turn::Idle => return Poll::Pending,
+                Turn::Busy => {}
+                Turn::Over => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What a turn of an agent comes to.
+enum Turn {
+    /// Nothing more to do before something happens.
+    Idle,
+    /// There is more to do.
+    Busy,
+    /// The link has ended.
+    Over,
+}
+
+impl Task {
+    fn take_events(&mut self, cx: &mut Context<'_>) -> Turn {
+        for taken in 0..BATCH {
+            // What does not go to the handlers stays in the queue of the link, which knows when it is too much.
+            if self.visit.as_ref().is_some_and(|visit| visit.dispatcher.is_behind()) {
+                return if taken > 0 { Turn::Busy } else { Turn::Idle };
+            }
+            match self.events.queue.poll_next(cx) {
+                Poll::Ready(Some(event)) => self.on_event(event),
+                Poll::Ready(None) => {
+                    self.finish(AgentError::Closed);
+                    return Turn::Over;
+                }
+                Poll::Pending => return if taken > 0 { Turn::Busy } else { Turn::Idle },
+            }
+        }
+        Turn::Busy
+    }
+
+    /// Moves the handlers on, and hands their answers to the link.
+    fn work(&mut self, cx: &mut Context<'_>) {
+        if let Some(visit) = &mut self.visit {
+            visit.dispatcher.poll(cx);
+            visit.deliver(&self.link);
+        }
+    }
+
+    fn on_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { session, resumed, challenge, peer_key, .. } => self.on_up(session, resumed, challenge, peer_key),
+            LinkEvent::Down { fault, .. } => self.on_down(fault),
+            LinkEvent::Failed(error) => self.finish(error.into()),
+            other => {
+                let Some(visit) = &mut self.visit else { return };
+                match other {
+                    LinkEvent::Action { name, content_type, content } => {
+                        visit.dispatcher.action(IncomingAction { name, content_type, content });
+                    }
+                    LinkEvent::Request { id, name, content_type, content, deadline, origin } => {
+                        visit.dispatcher.request(Incoming { id, name, content_type, content, deadline, origin });
+                    }
+                    LinkEvent::Cancelled { id } => visit.dispatcher.cancel(id),
+                    LinkEvent::Remains(remains) => {
+                        let recent = visit.recent.take();
+                        visit.dispatcher.lost(*remains, recent);
+                    }
+                    LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Failed(_) => {}
+                }
+                visit.deliver(&self.link);
+            }
+        }
+    }
+
+    fn on_up(&mut self, session: LinkSessionId, resumed: bool, challenge: [u8; 32], key: Option<PeerKey>) {
+        if let Some(visit) = self.visit.as_ref().filter(|visit| resumed && visit.session == session) {
+            match self.down.take() {
+                Some(_) if visit.admitted => self.line.tell(Event::Resume, &visit.peer),
+                _ => self.prove(),
+            }
+            return;
+        }
+        self.leave(Fault::new(Code::LINK_LOST, "the session was lost"));
+        self.down = None;
+        let peer = Peer::new(Facts {
+            link: self.link.clone(),
+            key,
+            session,
+            agent: String::new(),
+            address: None,
+            authenticated: AtomicBool::new(self.fleet.is_none() && (self.known || key.is_some())),
+            ended: AtomicBool::new(false),
+            station: None,
+        });
+        let mut dispatcher = Dispatcher::new(Arc::clone(&self.shared), peer.clone());
+        let proven = self.fleet.is_some().then(|| {
+            let (proven, gate) = oneshot::channel();
+            dispatcher.gate(Box::pin(async { drop(gate.await) }));
+            proven
+        });
+        let recent = Recent::default();
+        self.visit = Some(Visit { peer, session, dispatcher, recent, admitted: false, challenge, exchange: None, proven });
+        if self.fleet.is_some() {
+            self.prove();
+            return;
+        }
+        // A link that takes nothing more has other things to say.
+        if let Ok(here) = Action::new(HERE, ContentType::BYTES, Bytes::new()) {
+            let _ = self.link.port.act(here);
+        }
+        self.admit();
+    }
+
+    /// Exchanges proofs of the fleet's secret, unless that is done or under way.
+    fn prove(&mut self) {
+        if let Some(visit) = &mut self.visit
+            && let Some(secret) = &self.fleet
+            && !visit.admitted
+            && visit.exchange.is_none()
+        {
+            let keys = (self.key, visit.peer.key());
+            visit.exchange = Some(Box::pin(exchange(self.link.clone(), secret.clone(), keys, visit.challenge)));
+        }
+    }
+
+    /// The station is the right one.
+    fn admit(&mut self) {
+        let Some(visit) = &mut self.visit else { return };
+        visit.admitted = true;
+        let first = std::mem::take(&mut self.first).then(|| self.line.tell_and_wait(Event::FirstConnect, &visit.peer)).flatten();
+        for gate in first.into_iter().chain(self.line.tell_and_wait(Event::Connect, &visit.peer)) {
+            visit.dispatcher.gate(gate);
+        }
+        self.standing.send_replace(Standing::Here(visit.peer.clone()));
+    }
+
+    fn poll_proof(&mut self, cx: &mut Context<'_>) {
+        let Some(visit) = &mut self.visit else { return };
+        let Some(exchange) = &mut visit.exchange else { return };
+        let Poll::Ready(result) = exchange.as_mut().poll(cx) else { return };
+        visit.exchange = None;
+        match result {
+            Ok(()) => {
+                visit.peer.set_authenticated();
+                let proven = visit.proven.take();
+                self.admit();
+                self.link.port.release_held();
+                // After the hooks have been told, so that their gates are there.
+                proven.map(|proven| proven.send(()));
+            }
+            // The station did not answer; another connection brings another try.
+            Err(AgentError::Closed) => self.link.reconnect(),
+            Err(error) => {
+                tracing::warn!(%error, "the station is not trusted");
+                self.link.port.close(error.clone().into());
+                self.finish(error);
+            }
+        }
+    }
+
+    fn on_down(&mut self, fault: Fault) {
+        // Every try to connect that fails says so again.
+        if self.down.is_none()
+            && let Some(visit) = &self.visit
+        {
+            if visit.admitted {
+                self.line.tell(Event::Disconnect(fault.clone()), &visit.peer);
+            }
+            self.down = Some(fault);
+        }
+    }
+
+    /// The session is over.
+    fn leave(&mut self, reason: Fault) {
+        let Some(visit) = self.visit.take() else { return };
+        if visit.admitted && visit.peer.end() {
+            self.line.tell(Event::End(reason), &visit.peer);
+        }
+        if !visit.dispatcher.is_idle() {
+            self.aftercare.take(visit.peer.key(), visit.finish());
+        }
+    }
+
+    /// The link has ended.
+    fn finish(&mut self, error: AgentError) {
+        let gone = self.standing.send_if_modified(|standing| {
+            let news = !matches!(standing, Standing::Gone(_));
+            if news {
+                *standing = Standing::Gone(error.clone());
+            }
+            news
+        });
+        if gone {
+            self.leave(error.into());
+            let aftercare = Arc::clone(&self.aftercare);
+            tokio::spawn(async move { aftercare.finish(REST).await });
+        }
+    }
+}
+
+impl Visit {
+    fn deliver(&mut self, link: &Link) {
+        while let Some((id, result)) = self.dispatcher.next_due() {
+            self.recent.keep((id, result.clone()));
+            // A link that has ended takes no answers.
+            let _ = link.answer(id, result);
+        }
+    }
+
+    /// Goes on without its session until nothing is left to do.
+    async fn finish(mut self) {
+        std::future::poll_fn(|cx| {
+            self.dispatcher.poll(cx);
+            while self.dispatcher.next_due().is_some() {}
+            if self.dispatcher.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Proves the fleet's secret to the station, and has it prove the same.
+async fn exchange(
+    link: Link,
+    secret: FleetSecret,
+    (agent, station): (Option<PeerKey>, Option<PeerKey>),
+    challenge: [u8; 32],
+) -> Result<(), AgentError> {
+    // Without a key to name, a proof could be passed on.
+    let station = station.ok_or(AgentError::NotOfTheFleet)?;
+    let proof = Proof::new(&secret, &Scene { agent, station, challenge }).map_err(|error| {
+        tracing::error!(%error, "no random numbers");
+        AgentError::Closed
+    })?;
+    let ask = Ask {
+        name: FLEET.to_owned(),
+        content_type: ContentType::CBOR,
+        content: proof.content.clone(),
+        timeout: Some(PROOF_TIMEOUT),
+        origin: None,
+    };
+    let answered = tokio::time::timeout(PROOF_TIMEOUT, Asked::first(&link, ask)).await;
+    match answered.unwrap_or_else(|_| Err(Fault::new(Code::TIMED_OUT, "no proof in time"))) {
+        Ok(answer) if proof.is_met(&answer.content) => Ok(()),
+        Err(fault) if fault.code.retry() => Err(AgentError::Closed),
+        Err(fault) if fault.code == Code::FORBIDDEN => Err(AgentError::SecretRefused(fault)),
+        Ok(_) | Err(_) => Err(AgentError::NotOfTheFleet),
+    }
+}

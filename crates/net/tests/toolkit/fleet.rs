@@ -1,0 +1,134 @@
+//! A fleet with a shared secret: who knows it is let in, both ways, and nobody else.
+
+use parlour_net::{Access, Admission, Agent, AgentConfig, AgentError, Code, Fault, FleetSecret, Station, StationConfig, Trust};
+
+use crate::world::{agent_config, bounded, key, ready, reports, station_config, stranger_config, through_proxy};
+
+fn secret(n: u8) -> FleetSecret {
+    FleetSecret::from_bytes(&[n; 32])
+}
+
+fn fleet_station() -> StationConfig {
+    let mut config = station_config();
+    config.listen.admit = Admission::Anyone;
+    config.fleet = Some(secret(1));
+    config.handlers.on_request("anyone", |_cx, ()| async { Ok(()) }).allow(Access::Anyone);
+    config.handlers.on_request("member", |_cx, ()| async { Ok(()) }).allow(Access::Authenticated);
+    config
+}
+
+/// An agent that knows the secret and nothing of the station.
+fn member(mut config: AgentConfig) -> AgentConfig {
+    config.connect.trust = Trust::FirstUse;
+    config.fleet = Some(secret(1));
+    config
+}
+
+#[tokio::test]
+async fn members_know_each_other_by_the_secret_alone() {
+    let (told, mut tells) = reports();
+    let mut config = fleet_station();
+    config.hooks.on_connect(move |peer| {
+        told.send((peer.key(), peer.is_authenticated())).unwrap();
+        async {}
+    });
+    let station = Station::bind(config).await.unwrap();
+    let mut config = member(agent_config(&station, 1));
+    config.handlers.on_request("of-agent", |_cx, ()| async { Ok(7) }).allow(Access::Authenticated);
+    let agent = Agent::connect(config);
+    bounded(agent.request::<()>("member", &())).await.unwrap();
+    assert_eq!(tells.next().await, (Some(key(1)), true));
+    let peer = station.peer(&key(1)).unwrap();
+    assert_eq!(bounded(peer.request::<u8>("of-agent", &())).await.unwrap(), 7);
+    // Also one without a key of its own.
+    let nameless = Agent::connect(member(stranger_config(&station)));
+    bounded(nameless.request::<()>("member", &())).await.unwrap();
+    assert_eq!(tells.next().await, (None, true));
+    assert_eq!(station.peers().len(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused_by_the_station() {
+    let station = Station::bind(fleet_station()).await.unwrap();
+    let mut config = member(agent_config(&station, 1));
+    config.fleet = Some(secret(2));
+    let agent = Agent::connect(config);
+    let error = bounded(agent.ended()).await;
+    assert!(matches!(&error, AgentError::SecretRefused(fault) if fault.code == Code::FORBIDDEN), "{error:?}");
+    assert!(station.peers().is_empty());
+    assert_eq!(bounded(agent.request::<()>("anyone", &())).await.unwrap_err().code, Code::LINK_LOST);
+}
+
+#[tokio::test]
+async fn a_station_without_the_secret_is_refused_by_the_agent_and_told_nothing() {
+    let (heard, mut hears) = reports();
+    let mut config = fleet_station();
+    config.fleet = None;
+    config
+        .handlers
+        .on_action("secret-plan", move |_cx, ()| {
+            heard.send("everything").unwrap();
+            async {}
+        })
+        .allow(Access::Anyone);
+    let (left, mut leaves) = reports();
+    config.hooks.on_end(move |_peer, reason| {
+        left.send(reason.code).unwrap();
+        async {}
+    });
+    let impostor = Station::bind(config).await.unwrap();
+    let mut config = member(agent_config(&impostor, 1));
+    config.handlers.on_request("of-agent", |_cx, ()| async { Ok(7) }).allow(Access::Anyone);
+    let agent = Agent::connect(config);
+    agent.action("secret-plan", &()).unwrap();
+    let asked = agent.request::<()>("anyone", &()).send();
+    assert_eq!(bounded(agent.ready()).await.unwrap_err(), AgentError::NotOfTheFleet);
+    assert_eq!(bounded(asked).await.unwrap_err().code, Code::LINK_LOST);
+    assert_eq!(leaves.next().await, Code::NOT_AUTHENTICATED);
+    assert!(hears.rest().is_empty());
+    assert_eq!(Fault::from(AgentError::NotOfTheFleet).code, Code::NOT_AUTHENTICATED);
+}
+
+#[tokio::test]
+async fn who_does_not_prove_the_secret_is_a_stranger_and_nobodys_peer() {
+    let (told, mut tells) = reports();
+    let mut config = fleet_station();
+    config.hooks.on_connect(move |peer| {
+        told.send(peer.key()).unwrap();
+        async {}
+    });
+    let station = Station::bind(config).await.unwrap();
+    for config in [agent_config(&station, 1), stranger_config(&station)] {
+        let agent = ready(config).await;
+        bounded(agent.request::<()>("anyone", &())).await.unwrap();
+        let fault = bounded(agent.request::<()>("member", &())).await.unwrap_err();
+        assert_eq!(fault.code, Code::NOT_AUTHENTICATED);
+        assert!(station.peers().is_empty() && station.broadcast("news", &()).unwrap().reached == 0);
+    }
+    assert_eq!(tells.rest(), []);
+}
+
+#[tokio::test]
+async fn a_fresh_session_proves_the_secret_again_before_what_is_sent_again() {
+    let mut config = fleet_station();
+    config.listen.grace = std::time::Duration::from_millis(20);
+    let (ended, mut ends) = reports();
+    config.hooks.on_end(move |_peer, _reason| {
+        let _ = ended.send(());
+        async {}
+    });
+    let station = Station::bind(config).await.unwrap();
+    let mut config = member(agent_config(&station, 1));
+    let proxy = through_proxy(&station, &mut config).await;
+    let agent = ready(config).await;
+    for _ in 0..3 {
+        proxy.set_open(false);
+        proxy.cut();
+        ends.next().await;
+        let asked: Vec<_> = (0..50).map(|_| agent.request::<()>("member", &()).send()).collect();
+        proxy.set_open(true);
+        for reply in asked {
+            bounded(reply).await.unwrap();
+        }
+    }
+}

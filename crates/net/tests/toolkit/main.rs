@@ -1,0 +1,40 @@
+//! The toolkit from end to end on loopback: stations, agents, handlers, hooks, and what goes wrong between them.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+mod access;
+mod broadcast;
+mod calls;
+mod codecs;
+mod fleet;
+mod flood;
+mod hooks;
+mod once;
+mod order;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+#[test]
+fn handles_may_be_shared_and_sent() {
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    shared::<parlour_net::Link>();
+    shared::<parlour_net::Station>();
+    shared::<parlour_net::Agent>();
+    shared::<parlour_net::Peer>();
+    shared::<parlour_net::Context>();
+    shared::<parlour_net::Codecs>();
+    shared::<parlour_net::FleetSecret>();
+}
+
+#[test]
+fn calls_may_be_awaited_on_any_thread() {
+    fn sent<T: Send>(_: T) {}
+    fn from_anywhere(agent: parlour_net::Agent) {
+        sent(async move {
+            let list = vec![1, 2];
+            agent.request::<i64>("sum", &list).deadline(support::BOUND).on_progress(|_| {}).await?;
+            agent.link().send("say", &"hello").await
+        });
+    }
+    let _ = from_anywhere;
+}

@@ -1,0 +1,412 @@
+//! Looks for the stations of a service on a local network.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unverified};
+
+use super::{budget::Budget, dice::Dice, window::Window};
+
+/// Signature checks a second for announcements that nobody asked for, at about 50 µs each.
+const CHECKS_PER_SECOND: u32 = 100;
+/// Signature checks a second for answers to our queries.
+const ANSWERS_PER_SECOND: u32 = 200;
+/// Stations in the table. When it is full, more are ignored until one is gone.
+const STATIONS: usize = 256;
+/// Addresses of one station: its endpoints as heard over a few networks.
+const ADDRESSES: usize = 32;
+/// Queries are at least so far apart.
+const PAUSE_SHORTEST: Duration = Duration::from_millis(500);
+/// How long an answer to a query may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// An address is dropped when the station has answered so many queries later ones from elsewhere only.
+const ROUNDS: u64 = 3;
+/// The bounds of how long an announcement is believed, whatever it says itself.
+const VALID: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+
+/// Whose announcements count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Those of these keys.
+    Keys(BTreeSet<[u8; 32]>),
+    /// Those of anyone who signs them: the application judges the key, or asks its user.
+    Anyone,
+}
+
+impl Accept {
+    fn accepts(&self, key: &[u8; 32]) -> bool {
+        match self {
+            Self::Keys(keys) => keys.contains(key),
+            Self::Anyone => true,
+        }
+    }
+}
+
+/// How often a finder asks of its own accord. It also asks when it hears of a station that it cannot believe yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asks {
+    /// The pause after the first query; it doubles each time.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// How many queries; `None` for no end.
+    pub count: Option<u64>,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(8), count: None }
+    }
+}
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinderConfig {
+    /// Which service.
+    pub service: String,
+    /// Whose announcements count.
+    pub accept: Accept,
+    /// Ignores the station with this start: the one that looks for others.
+    pub own_boot: Option<Boot>,
+    /// How often to ask.
+    pub asks: Asks,
+}
+
+/// What happens to a finder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinderInput {
+    /// An announcement arrived.
+    Announcement {
+        /// As it arrived.
+        announcement: Box<Unverified>,
+        /// Where it came from.
+        from: SocketAddr,
+    },
+    /// [`Finder::deadline`] has come.
+    Tick,
+}
+
+/// What a finder wants done, or has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinderOutput {
+    /// Ask the whole network.
+    Ask(Query),
+    /// A station is there, or something about it has changed.
+    Found(Found),
+    /// The station of this key is no longer there: it said so, or was not heard for too long.
+    Gone([u8; 32]),
+}
+
+/// A station that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its Ed25519 public key.
+    pub key: [u8; 32],
+    /// What its owner calls it.
+    pub name: String,
+    /// Where it can be reached.
+    pub addresses: BTreeSet<(CarrierKind, SocketAddr)>,
+    /// Tells this start of the station from others.
+    pub boot: Boot,
+    /// How long it had been running when it said so.
+    pub age: Duration,
+    /// Other stations of the service that it has noticed and does not step down for.
+    pub rivals: Vec<Boot>,
+}
+
+impl Found {
+    /// Whether `later` says something else about the station than that time has passed.
+    fn is_news(&self, later: &Self) -> bool {
+        self.boot != later.boot || self.name != later.name || self.addresses != later.addresses
+    }
+}
+
+/// Why an announcement had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Ignored {
+    /// No datagram of this protocol.
+    #[error("malformed")]
+    Malformed,
+    /// Of another service.
+    #[error("of another service")]
+    OtherService,
+    /// Our own.
+    #[error("our own")]
+    Own,
+    /// By a key that is not accepted.
+    #[error("by a key that is not accepted")]
+    UnknownKey,
+    /// Heard before.
+    #[error("heard before")]
+    Replayed,
+    /// More than can be checked.
+    #[error("more than can be checked")]
+    Busy,
+    /// Not signed by the key that it names.
+    #[error("not signed by the key that it names")]
+    BadSignature,
+    /// Signed well, but it may be a recording; the station has been asked, or will be.
+    #[error("possibly a recording")]
+    Unconfirmed,
+    /// The table is full.
+    #[error("too many stations")]
+    Full,
+}
+
+/// How often announcements were ignored, by reason.
+pub type Counts = BTreeMap<Ignored, u64>;
+
+/// A query that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    nonce: Nonce,
+    number: u64,
+    at: Instant,
+}
+
+/// A station in the table.
+#[derive(Clone, Debug)]
+struct Entry {
+    found: Found,
+    /// Its addresses, each with the number of the last query that was answered from there.
+    confirmed: BTreeMap<(CarrierKind, SocketAddr), u64>,
+    window: Window,
+    /// When it answered a query last.
+    answered: Instant,
+    expires: Instant,
+}
+
+/// The machine.
+#[derive(Clone)]
+pub struct Finder {
+    config: FinderConfig,
+    dice: Dice,
+    /// Queries that may still be answered.
+    open: VecDeque<Asked>,
+    stations: BTreeMap<[u8; 32], Entry>,
+    /// When to ask next.
+    next: Option<Instant>,
+    pause: Duration,
+    /// Queries so far.
+    asked: u64,
+    checks: Budget,
+    answers: Budget,
+    counts: Counts,
+    out: VecDeque<FinderOutput>,
+}
+
+impl fmt::Debug for Finder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Seed and nonces stay out of logs.
+        f.debug_struct("Finder").field("config", &self.config).field("stations", &self.stations.len()).finish_non_exhaustive()
+    }
+}
+
+impl Finder {
+    /// Begins to look; it asks at once. The seed is secret and fresh.
+    #[must_use]
+    pub fn new(config: FinderConfig, seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            pause: config.asks.first,
+            config,
+            dice: Dice::new(seed),
+            open: VecDeque::new(),
+            stations: BTreeMap::new(),
+            next: Some(now),
+            asked: 0,
+            checks: Budget::new(CHECKS_PER_SECOND, now),
+            answers: Budget::new(ANSWERS_PER_SECOND, now),
+            counts: Counts::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened.
+    ///
+    /// # Errors
+    /// [`Ignored`] for an announcement without effect; it is counted too.
+    pub fn handle(&mut self, input: FinderInput, now: Instant) -> Result<(), Ignored> {
+        match input {
+            FinderInput::Tick => {
+                self.on_tick(now);
+                Ok(())
+            }
+            FinderInput::Announcement { announcement, from } => {
+                self.on_announcement(*announcement, from, now).inspect_err(|ignored| self.count(*ignored))
+            }
+        }
+    }
+
+    /// What to do next, if anything.
+    #[must_use]
+    pub fn poll(&mut self) -> Option<FinderOutput> {
+        self.out.pop_front()
+    }
+
+    /// When it wants a tick.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.stations.values().map(|entry| entry.expires).chain(self.next).min()
+    }
+
+    /// What was ignored so far.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Counts something that was ignored before it got here.
+    pub fn count(&mut self, ignored: Ignored) {
+        *self.counts.entry(ignored).or_default() += 1;
+    }
+
+    /// Whether this nonce is in a query of ours.
+    #[must_use]
+    pub fn has_asked(&self, nonce: &Nonce) -> bool {
+        self.open.iter().any(|asked| asked.nonce == *nonce)
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        let gone: Vec<[u8; 32]> = self.stations.iter().filter(|(_, entry)| entry.expires <= now).map(|(key, _)| *key).collect();
+        gone.into_iter().for_each(|key| self.remove(key));
+        if self.next.is_some_and(|next| next <= now) {
+            self.ask(now);
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.asked += 1;
+        let nonce = self.dice.draw();
+        // Pauses are at least half a second, so there are never more than a few.
+        self.open.retain(|asked| asked.is_open(now));
+        self.open.push_back(Asked { nonce, number: self.asked, at: now });
+        self.out.push_back(FinderOutput::Ask(Query { service: self.config.service.clone(), nonce }));
+        let again = self.config.asks.count.is_none_or(|count| self.asked < count);
+        self.next = again.then(|| now + self.dice.shorten(self.pause).max(PAUSE_SHORTEST));
+        self.pause = (self.pause * 2).min(self.config.asks.longest);
+    }
+
+    /// What the station of this key said when it last answered a query, and when that was.
+    pub(super) fn answer_of(&self, key: &[u8; 32]) -> Option<(&Found, Instant)> {
+        self.stations.get(key).map(|entry| (&entry.found, entry.answered))
+    }
+
+    /// Asks as soon as it may: a station was heard of that cannot be believed yet.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        let soonest = self.open.back().map_or(now, |asked| now.max(asked.at + PAUSE_SHORTEST));
+        self.next = Some(self.next.map_or(soonest, |next| next.min(soonest)));
+    }
+
+    fn on_announcement(&mut self, announcement: Unverified, from: SocketAddr, now: Instant) -> Result<(), Ignored> {
+        let claims = announcement.claims();
+        if claims.service != self.config.service {
+            return Err(Ignored::OtherService);
+        }
+        if self.config.own_boot == Some(claims.boot) {
+            return Err(Ignored::Own);
+        }
+        if !self.config.accept.accepts(&claims.key) {
+            return Err(Ignored::UnknownKey);
+        }
+        let known = self.stations.get(&claims.key).filter(|entry| entry.found.boot == claims.boot);
+        if known.is_some_and(|entry| !entry.window.is_unseen(claims.sequence)) {
+            return Err(Ignored::Replayed);
+        }
+        let echoed = |echo| self.open.iter().find(|asked| asked.nonce == echo && asked.is_open(now));
+        let round = claims.echo.and_then(echoed).map(|asked| asked.number);
+        let budget = if round.is_some() { &mut self.answers } else { &mut self.checks };
+        if !budget.take(now) {
+            return Err(Ignored::Busy);
+        }
+        let announcement = announcement.verify().map_err(|_| Ignored::BadSignature)?;
+        match round {
+            Some(round) => self.on_answer(announcement, from, round, now),
+            None => self.on_unasked(announcement, from, now),
+        }
+    }
+
+    /// An answer to one of our queries: the station is there.
+    fn on_answer(&mut self, said: Announcement, from: SocketAddr, round: u64, now: Instant) -> Result<(), Ignored> {
+        let before = self.stations.get(&said.key);
+        if before.is_none() && self.stations.len() >= STATIONS {
+            return Err(Ignored::Full);
+        }
+        let same = before.filter(|entry| entry.found.boot == said.boot);
+        let Some(expires) = expires(&said, now) else {
+            // A goodbye of an earlier start says nothing of this one.
+            if same.is_some() {
+                self.remove(said.key);
+            }
+            return Ok(());
+        };
+        let mut window = same.map_or_else(Window::default, |entry| entry.window);
+        window.see(said.sequence);
+        // A station that is heard over several networks answers over each.
+        let mut confirmed = same.map_or_else(BTreeMap::new, |entry| entry.confirmed.clone());
+        confirmed.extend(addresses(&said, from).map(|address| (address, round)));
+        confirmed.retain(|_, last| *last + ROUNDS > round);
+        while confirmed.len() > ADDRESSES {
+            confirmed.pop_last();
+        }
+        let found = Found {
+            key: said.key,
+            name: said.name,
+            addresses: confirmed.keys().copied().collect(),
+            boot: said.boot,
+            age: Duration::from_millis(said.uptime_ms),
+            rivals: said.rivals,
+        };
+        if before.is_none_or(|entry| entry.found.is_news(&found)) {
+            self.out.push_back(FinderOutput::Found(found.clone()));
+        }
+        self.stations.insert(said.key, Entry { found, confirmed, window, answered: now, expires });
+        Ok(())
+    }
+
+    /// An announcement that nobody asked for: it may only continue what has been confirmed.
+    fn on_unasked(&mut self, said: Announcement, from: SocketAddr, now: Instant) -> Result<(), Ignored> {
+        let known = self.stations.get_mut(&said.key).filter(|entry| entry.found.boot == said.boot);
+        let Some(entry) = known.filter(|entry| said.sequence > entry.window.highest()) else {
+            self.hasten(now);
+            return Err(Ignored::Unconfirmed);
+        };
+        // Nobody but the station can have said goodbye with this number.
+        let Some(expires) = expires(&said, now) else {
+            self.remove(said.key);
+            return Ok(());
+        };
+        if said.name != entry.found.name || !addresses(&said, from).all(|address| entry.found.addresses.contains(&address)) {
+            self.hasten(now);
+            return Err(Ignored::Unconfirmed);
+        }
+        entry.window.see(said.sequence);
+        entry.expires = expires;
+        Ok(())
+    }
+
+    fn remove(&mut self, key: [u8; 32]) {
+        if self.stations.remove(&key).is_some() {
+            self.out.push_back(FinderOutput::Gone(key));
+        }
+    }
+}
+
+impl Asked {
+    /// Whether an answer is in time.
+    fn is_open(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) <= ANSWER_WITHIN
+    }
+}
+
+fn addresses(said: &Announcement, from: SocketAddr) -> impl Iterator<Item = (CarrierKind, SocketAddr)> {
+    said.endpoints.iter().map(move |endpoint| (endpoint.carrier, endpoint.address(from)))
+}
+
+/// Until when to believe it; `None` for a goodbye.
+fn expires(said: &Announcement, now: Instant) -> Option<Instant> {
+    (said.valid_ms > 0).then(|| now + Duration::from_millis(said.valid_ms.into()).clamp(VALID.0, VALID.1))
+}
