@@ -140,6 +140,9 @@ pub enum ConnectError {
     /// Something answers, but it is no Parlour server.
     #[error("no Parlour server at this address: {0}")]
     NotParlour(String),
+    /// The target cannot be an address.
+    #[error("{0}")]
+    BadAddress(String),
     /// The TLS settings of this side cannot be used.
     #[error(transparent)]
     Setup(#[from] TlsError),
@@ -160,6 +163,7 @@ impl ConnectError {
             Self::CertificateChanged { .. } | Self::Untrusted(_) => Code::CERTIFICATE_CHANGED,
             Self::WrongKey { .. } => Code::KEY_CHANGED,
             Self::NotParlour(_) => Code::INCOMPATIBLE,
+            Self::BadAddress(_) => Code::USAGE,
             Self::Setup(_) => Code::INTERNAL,
             Self::EndpointClosed => Code::CANCELLED,
             Self::Refused(fault) => fault.code,
@@ -183,6 +187,7 @@ impl ConnectError {
             Self::CertificateChanged { .. }
             | Self::WrongKey { .. }
             | Self::Untrusted(_)
+            | Self::BadAddress(_)
             | Self::Setup(_)
             | Self::EndpointClosed => true,
             Self::Refused(fault) => !fault.code.retry(),

@@ -27,7 +27,7 @@ pub enum LinkEvent {
         resumed: bool,
         /// What a device signs to authenticate in this session.
         challenge: [u8; 32],
-        /// SHA-256 of the server's certificate.
+        /// SHA-256 of the server's certificate; over iroh, of its bare public key (RFC 7250).
         fingerprint: [u8; 32],
         /// Authorities that the system trusts vouch for the certificate, and must for the next one. Otherwise the fingerprint is
         /// what counts; always so if it was given.

@@ -8,6 +8,7 @@
 mod carrier;
 mod door;
 mod streams;
+mod ways;
 
 use std::{
     collections::BTreeSet,
@@ -92,7 +93,9 @@ impl FromStr for IrohAddr {
 
 impl IrohAddr {
     fn to_endpoint_addr(&self) -> Result<EndpointAddr, IrohError> {
-        let id = EndpointId::from_bytes(&self.key.0).map_err(|_| IrohError::Address(self.to_string()))?;
+        // A key for which everybody can sign names nobody.
+        let id = EndpointId::from_bytes(&self.key.0).ok().filter(|_| self.key.is_sound());
+        let id = id.ok_or_else(|| IrohError::Address(self.to_string()))?;
         let mut addr = EndpointAddr::new(id).with_addrs(self.direct.iter().copied().map(TransportAddr::Ip));
         for relay in &self.relays {
             addr = addr.with_relay_url(relay_url(relay)?);
@@ -304,7 +307,7 @@ pub(crate) async fn reach(endpoint: &IrohEndpoint, addr: &IrohAddr, trust: &Trus
         let expected = if let Trust::Key(key) = trust { Some(*key) } else { None };
         return Err(ConnectError::WrongKey { expected, seen: Some(addr.key) });
     }
-    let target = addr.to_endpoint_addr().map_err(|error| unreachable(addr, &error))?;
+    let target = addr.to_endpoint_addr().map_err(|error| ConnectError::BadAddress(error.to_string()))?;
     let connection = endpoint.dial(target).await.map_err(|error| failure(addr, error))?;
     let (send, recv) = connection.open_bi().await.map_err(|error| connection_failure(addr, error))?;
     // An endpoint that closes takes its connections with it; so it stays until the last has said goodbye.

@@ -29,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct SessionInfo {
     /// The session.
     pub session: LinkSessionId,
-    /// Where its first connection comes from.
+    /// Where its first connection comes from; the unspecified address (`[::]:0`) for one over a relay.
     pub peer: SocketAddr,
     /// What a device signs to authenticate in this session.
     pub challenge: [u8; 32],
@@ -37,7 +37,7 @@ pub struct SessionInfo {
     pub agent: String,
     /// What the client can do.
     pub capabilities: Vec<String>,
-    /// SHA-256 of the certificate that this server shows.
+    /// SHA-256 of the certificate that this server shows; over iroh, of its bare public key (RFC 7250).
     pub fingerprint: [u8; 32],
     /// The client's key, if it showed one: proven in the handshake of every connection of this session.
     pub peer_key: Option<PeerKey>,

@@ -8,7 +8,8 @@ use parlour_wire::{Frame, Kind, limits};
 
 use super::{
     WINDOW,
-    streams::{Inlet, Outlet, Streams, is_stop},
+    streams::{Streams, is_stop},
+    ways::{Inlet, Outlet},
 };
 use crate::carrier::{Carrier, CarrierError};
 

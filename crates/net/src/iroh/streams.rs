@@ -1,182 +1,29 @@
-//! QUIC streams as ways for frames: each frame with its length before it, four bytes, big endian.
+//! Bulk data beside the main stream.
 //!
 //! The chunks and the end of a stream of the link ride on a QUIC stream of their own, which begins with the number of that stream.
 //! So what is lost on the way of one holds up neither the others nor the frames that matter, and QUIC sends those first.
 
 use std::{
     collections::BTreeMap,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use ::iroh::endpoint::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use bytes::{Buf, BufMut, BytesMut};
+use ::iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use bytes::{BufMut, BytesMut};
 use futures_util::future::BoxFuture;
 use parlour_wire::{DecodeError, Frame, Kind, decode, frame::PROTO_HEADER, header::Credit, limits};
 
-use crate::{
-    buffers::{self, Buffer},
-    carrier::{CarrierError, with_scratch},
-};
+use super::ways::{Inlet, Outlet, put};
+use crate::carrier::CarrierError;
 
-/// Size of a length before a frame.
-const LENGTH: usize = 4;
 /// Size of the number of a stream.
 const NUMBER: usize = 8;
 /// Largest frame on a stream of its own.
 const CHUNK_FRAME: usize = PROTO_HEADER + limits::STREAM_MARK + limits::STREAM_CHUNK;
-/// Frames that are shorter do not get a buffer of their own.
-const LARGE: usize = 16 * 1024;
-/// What must have arrived of a frame before it gets one: an announcement alone costs the peer nothing.
-const LARGE_ARRIVED: usize = 4 * 1024;
 /// Bytes of chunks that may wait here before no more are taken. What waits in QUIC beside them is bounded by its send window.
 const CHUNKS_HIGH: usize = limits::STREAM_QUEUE;
 /// Said of streams that are broken off; why is said on the link.
 const BROKEN_OFF: VarInt = VarInt::from_u32(0);
-
-impl From<ReadError> for CarrierError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::ConnectionLost(error) => error.into(),
-            ReadError::Reset(_) | ReadError::ClosedStream => Self::Closed,
-            error @ ReadError::ZeroRttRejected => Self::Io(error.into()),
-        }
-    }
-}
-
-impl From<WriteError> for CarrierError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::ConnectionLost(error) => error.into(),
-            WriteError::Stopped(_) | WriteError::ClosedStream => Self::Closed,
-            error @ WriteError::ZeroRttRejected => Self::Io(error.into()),
-        }
-    }
-}
-
-/// A way in.
-#[derive(Debug)]
-pub(super) struct Inlet {
-    recv: RecvStream,
-    /// What has arrived and is not a whole frame yet.
-    arrived: BytesMut,
-    /// A large frame that is arriving in a buffer of its own, and its size.
-    large: Option<(Buffer, usize)>,
-}
-
-impl Inlet {
-    pub(super) fn new(recv: RecvStream) -> Self {
-        Self { recv, arrived: BytesMut::new(), large: None }
-    }
-
-    /// Reads what is there; 0 at the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
-        let Self { recv, arrived, .. } = self;
-        with_scratch(|scratch| {
-            let read = ready!(recv.poll_read(cx, scratch))?;
-            arrived.extend_from_slice(&scratch[..read]);
-            Poll::Ready(Ok(read))
-        })
-    }
-
-    /// The next frame; `None` at the end.
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<Option<Frame>, CarrierError>> {
-        loop {
-            if let Some((buffer, size)) = &mut self.large {
-                while buffer.len() < *size {
-                    match ready!(self.recv.poll_read(cx, buffer.room(*size)))? {
-                        0 => return Poll::Ready(Err(DecodeError::Truncated.into())),
-                        read => buffer.advance(read),
-                    }
-                }
-            }
-            if let Some((buffer, _)) = self.large.take() {
-                return Poll::Ready(Ok(Some(Frame::decode(buffer.freeze())?)));
-            }
-            if let Some(frame) = self.cut(limit)? {
-                return Poll::Ready(Ok(Some(frame)));
-            }
-            if self.large.is_some() {
-                continue;
-            }
-            if ready!(self.poll_fill(cx))? == 0 {
-                let whole = self.arrived.is_empty();
-                return Poll::Ready(if whole { Ok(None) } else { Err(DecodeError::Truncated.into()) });
-            }
-        }
-    }
-
-    fn cut(&mut self, limit: usize) -> Result<Option<Frame>, CarrierError> {
-        let Some(length) = self.arrived.first_chunk::<LENGTH>() else {
-            if self.arrived.is_empty() {
-                self.arrived = BytesMut::new();
-            }
-            return Ok(None);
-        };
-        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| DecodeError::TooLong("frame"))?;
-        if length > limit {
-            return Err(DecodeError::TooLong("frame").into());
-        }
-        if self.arrived.len() < LENGTH + length {
-            if (LARGE..=buffers::SIZE).contains(&length) && self.arrived.len() >= LARGE_ARRIVED {
-                let mut buffer = Buffer::new();
-                buffer.put(&self.arrived[LENGTH..]);
-                self.arrived = BytesMut::new();
-                self.large = Some((buffer, length));
-            }
-            return Ok(None);
-        }
-        self.arrived.advance(LENGTH);
-        Ok(Some(Frame::decode(self.arrived.split_to(length).freeze())?))
-    }
-
-    /// Drops what has arrived.
-    pub(super) fn discard(&mut self) {
-        self.large = None;
-        self.arrived = BytesMut::new();
-    }
-}
-
-/// A way out.
-#[derive(Debug)]
-pub(super) struct Outlet {
-    pub(super) send: SendStream,
-    outgoing: BytesMut,
-}
-
-impl Outlet {
-    pub(super) fn new(send: SendStream, outgoing: BytesMut) -> Self {
-        Self { send, outgoing }
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        self.outgoing.len()
-    }
-
-    pub(super) fn put(&mut self, frame: &Frame) -> Result<(), CarrierError> {
-        put(&mut self.outgoing, frame)
-    }
-
-    pub(super) fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
-        if self.outgoing.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        while !self.outgoing.is_empty() {
-            let written = ready!(Pin::new(&mut self.send).poll_write(cx, &self.outgoing))?;
-            self.outgoing.advance(written);
-        }
-        self.outgoing = BytesMut::new();
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn put(out: &mut BytesMut, frame: &Frame) -> Result<(), CarrierError> {
-    let length = u32::try_from(frame.size()).map_err(|_| DecodeError::TooLong("frame"))?;
-    let before = out.len();
-    out.put_u32(length);
-    frame.encode(out).inspect_err(|_| out.truncate(before))?;
-    Ok(())
-}
 
 /// Whether a frame ends the stream that it steers.
 pub(super) fn is_stop(frame: &Frame) -> bool {
@@ -220,18 +67,7 @@ impl Sink {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, CarrierError>> {
         let number = match self.number {
             Some(number) => number,
-            None => {
-                let number = loop {
-                    if let Some(number) = self.inlet.arrived.first_chunk::<NUMBER>() {
-                        break u64::from_be_bytes(*number);
-                    }
-                    if ready!(self.inlet.poll_fill(cx))? == 0 {
-                        return Poll::Ready(Err(DecodeError::Truncated.into()));
-                    }
-                };
-                self.inlet.arrived.advance(NUMBER);
-                *self.number.insert(number)
-            }
+            None => *self.number.insert(u64::from_be_bytes(ready!(self.inlet.poll_head::<NUMBER>(cx))?)),
         };
         let Some(frame) = ready!(self.inlet.poll_frame(cx, CHUNK_FRAME))? else {
             return Poll::Ready(if self.ended { Ok(None) } else { Err(DecodeError::Truncated.into()) });

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::FutureExt;
 use iroh::endpoint::SendStream;
-use parlour_net::{ConnectError, IrohAddr, IrohConfig, IrohEndpoint, IrohError, Link, ListenConfig, Listener};
+use parlour_net::{ConnectError, IrohAddr, IrohConfig, IrohEndpoint, IrohError, Link, LinkEvent, ListenConfig, Listener};
 use parlour_wire::{Code, Frame, Kind, decode, frame::ContentType, header::Credit, limits};
 
 use crate::{
@@ -254,6 +254,19 @@ async fn addresses_survive_their_text() {
         assert!(matches!(text.parse::<IrohAddr>(), Err(IrohError::Address(_))), "{text}");
     }
     assert!(matches!(format!("iroh://{key}?relay=::").parse::<IrohAddr>(), Err(IrohError::Relay(_))));
+}
+
+#[tokio::test]
+async fn a_link_to_what_is_no_address_fails_for_good() {
+    let endpoint = IrohEndpoint::bind(&identity(CLIENT), &IrohConfig::loopback()).await.unwrap();
+    let good = IrohAddr { key: identity(1).key(), ..endpoint.addr() };
+    // Everybody can make signatures under the key of zeros.
+    let nobody = IrohAddr { key: parlour_net::PeerKey([0; 32]), ..good.clone() };
+    let relay = IrohAddr { relays: ["not a relay".to_owned()].into(), ..good };
+    for addr in [nobody, relay] {
+        let (_link, mut events) = Link::connect(parlour_net::ConnectConfig::iroh(endpoint.clone(), addr));
+        assert!(matches!(bounded(events.next()).await, Some(LinkEvent::Failed(ConnectError::BadAddress(_)))));
+    }
 }
 
 #[tokio::test]

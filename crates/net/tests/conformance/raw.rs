@@ -121,8 +121,13 @@ impl Raw {
         Self::websocket(rig, tls(None)).await
     }
 
+    #[cfg_attr(not(feature = "iroh"), expect(clippy::infallible_destructuring_match, reason = "there may be other addresses"))]
     async fn websocket(rig: &Rig, tls: TlsConnector) -> Self {
-        let Address::WebSocket(address) = &rig.address else { panic!("no WebSocket here") };
+        let address = match &rig.address {
+            Address::WebSocket(address) => address,
+            #[cfg(feature = "iroh")]
+            Address::Iroh(_) => panic!("no WebSocket here"),
+        };
         let tcp = TcpStream::connect(address).await.unwrap();
         let stream = bounded(tls.connect(ServerName::try_from("localhost").unwrap(), tcp)).await.unwrap();
         Self::WebSocket(Box::new(bounded(client_async("wss://localhost/v1/link", stream)).await.unwrap().0))

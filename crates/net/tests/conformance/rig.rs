@@ -125,6 +125,7 @@ impl Rig {
     }
 
     /// What a client of that identity needs to reach the server that it takes to be of this key.
+    #[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
     pub(crate) async fn config_for(&self, client: u8, server: PeerKey) -> ConnectConfig {
         let mut config = match &self.address {
             Address::WebSocket(address) => {
