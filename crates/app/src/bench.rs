@@ -7,6 +7,7 @@
 mod baseline;
 mod chat;
 mod idle;
+mod link;
 mod offline;
 mod people;
 mod process;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-pub(crate) use self::report::Figure;
+pub(crate) use self::{link::Amount, report::Figure};
 use self::report::Target;
 
 /// What to measure, and how much of it.
@@ -42,6 +43,8 @@ pub(crate) enum Load {
         /// How many.
         messages: usize,
     },
+    /// The link between two programs: requests, actions, files, the durable queue.
+    Link(Amount),
 }
 
 /// Runs one load. Answers its figures, baselines first.
@@ -54,6 +57,7 @@ pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Ve
         Load::Chat { pairs, messages, window } => chat::run(&folder.0, *pairs, *messages, *window).await,
         Load::Idle { connections } => idle::run(&folder.0, *connections).await,
         Load::Offline { messages } => offline::run(&folder.0, *messages).await,
+        Load::Link(amount) => link::run(&folder.0, *amount).await,
     }
 }
 

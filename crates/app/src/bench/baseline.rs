@@ -79,7 +79,8 @@ pub(crate) async fn tls_echo(connections: usize, window: usize) -> anyhow::Resul
     Ok(rate)
 }
 
-fn configs() -> anyhow::Result<(Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>)> {
+/// TLS for both ends, with a certificate of its own.
+pub(crate) fn configs() -> anyhow::Result<(Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>)> {
     let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".to_owned()])?;
     let certificate = CertificateDer::from_pem_slice(cert_pem.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;

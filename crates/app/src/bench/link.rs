@@ -27,7 +27,7 @@ const SMALL_FILE: u64 = 16 * 1024 * 1024;
 const MB: f64 = 1e6;
 
 pub(crate) async fn run(folder: &Path, amount: Amount) -> anyhow::Result<Vec<Figure>> {
-    let ends = Ends::start().await?;
+    let ends = Ends::start(folder).await?;
     let mut figures = round_trips(&ends, amount.requests).await?;
     figures.extend(pipelines(&ends, amount.requests).await?);
     figures.extend(transfers(&ends, folder, amount.file).await?);
@@ -72,12 +72,12 @@ async fn transfers(ends: &Ends, folder: &Path, bytes: u64) -> anyhow::Result<Vec
     let copy = raw::copy(bytes).await? / MB;
     let large = files::make(&ends.shared(), "large", bytes)?;
     let raw = raw::copy_file(&large, &folder.join("raw-copy"), bytes).await? / MB;
-    let pulled = files::pull(ends, "large", bytes).await?.rate() / MB;
-    let pushed = files::push(ends, &large, bytes).await?.rate() / MB;
+    let pulled = files::pull(ends, "large").await?.rate() / MB;
+    let pushed = files::push(ends, &large).await?.rate() / MB;
     let idle = calls::pings(ends, files::idle()).await?;
-    let busy = calls::pings(ends, files::pull_again(ends, "large", bytes)).await?;
+    let busy = calls::pings(ends, async { files::pull(ends, "large").await.map(drop) }).await?;
     files::make(&ends.shared(), "small", SMALL_FILE)?;
-    let small = files::pull(ends, "small", SMALL_FILE).await?;
+    let small = files::pull(ends, "small").await?;
     let (idle_p99, busy_p99) = (idle.percentile_us(99) / 1e3, busy.percentile_us(99) / 1e3);
     let least = Target::AtLeast(0.6 * raw);
     Ok(vec![

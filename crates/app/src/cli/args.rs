@@ -119,6 +119,15 @@ pub(crate) enum BenchLoad {
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         messages: u32,
     },
+    /// The link between two programs: requests, actions, files, the durable queue
+    Link {
+        /// Requests one at a time; ten times as many are pipelined
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        requests: u32,
+        /// Size of the large file in MiB; the data folder holds three of it
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        file_mib: u32,
+    },
 }
 
 /// Where a password comes from.

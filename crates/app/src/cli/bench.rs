@@ -7,7 +7,7 @@ use super::{
     args::{BenchArgs, BenchLoad},
     output::Output,
 };
-use crate::bench::{self, Load};
+use crate::bench::{self, Amount, Load};
 
 /// Runs a load and prints one row for each figure.
 pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failure> {
@@ -17,6 +17,9 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failur
         }
         BenchLoad::Idle { connections } => Load::Idle { connections: size(connections) },
         BenchLoad::Offline { messages } => Load::Offline { messages: size(messages) },
+        BenchLoad::Link { requests, file_mib } => {
+            Load::Link(Amount { requests: size(requests), file: u64::from(file_mib) * 1024 * 1024 })
+        }
     };
     let figures = bench::run(&load, args.data)
         .await

@@ -1,24 +1,34 @@
 //! A station and an agent in this process, with the handlers that the loads call.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::Context;
-use parlour_net::{Access, Agent, AgentConfig, Fault, Identity, Station, StationConfig, Trust};
+use parlour_net::{Access, Agent, AgentConfig, Fault, Files, Identity, Rights, Root, Station, StationConfig, Trust};
 
 use super::calls::Ask;
+
+/// The name of the station's folder for the agent.
+pub(super) const FOLDER: &str = "shared";
+const OWN: &str = "own";
 
 /// Both ends of a link.
 pub(super) struct Ends {
     pub(super) station: Station,
     pub(super) agent: Agent,
+    folder: PathBuf,
 }
 
 impl Ends {
-    /// Starts both, and waits until they are connected.
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    /// Starts both, and waits until they are connected. Their files are below `folder`.
+    pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let ends = [FOLDER, OWN].map(|name| folder.join(name));
+        ends.iter().try_for_each(std::fs::create_dir_all)?;
         let mut config = StationConfig::new(Identity::generate()?, ([127, 0, 0, 1], 0).into());
         let handlers = &mut config.handlers;
         handlers.allow_by_default(Access::Authenticated);
@@ -32,13 +42,25 @@ impl Ends {
         });
         // Comes after the actions that were sent before it, so its answer says that they are over.
         handlers.on_request("noted", move |_cx, ()| std::future::ready(Ok::<u64, Fault>(count.swap(0, Ordering::Relaxed))));
+        let root = Root::new(FOLDER, &ends[0], Rights::ReadWrite).allow(Access::Authenticated);
+        Files::builder().root(root).open()?.serve(handlers);
         let station = Station::bind(config).await?;
 
         let mut config = AgentConfig::new(station.url(), Trust::Key(station.key()));
         config.connect.identity = Some(Identity::generate()?);
         let agent = Agent::connect(config);
         agent.ready().await.context("the station is not reached")?;
-        Ok(Self { station, agent })
+        Ok(Self { station, agent, folder: folder.to_owned() })
+    }
+
+    /// The station's folder for the agent.
+    pub(super) fn shared(&self) -> PathBuf {
+        self.folder.join(FOLDER)
+    }
+
+    /// The agent's folder.
+    pub(super) fn own(&self) -> PathBuf {
+        self.folder.join(OWN)
     }
 
     pub(super) async fn stop(self) {
