@@ -71,7 +71,7 @@ pub(crate) mod op {
     pub(crate) const COMMAND: u8 = 7;
     /// So many frames leave.
     pub(crate) const TRANSMIT: u8 = 8;
-    /// Chunks are held back if the argument is odd.
+    /// Chunks are held back, and the peer's messages, as two bits say.
     pub(crate) const HOLD: u8 = 9;
     /// How many there are.
     pub(crate) const COUNT: u8 = 10;
@@ -190,7 +190,11 @@ impl Driver {
                 self.handle(Input::Command(command));
             }
             op::TRANSMIT => self.transmit(reader.u8()?),
-            _ => self.link.hold_chunks(reader.u8()? & 1 != 0),
+            _ => {
+                let bits = reader.u8()?;
+                self.link.hold_chunks(bits & 1 != 0);
+                self.link.hold_peer(bits & 2 != 0);
+            }
         }
         Some(())
     }

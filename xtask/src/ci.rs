@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::tidy;
 
 const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-Dwarnings"];
+/// The link without its second carrier, for programs that want a small tree.
+const SMALL: [&str; 8] = ["clippy", "-p", "parlour-net", "--no-default-features", "--release", "--locked", "--", "-Dwarnings"];
 const DOC: [&str; 6] = ["doc", "--workspace", "--no-deps", "--document-private-items", "--release", "--locked"];
 const TEST: [&str; 4] = ["test", "--workspace", "--release", "--locked"];
 const DENY: [&str; 6] = ["deny", "--offline", "check", "licenses", "bans", "sources"];
@@ -19,6 +21,7 @@ pub(crate) fn run(root: &Path, tests: bool) -> Result<()> {
     cargo(root, &["fmt", "--all", "--check"], &[])?;
     tidy::run(root)?;
     cargo(root, &CLIPPY, &[])?;
+    cargo(root, &SMALL, &[])?;
     cargo(root, &DOC, &[("RUSTDOCFLAGS", "-Dwarnings")])?;
     if root.join("deny.toml").exists() && installed("deny") {
         cargo(root, &DENY, &[])?;

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-pub(crate) use self::{link::Amount, report::Figure};
 use self::report::Target;
+pub(crate) use self::{link::Amount, report::Figure};
 
 /// What to measure, and how much of it.
 #[derive(Clone, Debug)]

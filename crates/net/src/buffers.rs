@@ -43,6 +43,18 @@ impl Buffer {
         self.filled += bytes.len();
     }
 
+    /// The place for what is still to come, up to this many bytes in all; [`Buffer::advance`] says how much has.
+    #[cfg(feature = "iroh")]
+    pub(crate) fn room(&mut self, whole: usize) -> &mut [u8] {
+        &mut self.memory[self.filled..whole]
+    }
+
+    #[cfg(feature = "iroh")]
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.filled += bytes;
+        debug_assert!(self.filled <= self.memory.len());
+    }
+
     pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
         &mut self.memory[..self.filled]
     }

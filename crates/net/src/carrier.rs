@@ -1,7 +1,8 @@
 //! What carries frames between two machines: anything that takes and gives whole frames.
 
+#[cfg(feature = "iroh")]
+use std::cell::RefCell;
 use std::{
-    cell::RefCell,
     io,
     task::{Context, Poll},
 };
@@ -68,13 +69,16 @@ pub(crate) trait Carrier: Send + Unpin {
 }
 
 /// What one read takes at most.
+#[cfg(feature = "iroh")]
 const SCRATCH: usize = 64 * 1024;
 
+#[cfg(feature = "iroh")]
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
 /// Lends the buffer that all connections of a thread read into, so that a silent one needs none. Not to be asked for again inside.
+#[cfg(feature = "iroh")]
 pub(crate) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|scratch| read(scratch))
 }

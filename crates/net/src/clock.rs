@@ -4,17 +4,31 @@
 //! row, and works out a [`ClockEstimate`]; [`Link::clock`] does it once. The rule is that of NTP (see [`parlour_proto::clock`]): the
 //! error is half of the shortest round trip, which on a local network is well below a millisecond.
 //!
-//! A start at the same moment, on many agents:
+//! A start at the same moment, on many agents. The station tells its time, and says when:
 //!
 //! ```no_run
-//! # use parlour_net::{Link, clock::TooLate};
-//! # async fn example(link: Link, start_us: u64) -> Result<(), Box<dyn std::error::Error>> {
-//! let estimate = link.clock(8).await?;
-//! match estimate.at(start_us).await {
-//!     Ok(due) => println!("go, {:?} late, give or take {:?}", due.late, due.error),
-//!     Err(TooLate { by, .. }) => println!("missed by {by:?}"),
-//! }
+//! # use parlour_net::{Access, Fault, Identity, Station, StationConfig, clock::Clock};
+//! # async fn example(identity: Identity) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = StationConfig::new(identity, "0.0.0.0:7443".parse()?);
+//! config.handlers.tell_time(Clock::system()).allow(Access::Authenticated);
+//! let station = Station::bind(config).await?;
+//! station.broadcast("start", &(Clock::system().now_us() + 3_000_000))?;
 //! # Ok(())
+//! # }
+//! ```
+//!
+//! Every agent waits for it:
+//!
+//! ```no_run
+//! # use parlour_net::{AgentConfig, clock::TooLate};
+//! # fn example(config: &mut AgentConfig) {
+//! config.handlers.on_action("start", |cx, start_us: u64| async move {
+//!     let Ok(estimate) = cx.link().clock(8).await else { return };
+//!     match estimate.at(start_us).await {
+//!         Ok(due) => println!("go, {:?} late, give or take {:?}", due.late, due.error),
+//!         Err(TooLate { by, .. }) => println!("missed by {by:?}"),
+//!     }
+//! });
 //! # }
 //! ```
 
@@ -29,13 +43,17 @@ use parlour_proto::clock::{BadSample, Estimate, Estimator, Sample};
 use parlour_wire::{DecodeError, decode, encode, frame::ContentType, header::Fault};
 use thiserror::Error;
 
-use crate::{link::Link, pump::now};
+use crate::{
+    link::Link,
+    pump::now,
+    toolkit::{Handlers, Rule},
+};
 
 /// The built-in request for the time. It has no arguments; the answer is an array of two numbers, when the question was there and
 /// when the answer left, in microseconds.
 pub const REQUEST: &str = "parlour.clock";
-/// No arguments, in CBOR: null.
-const NO_ARGUMENTS: &[u8] = &[0xf6];
+/// No arguments, in CBOR: an empty array.
+const NO_ARGUMENTS: &[u8] = &[0x80];
 /// How long one question may take: an answer that took longer would tell next to nothing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long before its time [`ClockEstimate::at`] wakes up, to wait out the rest without the timer, which has a resolution of one
@@ -119,6 +137,16 @@ struct Reading {
 pub fn answer(clock: &Clock, received: Instant) -> (ContentType, Bytes) {
     let reading = Reading { received_us: clock.us_at(received), answered_us: clock.now_us() };
     (ContentType::CBOR, encode(&reading).into())
+}
+
+impl Handlers {
+    /// Tells peers the time of `clock`, when they ask with [`Link::clock`].
+    pub fn tell_time(&mut self, clock: Clock) -> Rule<'_> {
+        self.on_own_request(REQUEST, move |_cx, ()| async move {
+            let now_us = clock.now_us();
+            Ok((now_us, now_us))
+        })
+    }
 }
 
 /// Why a peer's clock is not known.

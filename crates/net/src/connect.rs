@@ -180,7 +180,11 @@ impl ConnectError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Tls(_) | Self::NotParlour(_) => false,
-            Self::CertificateChanged { .. } | Self::WrongKey { .. } | Self::Untrusted(_) | Self::Setup(_) | Self::EndpointClosed => true,
+            Self::CertificateChanged { .. }
+            | Self::WrongKey { .. }
+            | Self::Untrusted(_)
+            | Self::Setup(_)
+            | Self::EndpointClosed => true,
             Self::Refused(fault) => !fault.code.retry(),
         }
     }
@@ -203,9 +207,16 @@ pub(crate) struct ServerFacts {
 /// The way to a server, ready to be taken again and again.
 #[derive(Debug)]
 pub(crate) enum Route {
-    WebSocket { url: ServerUrl, tls: ClientTls },
+    WebSocket {
+        url: ServerUrl,
+        tls: ClientTls,
+    },
     #[cfg(feature = "iroh")]
-    Iroh { endpoint: IrohEndpoint, addr: IrohAddr, trust: Trust },
+    Iroh {
+        endpoint: IrohEndpoint,
+        addr: IrohAddr,
+        trust: Trust,
+    },
 }
 
 impl Route {

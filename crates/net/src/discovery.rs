@@ -1,5 +1,5 @@
 //! Stations that announce themselves on a local network, and programs that find them. Off until a program starts it: nothing is
-//! sent, and no socket opened, before [`Announce::start`] or [`find`].
+//! sent, and no socket opened, before [`Announce::start`] or [`find()`].
 //!
 //! A station announces itself:
 //!
@@ -19,13 +19,18 @@
 //! An agent finds it, and can be sure whom it found:
 //!
 //! ```no_run
-//! use parlour_net::{PeerKey, discovery::{Accept, Discovered, FindConfig, find}};
+//! use parlour_net::{Agent, AgentConfig, PeerKey, Trust, discovery::{Accept, Discovered, FindConfig, find}};
 //!
 //! # async fn example(station: PeerKey) -> std::io::Result<()> {
 //! let mut finder = find(FindConfig::new("org.example.fleet", Accept::Keys([station].into())))?;
 //! while let Some(event) = finder.next().await {
 //!     match event {
-//!         Discovered::Found(station) => println!("{} at {:?}", station.name, station.addresses),
+//!         Discovered::Found(station) => {
+//!             for url in station.urls() {
+//!                 let agent = Agent::connect(AgentConfig::new(url, Trust::Key(station.key)));
+//!                 // …
+//!             }
+//!         }
 //!         Discovered::Gone(key) => println!("{key} is gone"),
 //!     }
 //! }

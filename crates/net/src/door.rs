@@ -20,8 +20,7 @@ use crate::{
     registry::Registry,
     service::SessionService,
     session::SessionTask,
-    socket,
-    tls,
+    socket, tls,
     websocket::WebSocket,
 };
 

@@ -321,9 +321,8 @@ fn unreachable(addr: &IrohAddr, reason: &dyn fmt::Display) -> ConnectError {
 fn failure(addr: &IrohAddr, error: Failure) -> ConnectError {
     match error {
         Failure::Connect { source: ConnectWithOptsError::EndpointClosed { .. }, .. } => ConnectError::EndpointClosed,
-        Failure::Connection { source, .. } | Failure::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => {
-            connection_failure(addr, source)
-        }
+        Failure::Connection { source, .. }
+        | Failure::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => connection_failure(addr, source),
         error => unreachable(addr, &error),
     }
 }
@@ -338,3 +337,21 @@ fn connection_failure(addr: &IrohAddr, error: ConnectionError) -> ConnectError {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use ::iroh::Watcher;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_knows_no_relay_and_no_name_service_of_its_own() {
+        for config in [IrohConfig::default(), IrohConfig::loopback()] {
+            let endpoint = IrohEndpoint::bind(&Identity::from_secret(&[1; 32]), &config).await.unwrap();
+            let inner = &endpoint.inner.endpoint;
+            assert!(inner.home_relay_status().get().is_empty());
+            assert!(inner.address_lookup().unwrap().is_empty());
+            assert!(endpoint.addr().relays.is_empty());
+            endpoint.close().await;
+        }
+    }
+}

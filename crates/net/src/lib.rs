@@ -1,32 +1,6 @@
-//! Tokio drivers for Parlour's protocol machines: TLS, the WebSocket carrier, the client's and the server's end of a link.
+//! Messages between programs: a station and its agents, or any two ends, over networks that break.
 //!
-//! The client side is [`Link`] with its stream of [`Events`]:
-//!
-//! ```text
-//! let (link, mut events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
-//! // enum LinkEvent {
-//! //     Up { session, resumed, challenge: [u8; 32], fingerprint: [u8; 32], trusted_by_system, capabilities },
-//! //     Down { fault: Fault, retry_in: Duration },
-//! //     Action { name: String, content_type, content: Bytes },
-//! //     Request { id: RequestId, name, content_type, content, deadline },    answer with link.answer(id, result)
-//! //     Failed(ConnectError),                                        permanent; the stream ends after it
-//! // }
-//! while let Some(event) = events.next().await { … }
-//! link.request_raw("name", ContentType::CBOR, content, Duration::from_secs(10)).await -> Result<Answer { content_type, content }, Fault>
-//! link.action_raw("name", ContentType::CBOR, content) -> Result<(), SendError>
-//! link.answer(id, result)?; link.reconnect(); link.close().await
-//! ```
-//!
-//! The server side is [`Listener`] and a [`SessionService`]:
-//!
-//! ```text
-//! let PemPair { cert_pem, key_pem } = ServerIdentity::self_signed(&["localhost".into()])?;
-//! let identity = ServerIdentity::load(&cert_pem, &key_pem)?;          // identity.fingerprint()
-//! let listener = Listener::bind(addr, identity).await?;               // listener.local_addr()
-//! listener.serve(Arc::new(service), ListenConfig::default(), shutdown: watch::Receiver<bool>).await
-//! ```
-//!
-//! What goes over the link is decided by `parlour_proto::link`; here are sockets, clocks, random numbers and tasks.
+#![doc = include_str!("guide.md")]
 
 pub mod addresses;
 mod asked;
@@ -34,8 +8,8 @@ mod buffers;
 mod carrier;
 pub mod clock;
 mod connect;
-pub mod discovery;
 mod desk;
+pub mod discovery;
 mod door;
 mod driver;
 pub mod durable;
@@ -78,5 +52,5 @@ pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};
 pub use streams::{Received, Sink, Source};
-pub use toolkit::*;
 pub use tls::{PemPair, ServerIdentity, TlsError, Trust};
+pub use toolkit::*;

@@ -247,7 +247,13 @@ impl Doors {
     }
 
     /// Has somebody greeted.
-    fn let_in<S: SessionService>(&self, knock: Knock, permit: OwnedSemaphorePermit, door: &Arc<Door<S>>, strangers: &mut JoinSet<()>) {
+    fn let_in<S: SessionService>(
+        &self,
+        knock: Knock,
+        permit: OwnedSemaphorePermit,
+        door: &Arc<Door<S>>,
+        strangers: &mut JoinSet<()>,
+    ) {
         let door = Arc::clone(door);
         match (knock, &self.tcp) {
             (Knock::Tcp(stream, peer), Some((_, porch))) => {

@@ -126,6 +126,7 @@ struct State {
     room_wanted: bool,
     controls: VecDeque<Control>,
     /// Calls wait until the peer is known to be the right one; those in here do not.
+    #[expect(clippy::box_collection, reason = "hardly ever there, in a struct that a server has for every silent client")]
     held: Option<Box<VecDeque<Call>>>,
     close: Option<Fault>,
     closed: bool,

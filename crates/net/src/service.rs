@@ -90,7 +90,7 @@ pub trait SessionService: Send + Sync + 'static {
     }
 
     /// Whether a session is worth keeping: it outlives its connection, and may stay as long as it likes. The others end with
-    /// their connection once their requests are answered, and after [`ListenConfig::stranger_timeout`] at the latest.
+    /// their connection once their requests are answered, and after [`crate::ListenConfig::stranger_timeout`] at the latest.
     fn is_kept(&self, session: &Self::Session) -> bool {
         let _ = session;
         true

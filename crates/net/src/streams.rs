@@ -82,7 +82,7 @@ impl Sink {
         self.stream
     }
 
-    /// The credit that it begins with, which the peer is to be told.
+    /// The credit that it begins with, which the peer is to be told: with another number the two ends would miscount.
     #[must_use]
     pub fn credit(&self) -> u32 {
         self.credit

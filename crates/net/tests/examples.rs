@@ -7,7 +7,11 @@ use std::{path::PathBuf, process::Command};
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built: cargo test -p parlour-net builds it, with --test examples alone it does not", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo test -p parlour-net builds it, with --test examples alone it does not",
+        path.display()
+    );
     path
 }
 

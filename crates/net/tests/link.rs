@@ -151,6 +151,7 @@ async fn after_the_grace_a_client_gets_a_fresh_session_and_knows_it() {
     proxy.set_open(false);
     proxy.cut();
     assert!(matches!(server.next().await, Seen::Connection(false)));
+    assert!(matches!(server.next().await, Seen::Cancelled(_)));
     assert!(matches!(server.next().await, Seen::Closed));
     proxy.set_open(true);
     assert!(!up(&mut events).await);

@@ -224,7 +224,7 @@ async fn more_streams_than_allowed_are_refused_by_name_and_the_others_go_on() {
     let mut surplus = here.sink(1000);
     assert_eq!(bounded(surplus.recv()).await.unwrap_err().code, Code::OVERLOADED);
     let sink = &mut sinks[limits::STREAMS - 1];
-    let source = there.source(sink.id(), 1000);
+    let source = there.source(sink.id(), u64::from(sink.credit()));
     tokio::join!(fill(source, 50_000, 300), async { assert_eq!(drain(sink).await, 50_000) });
     drop(sinks);
     let (_source, mut sink) = stream(&here, (&there, &here), 1000).await;

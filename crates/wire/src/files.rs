@@ -78,7 +78,7 @@ pub struct PushAnswer {
 }
 
 /// Where to send a file.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Destination {
     /// The sink of the receiver.

@@ -10,7 +10,7 @@
 //! - [`log`]: entries of a conversation's log, their hash chain, the server's receipts.
 //! - [`announce`]: signed announcements on a local network, and queries for them.
 //! - [`name`], [`address`]: user names and server addresses.
-//! - [`compress`]: the encodings of compressed content, and their bounded decoders.
+//! - [`mod@compress`]: the encodings of compressed content, and their bounded decoders.
 //! - [`code`]: the one table of error codes, with blame and exit status.
 //! - [`limits`]: every bound, each with its reason.
 //!

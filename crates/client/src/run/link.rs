@@ -88,7 +88,13 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &J
 
 /// Makes a request. Its place in the order is taken before this returns; its answer is awaited elsewhere.
 fn request(link: &Link, id: RequestId, name: &'static str, content: Vec<u8>, jobs: Jobs) {
-    let ask = Ask { name: name.to_owned(), content_type: ContentType::CBOR, content: content.into(), timeout: Some(REQUEST), origin: None };
+    let ask = Ask {
+        name: name.to_owned(),
+        content_type: ContentType::CBOR,
+        content: content.into(),
+        timeout: Some(REQUEST),
+        origin: None,
+    };
     let asked = link.ask(ask);
     tokio::spawn(async move {
         let result = asked.await;

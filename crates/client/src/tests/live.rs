@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parlour_net::{Incoming, IncomingAction, ListenConfig, Listener, PemPair, PushError, Pusher, ServerIdentity, SessionInfo, SessionService};
+use parlour_net::{
+    Incoming, IncomingAction, ListenConfig, Listener, PemPair, PushError, Pusher, ServerIdentity, SessionInfo, SessionService,
+};
 use parlour_server::{Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink, SinkFull, store, store::memory::MemoryStore};
 use parlour_wire::{Code, address::ServerUrl, api::Registration, frame::ContentType, header::Fault};
 use rand::{SeedableRng as _, rngs::StdRng};

@@ -25,7 +25,10 @@ pub(crate) trait Work: Sized {
 }
 
 /// Starts the thread, which makes its work first. Gives the place to leave jobs once that is done.
-pub(crate) async fn start<W, E>(name: &str, make: impl FnOnce() -> Result<W, E> + Send + 'static) -> io::Result<Result<Sender<W::Job>, E>>
+pub(crate) async fn start<W, E>(
+    name: &str,
+    make: impl FnOnce() -> Result<W, E> + Send + 'static,
+) -> io::Result<Result<Sender<W::Job>, E>>
 where
     W: Work,
     E: Send + 'static,

@@ -42,11 +42,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Opens a log, or makes one, and reads what it holds. A torn end is cut.
-    pub(crate) fn open(
-        path: &Path,
-        purpose: Purpose,
-        mut visit: impl FnMut(Place, Record<'_>),
-    ) -> Result<Self, QueueError> {
+    pub(crate) fn open(path: &Path, purpose: Purpose, mut visit: impl FnMut(Place, Record<'_>)) -> Result<Self, QueueError> {
         let lock = lock(path)?;
         let failed = |error: io::Error| QueueError::io(path, &error);
         if !path.try_exists().map_err(failed)? {
@@ -227,13 +223,14 @@ pub(crate) fn lock(path: &Path) -> Result<File, QueueError> {
 /// [`sync_folder`].
 pub(crate) fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let draft = beside(path, ".draft");
-    let made = open_private(OpenOptions::new().create(true).truncate(true).read(true).write(true), &draft).and_then(|mut file| {
-        private(&file)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        Ok(file)
-    });
+    let made =
+        open_private(OpenOptions::new().create(true).truncate(true).read(true).write(true), &draft).and_then(|mut file| {
+            private(&file)?;
+            fill(&mut file)?;
+            file.sync_all()?;
+            std::fs::rename(&draft, path)?;
+            Ok(file)
+        });
     if made.is_err() {
         // The first error is the one to tell; a draft that stays is overwritten by the next.
         drop(std::fs::remove_file(&draft));

@@ -259,9 +259,7 @@ fn kept(result: &Result<Answer, Fault>, limit: usize) -> (ContentType, Vec<u8>) 
 /// What [`kept`] has made.
 fn told(record: &Record<'_>) -> Option<Result<Answer, Fault>> {
     match record.content.split_first()? {
-        (&ANSWER, content) => {
-            Some(Ok(Answer { content_type: record.content_type, content: Bytes::copy_from_slice(content) }))
-        }
+        (&ANSWER, content) => Some(Ok(Answer { content_type: record.content_type, content: Bytes::copy_from_slice(content) })),
         (&FAULT, content) => decode(content).ok().map(Err),
         _ => None,
     }

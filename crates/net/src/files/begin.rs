@@ -64,7 +64,7 @@ pub(super) enum Prepared {
     /// The very same file.
     There,
     /// A part file, and the size of the file whose place it will take.
-    Part { part: Part, replaced: u64 },
+    Part { part: Box<Part>, replaced: u64 },
 }
 
 /// What is known of a file that is to come.
@@ -90,7 +90,7 @@ pub(super) fn prepare(place: Place, expected: Expected) -> Result<Prepared, File
         return Err(FileError::Exists);
     }
     let part = place.open()?;
-    Ok(Prepared::Part { part, replaced: existing.unwrap_or(0) })
+    Ok(Prepared::Part { part: Box::new(part), replaced: existing.unwrap_or(0) })
 }
 
 /// Hashes what there is of an earlier try, and says it in the words of the wire.

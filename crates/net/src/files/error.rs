@@ -2,12 +2,7 @@
 
 use std::{io, time::Duration};
 
-use parlour_wire::{
-    Code, DecodeError,
-    code::Blame,
-    files::PathError,
-    header::Fault,
-};
+use parlour_wire::{Code, DecodeError, code::Blame, files::PathError, header::Fault};
 use thiserror::Error;
 
 /// Why a transfer fails. What the peer has found is in [`FileError::Peer`]; everything else was found at this end.

@@ -47,9 +47,12 @@ pub struct FileEvent {
     pub stage: FileStage,
 }
 
+/// Told of every event.
+type Told = dyn Fn(&FileEvent) + Send + Sync;
+
 /// Who wants to be told.
 #[derive(Clone, Default)]
-pub(super) struct Listener(pub(super) Option<Arc<dyn Fn(&FileEvent) + Send + Sync>>);
+pub(super) struct Listener(pub(super) Option<Arc<Told>>);
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

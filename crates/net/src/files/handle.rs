@@ -134,6 +134,10 @@ impl Shared {
     }
 
     /// Opens the part file, sets space aside, hashes what is there. `None` if the very same file is there.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of them belong to this one push; a struct of them would serve this call alone"
+    )]
     async fn prepare(
         &self,
         cx: &Context,
@@ -150,7 +154,7 @@ impl Shared {
             in_thread(move || prepare(place_below(&root.dir, &path, tag, true)?, expected))
         });
         let Prepared::Part { part, replaced: bytes } = prepared.await? else { return Ok(None) };
-        let intake = Intake::new(part, Terms { replaced: bytes, ..terms }, Arc::clone(meter));
+        let intake = Intake::new(*part, Terms { replaced: bytes, ..terms }, Arc::clone(meter));
         let (beats, wanted) = (Beats::default(), {
             let (cx, replaced) = (cx.clone(), replaced.clone());
             move || !cx.is_cancelled() && !*replaced.borrow()

@@ -138,7 +138,7 @@ impl Intake {
         let at = self.part.size();
         if !mark.is_empty() {
             self.compare(mark, at)?;
-        } else if at % MARK_INTERVAL == 0 && at > opening.from && !content.is_empty() {
+        } else if at.is_multiple_of(MARK_INTERVAL) && at > opening.from && !content.is_empty() {
             return Err(Failure::kept(FileError::Rules("a mark is missing")));
         }
         let end = at + content.len() as u64;
@@ -154,7 +154,7 @@ impl Intake {
     /// Compares the sender's hash of all before this chunk with ours. Behind a difference nothing counts.
     fn compare(&mut self, mark: &Bytes, at: u64) -> Result<(), Failure> {
         let Mark { hash } = decode(mark).map_err(FileError::from)?;
-        if at % MARK_INTERVAL != 0 {
+        if !at.is_multiple_of(MARK_INTERVAL) {
             return Err(Failure::kept(FileError::Rules("a mark at the wrong place")));
         }
         if hash != self.part.hash() {

@@ -99,6 +99,7 @@ fn local_folder(path: &Path) -> Result<(Dir, &std::ffi::OsStr), FileError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let folder = Dir::open_ambient_dir(folder, ambient_authority()).map_err(|error| FileError::io("open the folder of", &error))?;
+    let folder =
+        Dir::open_ambient_dir(folder, ambient_authority()).map_err(|error| FileError::io("open the folder of", &error))?;
     Ok((folder, name))
 }

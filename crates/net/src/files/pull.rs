@@ -68,7 +68,7 @@ async fn begin(job: &Job, before: Before) -> Result<(Intake, WirePart), FileErro
         replaced: 0,
         _seat: None,
     };
-    let intake = Intake::new(part, terms, Arc::clone(&job.meter));
+    let intake = Intake::new(*part, terms, Arc::clone(&job.meter));
     let stop: Stop = job.stop.clone();
     in_thread(move || intake.begin(|_| Ok(None), before.afresh, &Beats::default(), &|| !stop.is_cancelled())).await
 }

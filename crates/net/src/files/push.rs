@@ -31,13 +31,7 @@ async fn attempt(job: &Job, before: Before, sent: &Mutex<Option<Hash>>) -> Resul
     let local = job.local.clone();
     let reader = in_thread(move || Reader::new(open_local(&local)?, None)).await?;
     let (size, hash) = (reader.size(), *locked(sent));
-    let offer = Push {
-        path: job.remote.as_str().to_owned(),
-        size,
-        replace: job.options.replace,
-        afresh: before.afresh,
-        hash,
-    };
+    let offer = Push { path: job.remote.as_str().to_owned(), size, replace: job.options.replace, afresh: before.afresh, hash };
     let answer = tokio::select! {
         answer = answered(&job.link, &offer, job.options.idle) => answer?,
         error = job.stop.clone().cancelled() => return Err(error),

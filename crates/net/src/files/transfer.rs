@@ -11,8 +11,9 @@ use std::{
 };
 
 use parlour_wire::{
-    Code, decode, encode,
+    Code,
     api::Call,
+    decode, encode,
     files::{RemotePath, Stat, Whole},
     frame::ContentType,
     header::Fault,
@@ -144,9 +145,7 @@ impl Transfer {
 type Work = Pin<Box<dyn Future<Output = Result<Copied, FileError>> + Send>>;
 
 async fn run(work: Work, mut wishes: watch::Receiver<Wish>, result: oneshot::Sender<Result<Copied, FileError>>) {
-    let dropped = async {
-        while wishes.changed().await.is_ok() {}
-    };
+    let dropped = async { while wishes.changed().await.is_ok() {} };
     tokio::select! {
         done = work => {
             // Whoever has gone wants no result.

@@ -14,7 +14,10 @@ use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::BoxFuture;
 use parlour_wire::{DecodeError, Frame, Kind, decode, frame::PROTO_HEADER, header::Credit, limits};
 
-use crate::carrier::{CarrierError, with_scratch};
+use crate::{
+    buffers::{self, Buffer},
+    carrier::{CarrierError, with_scratch},
+};
 
 /// Size of a length before a frame.
 const LENGTH: usize = 4;
@@ -22,6 +25,10 @@ const LENGTH: usize = 4;
 const NUMBER: usize = 8;
 /// Largest frame on a stream of its own.
 const CHUNK_FRAME: usize = PROTO_HEADER + limits::STREAM_MARK + limits::STREAM_CHUNK;
+/// Frames that are shorter do not get a buffer of their own.
+const LARGE: usize = 16 * 1024;
+/// What must have arrived of a frame before it gets one: an announcement alone costs the peer nothing.
+const LARGE_ARRIVED: usize = 4 * 1024;
 /// Bytes of chunks that may wait here before no more are taken. What waits in QUIC beside them is bounded by its send window.
 const CHUNKS_HIGH: usize = limits::STREAM_QUEUE;
 /// Said of streams that are broken off; why is said on the link.
@@ -53,16 +60,18 @@ pub(super) struct Inlet {
     recv: RecvStream,
     /// What has arrived and is not a whole frame yet.
     arrived: BytesMut,
+    /// A large frame that is arriving in a buffer of its own, and its size.
+    large: Option<(Buffer, usize)>,
 }
 
 impl Inlet {
     pub(super) fn new(recv: RecvStream) -> Self {
-        Self { recv, arrived: BytesMut::new() }
+        Self { recv, arrived: BytesMut::new(), large: None }
     }
 
     /// Reads what is there; 0 at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
-        let Self { recv, arrived } = self;
+        let Self { recv, arrived, .. } = self;
         with_scratch(|scratch| {
             let read = ready!(recv.poll_read(cx, scratch))?;
             arrived.extend_from_slice(&scratch[..read]);
@@ -73,8 +82,22 @@ impl Inlet {
     /// The next frame; `None` at the end.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<Option<Frame>, CarrierError>> {
         loop {
+            if let Some((buffer, size)) = &mut self.large {
+                while buffer.len() < *size {
+                    match ready!(self.recv.poll_read(cx, buffer.room(*size)))? {
+                        0 => return Poll::Ready(Err(DecodeError::Truncated.into())),
+                        read => buffer.advance(read),
+                    }
+                }
+            }
+            if let Some((buffer, _)) = self.large.take() {
+                return Poll::Ready(Ok(Some(Frame::decode(buffer.freeze())?)));
+            }
             if let Some(frame) = self.cut(limit)? {
                 return Poll::Ready(Ok(Some(frame)));
+            }
+            if self.large.is_some() {
+                continue;
             }
             if ready!(self.poll_fill(cx))? == 0 {
                 let whole = self.arrived.is_empty();
@@ -95,6 +118,12 @@ impl Inlet {
             return Err(DecodeError::TooLong("frame").into());
         }
         if self.arrived.len() < LENGTH + length {
+            if (LARGE..=buffers::SIZE).contains(&length) && self.arrived.len() >= LARGE_ARRIVED {
+                let mut buffer = Buffer::new();
+                buffer.put(&self.arrived[LENGTH..]);
+                self.arrived = BytesMut::new();
+                self.large = Some((buffer, length));
+            }
             return Ok(None);
         }
         self.arrived.advance(LENGTH);
@@ -103,6 +132,7 @@ impl Inlet {
 
     /// Drops what has arrived.
     pub(super) fn discard(&mut self) {
+        self.large = None;
         self.arrived = BytesMut::new();
     }
 }
@@ -172,8 +202,15 @@ struct Sink {
 
 /// A stream that goes out.
 enum Source {
-    Opening { stream: BoxFuture<'static, Result<SendStream, ConnectionError>>, outgoing: BytesMut, ended: bool },
-    Open { outlet: Outlet, ended: bool },
+    Opening {
+        stream: BoxFuture<'static, Result<SendStream, ConnectionError>>,
+        outgoing: BytesMut,
+        ended: bool,
+    },
+    Open {
+        outlet: Outlet,
+        ended: bool,
+    },
     /// The peer wants no more; the link will hear of it.
     Stopped,
 }

@@ -63,7 +63,17 @@ impl Link {
         let codecs = self.codecs();
         let content_type = codecs.default_type();
         let content = codecs.encode(content_type, args);
-        Call { link: self, name, args, codecs, content_type, content, deadline: Some(DEADLINE), watcher: None, answer: PhantomData }
+        Call {
+            link: self,
+            name,
+            args,
+            codecs,
+            content_type,
+            content,
+            deadline: Some(DEADLINE),
+            watcher: None,
+            answer: PhantomData,
+        }
     }
 
     /// Sends an action to the peer's handler of that name. It leaves when the link is up; whether it arrives is not told.
@@ -237,7 +247,8 @@ impl<T: DeserializeOwned> Future for Reply<T> {
         }
         polled.map(|result| {
             let answer = result?;
-            let wrong = |error: CodecError| Fault::new(Code::INCOMPATIBLE, format!("the answer is not of the expected type: {error}"));
+            let wrong =
+                |error: CodecError| Fault::new(Code::INCOMPATIBLE, format!("the answer is not of the expected type: {error}"));
             this.codecs.decode(answer.content_type, &answer.content).map_err(wrong)
         })
     }

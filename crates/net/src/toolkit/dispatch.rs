@@ -32,7 +32,7 @@ const INBOX: usize = 1024;
 const INBOX_BYTES: usize = parlour_wire::limits::FRAME;
 /// How much more may wait before nothing is read from the peer at all: above what it has on the way when it is asked to stop, and
 /// above what it sends again at the beginning of a session.
-const OVERSHOOT: usize = 16;
+const OVERSHOOT: usize = 8;
 /// Handlers that one turn starts or finishes, so that one peer never starves the others.
 const BATCH: usize = 256;
 

@@ -205,7 +205,6 @@ impl Handlers {
     }
 
     /// A handler of the library itself, under a reserved name.
-    #[allow(dead_code, reason = "for the parts of the library that bring handlers with them")]
     pub(crate) fn on_own_request<A, T, F, Fut>(&mut self, name: &str, handler: F) -> Rule<'_>
     where
         A: DeserializeOwned + Send + 'static,
@@ -236,7 +235,11 @@ impl Handlers {
     }
 
     fn add(&mut self, name: &str, action: bool, run: Box<Run>) -> Rule<'_> {
-        assert!(!name.is_empty() && name.len() <= limits::LABEL, "the name {name:?} is empty, or longer than {} bytes", limits::LABEL);
+        assert!(
+            !name.is_empty() && name.len() <= limits::LABEL,
+            "the name {name:?} is empty, or longer than {} bytes",
+            limits::LABEL
+        );
         assert!(!self.entries.contains_key(name), "there is a handler {name:?} already");
         let name: Arc<str> = name.into();
         let entry = Entry { name: Arc::clone(&name), action, access: None, run };

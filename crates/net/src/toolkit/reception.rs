@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, OnceLock,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::{Context, Poll},
     time::Duration,
 };
@@ -198,9 +195,7 @@ impl SessionService for Reception {
         }
         let (sender, receiver) = oneshot::channel();
         visit.work.replies.insert(id, sender);
-        Box::pin(async {
-            receiver.await.unwrap_or_else(|_| Err(Fault::new(Code::LINK_LOST, "the request was given up")))
-        })
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(Fault::new(Code::LINK_LOST, "the request was given up"))) })
     }
 
     fn action(&self, visit: &mut Visit, action: IncomingAction) {
@@ -225,9 +220,7 @@ impl SessionService for Reception {
     }
 
     fn connection(&self, visit: &mut Visit, up: bool) {
-        if up
-            && let Some(line) = visit.line.as_ref().filter(|_| !visit.peer.is_over())
-        {
+        if up && let Some(line) = visit.line.as_ref().filter(|_| !visit.peer.is_over()) {
             line.tell(Event::Resume, &visit.peer);
         }
     }

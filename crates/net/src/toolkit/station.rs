@@ -154,7 +154,8 @@ impl Station {
     /// # Errors
     /// [`StationError`].
     pub async fn bind(config: StationConfig) -> Result<Self, StationError> {
-        let StationConfig { identity, address, mut listen, handlers, hooks, codecs, fleet, one_link_per_key, dedupe, .. } = config;
+        let StationConfig { identity, address, mut listen, handlers, hooks, codecs, fleet, one_link_per_key, dedupe, .. } =
+            config;
         listen.link.keep_remains = true;
         let shown = ServerIdentity::from_identity(&identity)?;
         let failed = |source| StationError::Bind { address, source };

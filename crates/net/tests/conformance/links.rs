@@ -157,7 +157,11 @@ async fn a_request_that_is_in_flight_during_a_cut_is_answered_after_it(way: Way)
             async move { link.request_raw("hold", CBOR, number(1), BOUND).await }
         });
         bounded(rig.server.held.recv()).await.unwrap();
-        if server_cuts { pusher.link().reconnect() } else { link.reconnect() }
+        if server_cuts {
+            pusher.link().reconnect()
+        } else {
+            link.reconnect()
+        }
         assert!(up(&mut events).await);
         rig.server.service.gate.add_permits(1);
         assert_eq!(bounded(asked).await.unwrap().unwrap().content, number(1));

@@ -248,7 +248,9 @@ async fn addresses_survive_their_text() {
     assert_eq!(addr.to_string(), format!("iroh://{}", addr.key));
     assert_eq!(addr.to_string().parse(), Ok(addr.clone()));
     let key = addr.key;
-    for text in ["", "iroh://", "iroh://12", &format!("wss://{key}"), &format!("iroh://{key}?at=here"), &format!("iroh://{key}?x=1")] {
+    for text in
+        ["", "iroh://", "iroh://12", &format!("wss://{key}"), &format!("iroh://{key}?at=here"), &format!("iroh://{key}?x=1")]
+    {
         assert!(matches!(text.parse::<IrohAddr>(), Err(IrohError::Address(_))), "{text}");
     }
     assert!(matches!(format!("iroh://{key}?relay=::").parse::<IrohAddr>(), Err(IrohError::Relay(_))));

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use parlour_net::{
-    ConnectConfig, Events, Identity, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, Listener, PeerKey, ServerIdentity, Trust,
+    ConnectConfig, Events, Identity, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, Listener, PeerKey, ServerIdentity,
+    Trust,
 };
 #[cfg(feature = "iroh")]
 use parlour_net::{IrohAddr, IrohConfig, IrohEndpoint, Target};

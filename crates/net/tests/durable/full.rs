@@ -52,7 +52,6 @@ async fn a_process_that_may_write_no_more_is_told_so() {
     let large = Bytes::from(vec![0; 100_000]);
     assert_eq!(queue.action_raw("tally", ContentType::BYTES, large).await, Err(QueueError::DiskFull));
     assert_eq!(queue.waiting().records, usize::try_from(taken).unwrap());
-    println!("taken {taken}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +66,8 @@ async fn what_was_taken_before_the_disk_was_full_is_delivered() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let taken: u64 = said.lines().find_map(|line| line.split_once("taken ")).unwrap_or_else(|| panic!("{said}")).1.parse().unwrap();
+    let taken: u64 =
+        said.lines().find_map(|line| line.split_once("taken ")).unwrap_or_else(|| panic!("{said}")).1.parse().unwrap();
     assert!(output.status.success() && taken > 0 && taken < 1000, "{said}");
 
     let receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;

@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parlour_net::{
-    Answer, Events, Identity, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener, Pusher, ServerIdentity,
-    SessionInfo, SessionService, Trust,
-    clock::{self, Clock, ClockError, ClockTracker},
+    Access, Agent, AgentConfig, Answer, Events, Identity, Incoming, IncomingAction, Link, LinkEvent, ListenConfig, Listener,
+    Pusher, ServerIdentity, SessionInfo, SessionService, Station, StationConfig, Trust,
+    clock::{self, Clock, ClockError, ClockEstimate, ClockTracker},
 };
 use parlour_proto::clock::BadSample;
 use parlour_wire::{Code, frame::ContentType, header::Fault};
@@ -24,12 +24,12 @@ const AHEAD_US: u64 = 100 * 86_400 * 1_000_000;
 type Answers = Box<dyn FnMut() -> Result<(ContentType, Bytes), Fault> + Send>;
 
 /// Answers the request for the time, and nothing else.
-struct Station {
+struct Teller {
     answers: Mutex<Answers>,
     opened: mpsc::UnboundedSender<Pusher>,
 }
 
-impl SessionService for Station {
+impl SessionService for Teller {
     type Session = ();
 
     fn open(&self, _info: SessionInfo, pusher: Pusher) {
@@ -61,7 +61,7 @@ async fn linked(answers: impl FnMut() -> Result<(ContentType, Bytes), Fault> + S
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerIdentity::from_identity(&identity).unwrap());
     let listener = listener.await.unwrap();
     let url = format!("wss://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let station = Station { answers: Mutex::new(Box::new(answers)), opened: opened_sender };
+    let station = Teller { answers: Mutex::new(Box::new(answers)), opened: opened_sender };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(listener.serve(Arc::new(station), ListenConfig::default(), stopped));
     let (link, events) = Link::connect(parlour_net::ConnectConfig::new(url, Trust::Key(identity.key())));
@@ -138,6 +138,37 @@ async fn a_station_asks_its_agent_for_the_time_too() {
     let truth = i64::try_from(agent.us_at(now) - Clock::system().us_at(now)).unwrap();
     assert!((estimate.offset_us() - truth).unsigned_abs() <= u64::try_from(estimate.error_at(now).as_micros()).unwrap());
     answering.abort();
+}
+
+#[tokio::test]
+async fn stations_and_agents_tell_the_time_to_whom_they_allow() {
+    let (station_clock, agent_clock) = (ahead(), Clock::showing(5_000_000, instant()));
+    let mut config = StationConfig::new(Identity::from_secret(&[1; 32]), "127.0.0.1:0".parse().unwrap());
+    config.handlers.tell_time(station_clock).allow(Access::Authenticated);
+    let station = Station::bind(config).await.unwrap();
+    let agent_with = |allowed| {
+        let identity = Identity::from_secret(&[if allowed { 2 } else { 3 }; 32]);
+        let mut config = AgentConfig::new(station.url(), Trust::Key(station.key()));
+        config.connect.identity = Some(identity.clone());
+        let rule = config.handlers.tell_time(agent_clock);
+        rule.allow(if allowed { Access::Anyone } else { Access::Deny });
+        (Agent::connect(config), identity.key())
+    };
+    let is_within = |estimate: ClockEstimate, of: Clock| {
+        let now = instant();
+        let truth = i128::from(of.us_at(now)) - i128::from(Clock::system().us_at(now));
+        let off = (i128::from(estimate.offset_us()) - truth).unsigned_abs();
+        assert!(off <= estimate.error_at(now).as_micros(), "{off} µs off, {:?} allowed", estimate.error_at(now));
+    };
+    let (agent, key) = agent_with(true);
+    bounded(agent.ready()).await.unwrap();
+    is_within(bounded(agent.link().clock(4)).await.unwrap(), station_clock);
+    is_within(bounded(station.peer(&key).unwrap().link().clock(4)).await.unwrap(), agent_clock);
+
+    let (agent, key) = agent_with(false);
+    bounded(agent.ready()).await.unwrap();
+    let refused = bounded(station.peer(&key).unwrap().link().clock(4)).await;
+    assert!(matches!(refused, Err(ClockError::NoAnswer(fault)) if fault.code == Code::FORBIDDEN));
 }
 
 #[tokio::test]

@@ -2,9 +2,7 @@
 
 use parlour_net::{Access, Admission, AgentError, Code, ConnectError, Handlers, KeySet, Station};
 
-use crate::{
-    world::{bounded, agent_config, key, pair, ready, reports, station_config, stranger_config},
-};
+use crate::world::{agent_config, bounded, key, pair, ready, reports, station_config, stranger_config};
 
 fn handlers(handlers: &mut Handlers, keys: &KeySet) {
     handlers.on_request("silent", |_cx, ()| async { Ok(()) });

@@ -2,9 +2,7 @@
 
 use parlour_net::{Access, Blob, Code, SendError, Station};
 
-use crate::{
-    world::{bounded, agent_config, key, ready, reports, station_config, through_proxy},
-};
+use crate::world::{agent_config, bounded, key, ready, reports, station_config, through_proxy};
 
 #[tokio::test]
 async fn a_broadcast_reaches_all_or_those_selected_and_nobody_else() {

@@ -2,9 +2,7 @@
 
 use parlour_net::{Access, Admission, Agent, AgentConfig, AgentError, Code, Fault, FleetSecret, Station, StationConfig, Trust};
 
-use crate::{
-    world::{bounded, agent_config, key, ready, reports, station_config, stranger_config, through_proxy},
-};
+use crate::world::{agent_config, bounded, key, ready, reports, station_config, stranger_config, through_proxy};
 
 fn secret(n: u8) -> FleetSecret {
     FleetSecret::from_bytes(&[n; 32])
@@ -20,7 +18,7 @@ fn fleet_station() -> StationConfig {
 }
 
 /// An agent that knows the secret and nothing of the station.
-fn member(station: &Station, mut config: AgentConfig) -> AgentConfig {
+fn member(mut config: AgentConfig) -> AgentConfig {
     config.connect.trust = Trust::FirstUse;
     config.fleet = Some(secret(1));
     config
@@ -35,7 +33,7 @@ async fn members_know_each_other_by_the_secret_alone() {
         async {}
     });
     let station = Station::bind(config).await.unwrap();
-    let mut config = member(&station, agent_config(&station, 1));
+    let mut config = member(agent_config(&station, 1));
     config.handlers.on_request("of-agent", |_cx, ()| async { Ok(7) }).allow(Access::Authenticated);
     let agent = Agent::connect(config);
     bounded(agent.request::<()>("member", &())).await.unwrap();
@@ -43,7 +41,7 @@ async fn members_know_each_other_by_the_secret_alone() {
     let peer = station.peer(&key(1)).unwrap();
     assert_eq!(bounded(peer.request::<u8>("of-agent", &())).await.unwrap(), 7);
     // Also one without a key of its own.
-    let nameless = Agent::connect(member(&station, stranger_config(&station)));
+    let nameless = Agent::connect(member(stranger_config(&station)));
     bounded(nameless.request::<()>("member", &())).await.unwrap();
     assert_eq!(tells.next().await, (None, true));
     assert_eq!(station.peers().len(), 2);
@@ -52,7 +50,7 @@ async fn members_know_each_other_by_the_secret_alone() {
 #[tokio::test]
 async fn a_wrong_secret_is_refused_by_the_station() {
     let station = Station::bind(fleet_station()).await.unwrap();
-    let mut config = member(&station, agent_config(&station, 1));
+    let mut config = member(agent_config(&station, 1));
     config.fleet = Some(secret(2));
     let agent = Agent::connect(config);
     let error = bounded(agent.ended()).await;
@@ -79,7 +77,7 @@ async fn a_station_without_the_secret_is_refused_by_the_agent_and_told_nothing()
         async {}
     });
     let impostor = Station::bind(config).await.unwrap();
-    let mut config = member(&impostor, agent_config(&impostor, 1));
+    let mut config = member(agent_config(&impostor, 1));
     config.handlers.on_request("of-agent", |_cx, ()| async { Ok(7) }).allow(Access::Anyone);
     let agent = Agent::connect(config);
     agent.action("secret-plan", &()).unwrap();
@@ -120,7 +118,7 @@ async fn a_fresh_session_proves_the_secret_again_before_what_is_sent_again() {
         async {}
     });
     let station = Station::bind(config).await.unwrap();
-    let mut config = member(&station, agent_config(&station, 1));
+    let mut config = member(agent_config(&station, 1));
     let proxy = through_proxy(&station, &mut config).await;
     let agent = ready(config).await;
     for _ in 0..3 {

@@ -8,9 +8,7 @@ use std::sync::{
 use parlour_net::{Access, Blob, Code, Context};
 use tokio::sync::Semaphore;
 
-use crate::{
-    world::{bounded, agent_config, pair, ready},
-};
+use crate::world::{agent_config, bounded, pair, ready};
 
 const SIZE: usize = 64 * 1024;
 const COUNT: u32 = 1600;

@@ -5,9 +5,7 @@ use std::time::Duration;
 use parlour_net::{Access, Admission, Agent, AgentError, Code, ConnectError, Hooks, PeerKey, Station};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{
-    world::{bounded, agent_config, key, ready, reports, station_config, stranger_config, through_proxy},
-};
+use crate::world::{agent_config, bounded, key, ready, reports, station_config, stranger_config, through_proxy};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Told {

@@ -8,8 +8,8 @@ mod codecs;
 mod fleet;
 mod flood;
 mod hooks;
-mod order;
 mod once;
+mod order;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use parlour_net::Access;
 use tokio::sync::Barrier;
 
-use crate::{
-    world::{bounded, agent_config, key, pair, ready},
-};
+use crate::world::{agent_config, bounded, key, pair, ready};
 
 /// Notes numbers, after a few turns of the runtime.
-fn noting(notes: &Arc<Mutex<Vec<u32>>>) -> impl Fn(parlour_net::Context, u32) -> futures_util::future::BoxFuture<'static, ()> + Send + Sync + 'static + use<> {
+fn noting(
+    notes: &Arc<Mutex<Vec<u32>>>,
+) -> impl Fn(parlour_net::Context, u32) -> futures_util::future::BoxFuture<'static, ()> + Send + Sync + 'static + use<> {
     let notes = Arc::clone(notes);
     move |_cx, n| {
         let notes = Arc::clone(&notes);

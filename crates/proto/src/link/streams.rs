@@ -321,9 +321,14 @@ impl Link {
         Some(frame)
     }
 
+    /// Whether there is a chunk or end to send, held back or not.
+    pub(super) fn has_turn(&self) -> bool {
+        self.streams.as_ref().is_some_and(|streams| !streams.turns.is_empty())
+    }
+
     /// Whether there is a chunk or end to send that is not held back.
     pub(super) fn has_chunk(&self) -> bool {
-        !self.chunks_held && self.streams.as_ref().is_some_and(|streams| !streams.turns.is_empty())
+        !self.chunks_held && self.has_turn()
     }
 
     pub(super) fn has_stream_frame(&self) -> bool {

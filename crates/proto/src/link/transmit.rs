@@ -44,7 +44,7 @@ impl Link {
     /// Whether there are chunks that only [`Link::hold_chunks`] keeps back.
     #[must_use]
     pub fn holds_chunks(&self) -> bool {
-        self.chunks_held && self.has_chunk()
+        self.chunks_held && self.has_turn()
     }
 
     /// Whether the connection is to be dropped even though it takes no more frames.

@@ -170,7 +170,7 @@ fn unknown_fields_of_a_header_are_skipped() {
 
 #[test]
 fn every_kind_without_a_name_is_ignored() {
-    let known = [Kind::HELLO, Kind::WELCOME, Kind::RESUME, Kind::ACK, Kind::PING, Kind::PONG, Kind::CLOSE];
+    let known = [Kind::HELLO, Kind::WELCOME, Kind::RESUME, Kind::ACK, Kind::PING, Kind::PONG, Kind::CLOSE, Kind::HOLD];
     let mut pair = Pair::up();
     for kind in (0..=255).map(Kind) {
         if !kind.is_sequenced() && !kind.is_of_stream() && !known.contains(&kind) {

@@ -78,23 +78,36 @@ fn a_request_that_goes_into_another_session_says_where_it_was_sent_first() {
 }
 
 #[test]
-fn an_origin_that_the_application_gives_is_kept() {
-    let mut pair = Pair::up_with(resending(), LinkConfig::default());
-    let own = origin(LinkSessionId([9; 16]), 77);
-    let command = Command::Request {
-        tag: 1,
-        name: "ask".into(),
-        content_type: ContentType::CBOR,
-        content: number(1),
-        timeout: None,
-        origin: own,
-    };
-    pair.command(Side::Client, command).unwrap();
-    pair.ask(Side::Client, 2, None).unwrap();
-    pair.run(SECOND);
-    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, own), (2, 2, None)]);
-    pair.lose_session();
-    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, own), (2, 2, origin(FIRST, 2))]);
+fn a_request_whose_origin_the_application_names_is_left_to_the_application() {
+    for open_requests in [OpenRequests::Resend, OpenRequests::Fail] {
+        let mut pair = Pair::up_with(LinkConfig { open_requests, ..resending() }, LinkConfig::default());
+        let own = origin(LinkSessionId([9; 16]), 77);
+        let named = |tag: u32| Command::Request {
+            tag: tag.into(),
+            name: "ask".into(),
+            content_type: ContentType::CBOR,
+            content: number(tag),
+            timeout: None,
+            origin: own,
+        };
+        pair.command(Side::Client, named(1)).unwrap();
+        pair.act(Side::Client, 0).unwrap();
+        pair.run(SECOND);
+        assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, own)]);
+        pair.cut(0, 0);
+        pair.command(Side::Client, named(2)).unwrap();
+        pair.ask(Side::Client, 3, None).unwrap();
+        pair.run(pair.grace);
+        pair.events(Side::Server);
+        pair.connect();
+        pair.run(SECOND);
+        assert_eq!(asked(&pair.events(Side::Server)), [(3, 3, None)]);
+        let lost = Err(Code::LINK_LOST);
+        assert_eq!(answers(&pair.events(Side::Client)), [(1, lost.clone()), (2, lost)], "whoever named them sends them again");
+        pair.command(Side::Client, named(4)).unwrap();
+        pair.run(SECOND);
+        assert_eq!(asked(&pair.events(Side::Server)), [(4, 4, own)]);
+    }
 }
 
 #[test]

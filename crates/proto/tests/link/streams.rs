@@ -347,14 +347,15 @@ fn chunks_that_are_held_back_hold_up_nothing_else() {
     let mut pair = Pair::up();
     pair.open(1, 10 * CHUNK);
     pair.client.hold_chunks(true);
+    assert!(!pair.client.holds_chunks(), "there are none");
     pair.send(1, bytes(100)).unwrap();
-    assert!(!pair.client.has_transmit());
+    assert!(!pair.client.has_transmit() && pair.client.holds_chunks());
     pair.act(Side::Client, 7).unwrap();
     pair.run(SECOND);
     let events = pair.events(Side::Server);
     assert_eq!((actions(&events), chunks(&events, 1)), (vec![7], vec![]));
     pair.client.hold_chunks(false);
-    assert!(pair.client.has_transmit());
+    assert!(pair.client.has_transmit() && !pair.client.holds_chunks());
     pair.drain();
     pair.run(SECOND);
     assert_eq!(chunks(&pair.events(Side::Server), 1), [100]);

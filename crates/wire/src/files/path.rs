@@ -159,7 +159,7 @@ fn is_device(part: &str) -> bool {
         let mut number = number.chars();
         name.eq_ignore_ascii_case(device) && number.next().is_some_and(is_digit) && number.next().is_none()
     };
-    DEVICES.iter().any(|device| is(&device)) || NUMBERED_DEVICES.iter().any(|device| numbered(&device))
+    DEVICES.iter().any(is) || NUMBERED_DEVICES.iter().any(numbered)
 }
 
 impl FromStr for RemotePath {
@@ -229,7 +229,9 @@ mod tests {
 
     #[test]
     fn usual_names_are_allowed() {
-        for text in ["a/b", "inbox/.hidden", "inbox/..a", "a/com", "a/COM12", "a/null", "a/ü b/c.tar.gz", "a/.a.0123.part", "a/com\u{e9}"] {
+        for text in
+            ["a/b", "inbox/.hidden", "inbox/..a", "a/com", "a/COM12", "a/null", "a/ü b/c.tar.gz", "a/.a.0123.part", "a/com\u{e9}"]
+        {
             assert_eq!(text.parse::<RemotePath>().map(|path| path.to_string()), Ok(text.to_owned()));
         }
     }

@@ -67,8 +67,12 @@ fn done(number: u64) -> Entry {
 fn batches() -> impl Strategy<Value = Vec<Vec<Entry>>> {
     let kind = prop_oneof![Just(Kind::ACTION), Just(Kind::REQUEST), Just(Kind::DONE), any::<u8>().prop_map(Kind)];
     let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
-    let entry = (kind, any::<u64>(), bytes(20), bytes(200))
-        .prop_map(|(kind, number, name, content)| Entry { kind, number, name, content });
+    let entry = (kind, any::<u64>(), bytes(20), bytes(200)).prop_map(|(kind, number, name, content)| Entry {
+        kind,
+        number,
+        name,
+        content,
+    });
     prop::collection::vec(prop::collection::vec(entry, 1..5), 0..6)
 }
 

@@ -43,7 +43,8 @@ struct Model {
 }
 
 async fn same(queue: &DurableQueue, model: &Model) {
-    let found: BTreeMap<u64, Bytes> = contents(queue).await.into_iter().map(|(number, message)| (number, message.content)).collect();
+    let found: BTreeMap<u64, Bytes> =
+        contents(queue).await.into_iter().map(|(number, message)| (number, message.content)).collect();
     assert!(found == model.waiting, "{:?} instead of {:?}", found.keys(), model.waiting.keys());
     assert_eq!(queue.waiting().records, model.waiting.len());
 }
@@ -54,7 +55,8 @@ async fn crash(path: &Path, model: &Model, cut: prop::sample::Index) {
     let copy = path.with_extension("crashed");
     fs::write(&copy, &bytes[..promised + cut.index(bytes.len() - promised + 1)]).unwrap();
     let queue = open(&copy).await;
-    let found: BTreeMap<u64, Bytes> = contents(&queue).await.into_iter().map(|(number, message)| (number, message.content)).collect();
+    let found: BTreeMap<u64, Bytes> =
+        contents(&queue).await.into_iter().map(|(number, message)| (number, message.content)).collect();
     queue.close().await;
     assert!(model.waiting.iter().all(|(number, content)| found.get(number) == Some(content)), "something promised is lost");
     assert!(found.iter().all(|(number, content)| model.at_promise.get(number) == Some(content)), "something comes from nowhere");

@@ -132,7 +132,9 @@ impl Reader<'_> {
                     self.take(1)?;
                     return Ok(Head::Leaf);
                 }
-                piece if piece >> 5 == major && piece & 31 != 31 => drop(self.head()?),
+                piece if piece >> 5 == major && piece & 31 != 31 => {
+                    self.head()?;
+                }
                 _ => return Err(Malformed::Invalid),
             }
         }

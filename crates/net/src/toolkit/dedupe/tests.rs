@@ -23,12 +23,28 @@ fn key(n: u8) -> Option<PeerKey> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Begin { peer: u8, session: u8, number: u64 },
+    Begin {
+        peer: u8,
+        session: u8,
+        number: u64,
+    },
     /// Finishes one of those that run.
-    Finish { which: usize, size: usize },
-    GiveUp { which: usize },
-    Lost { peer: u8, session: u8, received: u64, running: BTreeSet<u64> },
-    Wait { seconds: u64 },
+    Finish {
+        which: usize,
+        size: usize,
+    },
+    GiveUp {
+        which: usize,
+    },
+    Lost {
+        peer: u8,
+        session: u8,
+        received: u64,
+        running: BTreeSet<u64>,
+    },
+    Wait {
+        seconds: u64,
+    },
 }
 
 fn steps(peers: u8, sessions: u8, numbers: u64) -> impl Strategy<Value = Vec<Step>> {
@@ -123,11 +139,10 @@ proptest! {
         let mut running: Vec<(u8, u8, u64)> = Vec::new();
         for step in steps {
             match step {
-                Step::Begin { peer, session, number } => {
-                    if table.begin(key(peer), origin(session, number), now) == Verdict::Run {
+                Step::Begin { peer, session, number }
+                    if table.begin(key(peer), origin(session, number), now) == Verdict::Run => {
                         running.push((peer, session, number));
                     }
-                }
                 Step::Finish { which, size } if !running.is_empty() => {
                     let (peer, session, number) = running.swap_remove(which % running.len());
                     table.finish(key(peer), origin(session, number), answer(&vec![0; size]), now);

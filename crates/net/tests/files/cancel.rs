@@ -1,0 +1,72 @@
+//! Transfers that are given up: nothing half-done is left under a name.
+
+use parlour_net::FileError;
+
+use crate::world::{MIB, World, bounded, content, names, parts, reached};
+
+const SIZE: u64 = 256 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_push_leaves_nothing() {
+    let mut world = World::new().await;
+    let local = world.here("x", &content(SIZE, 1));
+    let transfer = world.agent.link().push(&local, "box/x");
+    reached(&transfer, 8 * MIB).await;
+    transfer.cancel();
+    assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
+    settled(&mut world).await;
+    assert!(names(world.there.path()).is_empty(), "{:?}", names(world.there.path()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_pull_leaves_nothing() {
+    let world = World::new().await;
+    std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
+    let transfer = world.agent.link().pull("box/x", world.here.path().join("back"));
+    reached(&transfer, 8 * MIB).await;
+    transfer.cancel();
+    assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
+    assert!(names(world.here.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_transfer_keeps_its_part_file_and_nothing_else() {
+    let mut world = World::new().await;
+    let local = world.here("x", &content(SIZE, 1));
+    let transfer = world.agent.link().push(&local, "box/x");
+    reached(&transfer, 8 * MIB).await;
+    drop(transfer);
+    settled(&mut world).await;
+    assert_eq!((names(world.there.path()).len(), parts(world.there.path()).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_transfer_can_be_cancelled_while_it_waits_for_the_link() {
+    let world = World::new().await;
+    let local = world.here("x", &content(1000, 1));
+    bounded(world.station.stop()).await;
+    let transfer = world.agent.link().push(&local, "box/x");
+    transfer.cancel();
+    assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
+}
+
+#[tokio::test]
+async fn a_transfer_over_a_closed_link_fails_by_name() {
+    let world = World::new().await;
+    let local = world.here("x", &content(1000, 1));
+    bounded(world.agent.close()).await;
+    let error = world.push(&local, "box/x").await.unwrap_err();
+    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
+    let error = world.pull("box/x", &world.here.path().join("back")).await.unwrap_err();
+    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
+}
+
+/// Waits until the station says that the transfer has failed.
+async fn settled(world: &mut World) {
+    loop {
+        let event = bounded(world.events.recv()).await.unwrap();
+        if matches!(event.stage, parlour_net::FileStage::Failed(_)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Files over links from end to end on loopback: copies, losses, restarts, bounds, and peers that mean harm.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "tests; a child process talks to its test by its output"
+)]
+
+mod bounds;
+mod cancel;
+mod copies;
+mod full;
+mod hostile;
+mod kill;
+mod paths;
+mod resume;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+#[test]
+fn transfers_may_be_sent_to_other_threads() {
+    fn sent<T: Send + 'static>() {}
+    sent::<parlour_net::Transfer>();
+    sent::<parlour_net::FileError>();
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    shared::<parlour_net::Files>();
+}
