@@ -85,10 +85,12 @@ pub(crate) fn configs() -> anyhow::Result<(Arc<rustls::ServerConfig>, Arc<rustls
     let certificate = CertificateDer::from_pem_slice(cert_pem.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)?;
+    // A client that only writes would leave the tickets unread, and its socket would then be reset when it closes.
+    server.send_tls13_tickets = 0;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate)?;
     let client = rustls::ClientConfig::builder_with_provider(provider)

@@ -14,8 +14,8 @@
 //! queue.action("odometer", &1207).await?;
 //! // A request's answer can be waited for while this process lives.
 //! let ticket = queue.request("claim", &"landing-pad-3").await?;
-//! let answer = ticket.answer().await?;
-//! # let _ = answer;
+//! let granted: bool = ticket.answer().await?;
+//! # let _ = granted;
 //! # Ok(())
 //! # }
 //! ```

@@ -52,6 +52,7 @@ async fn a_process_that_may_write_no_more_is_told_so() {
     let large = Bytes::from(vec![0; 100_000]);
     assert_eq!(queue.action_raw("tally", ContentType::BYTES, large).await, Err(QueueError::DiskFull));
     assert_eq!(queue.waiting().records, usize::try_from(taken).unwrap());
+    println!("taken {taken}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
