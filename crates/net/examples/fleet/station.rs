@@ -176,6 +176,7 @@ fn watch(hooks: &mut Hooks, log: &Arc<Log>) {
         own.note(peer.key(), |report| report.name = peer.agent().to_owned());
         async {}
     });
+    let own = Arc::clone(log);
     hooks.on_disconnect(move |peer, reason| {
         say(format!("the station has lost {}: {reason}", peer.agent()));
         own.note(peer.key(), |report| report.away = true);
