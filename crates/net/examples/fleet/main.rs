@@ -1,27 +1,28 @@
 //! A station and twelve drones, as they would run on machines of their own; here they share one process and loopback.
 //!
 //! The drones find their station on the network, know it by its key, and are known by theirs. They send telemetry ten times a
-//! second; take their configuration; receive a file; start at the same moment by their station's clock. One of them loses its
-//! connection in the middle, and comes back without having lost or doubled anything. The program counts, and ends with 0 only if
-//! every count is right.
+//! second; take their configuration; receive a file; and start at the same moment by their station's clock, though no two of their
+//! own clocks agree. One of them loses its connection in the middle, writes that into its logbook, which is on disk, and comes back
+//! without having lost or doubled anything. The program counts, and ends with 0 only if every count is right.
 //!
 //! `cargo run --release -p parlour-net --example fleet`
 #![allow(clippy::print_stdout, reason = "an example: its transcript is its purpose")]
 
 mod cable;
 mod drone;
+mod logbook;
 mod messages;
 mod station;
 
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{collections::BTreeSet, error::Error, fmt::Display, path::Path, sync::OnceLock, time::Duration};
 
-use parlour_net::{Broadcast, Identity, KeySet, Peer, PeerKey, clock::Clock};
-use tokio::task::JoinSet;
+use parlour_net::{Broadcast, Identity, KeySet, Peer, clock::Clock};
+use tokio::{task::JoinSet, time::Instant};
 
 use cable::Cable;
-use drone::Drone;
-use messages::{Configuration, Report};
-use station::Ground;
+use drone::{Drone, Plan};
+use messages::Configuration;
+use station::{Ground, Report};
 
 /// Drones in the fleet.
 const DRONES: usize = 12;
@@ -29,6 +30,8 @@ const DRONES: usize = 12;
 const UNLUCKY: usize = 7;
 /// Size of the file that everybody gets, in bytes.
 const MAP: usize = 4 << 20;
+/// From the order to start to the start.
+const NOTICE: Duration = Duration::from_millis(500);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -40,41 +43,48 @@ async fn main() -> Result<()> {
     let keys: KeySet = identities.iter().map(Identity::key).collect();
 
     let ground = Ground::open(keys).await?;
-    println!("the station {} listens on {}", short(&ground.station.key()), ground.station.local_addr());
+    let station = ground.station.key();
+    say(format!("the station {:.16} listens on {}", station.to_string(), ground.station.local_addr()));
 
     // One drone reaches its station through a cable that can be pulled out.
     let cable = Cable::to(ground.station.local_addr()).await?;
     let mut drones = Vec::new();
     for (number, identity) in identities.into_iter().enumerate() {
-        let found = drone::find_station(ground.station.key(), ground.announced_at()?).await?;
+        let found = drone::find_station(station, ground.announced_at()?).await?;
         let way = if number == UNLUCKY { cable.url() } else { found };
-        drones.push(Drone::launch(number, identity, way, ground.station.key(), folder.path()).await?);
+        let folder = folder.path().join(format!("drone-{number}"));
+        drones.push(Drone::launch(Plan { number, identity, way, station, folder }).await?);
     }
     ground.wait_for(DRONES).await;
-    println!("{DRONES} drones have found it by its signed announcement, and are connected");
+    say(format!("{DRONES} drones have found it by its signed announcement, and are connected"));
 
-    configure(&ground).await?;
+    configure(&ground, 1).await?;
     fan_out(&ground, folder.path()).await?;
+    ground.wait_for_telemetry(5).await;
 
-    println!("drone {UNLUCKY} is cut off");
+    say(format!("drone {UNLUCKY} is cut off"));
     cable.pull();
-    ground.wait_for_away().await;
+    ground.wait_for_loss().await;
     start_together(&ground).await?;
-    cable.mend();
-    ground.wait_for_back().await;
-    println!("drone {UNLUCKY} is back in its session");
+    // The drone that is away is asked too: its request waits for it.
+    let (configured, ()) = tokio::join!(configure(&ground, 2), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cable.mend();
+        ground.wait_for_return().await;
+    });
+    configured?;
 
-    let counts = ground.finish(DRONES).await?;
+    let reports = ground.finish(DRONES).await?;
     for drone in &drones {
-        drone.close().await;
+        drone.close().await?;
     }
     ground.station.stop().await;
-    summary(&counts)
+    summary(&reports)
 }
 
 /// Asks every drone to take a configuration, all at once, and waits for their answers.
-async fn configure(ground: &Ground) -> Result<()> {
-    let wanted = Configuration { version: 2, telemetry_hz: 10, altitude_m: 120.0 };
+async fn configure(ground: &Ground, version: u32) -> Result<()> {
+    let wanted = Configuration { version, telemetry_hz: 10, altitude_m: 120.0 };
     let mut answers = JoinSet::new();
     for peer in ground.station.peers() {
         let wanted = wanted.clone();
@@ -82,59 +92,80 @@ async fn configure(ground: &Ground) -> Result<()> {
     }
     let mut taken = 0;
     while let Some(answer) = answers.join_next().await {
-        taken += usize::from(answer?? == wanted.version);
+        taken += usize::from(answer?? == version);
     }
-    println!("{taken} drones have taken configuration {}", wanted.version);
+    say(format!("{taken} drones have taken configuration {version}"));
     expect(taken == DRONES, "every drone takes the configuration")
 }
 
 /// Pushes one file to all drones side by side. Each transfer is hashed by both ends.
-async fn fan_out(ground: &Ground, folder: &std::path::Path) -> Result<()> {
+async fn fan_out(ground: &Ground, folder: &Path) -> Result<()> {
     let map = folder.join("map.bin");
     let content: Vec<u8> = (0..MAP).map(|at| u8::try_from(at % 251).expect("small")).collect();
     tokio::fs::write(&map, content).await?;
+    let start = Instant::now();
     let transfers: Vec<_> = ground.station.peers().iter().map(|peer| peer.link().push(&map, "inbox/map.bin")).collect();
-    let (mut arrived, mut hashes) = (0, std::collections::BTreeSet::new());
+    let mut hashes = BTreeSet::new();
     for transfer in transfers {
-        let copied = transfer.await?;
-        arrived += usize::from(copied.bytes == MAP as u64);
-        hashes.insert(copied.hash);
+        hashes.insert(transfer.await?.hash);
     }
-    println!("{arrived} drones have the map of {} MiB on their disks, all with the same BLAKE3 hash", MAP >> 20);
-    expect(arrived == DRONES && hashes.len() == 1, "every drone has the same map")
+    for number in 0..DRONES {
+        let arrived = tokio::fs::read(folder.join(format!("drone-{number}/inbox/map.bin"))).await?;
+        expect(arrived == tokio::fs::read(&map).await?, "every drone has the map on its disk")?;
+    }
+    say(format!("{DRONES} drones have the map of {} MiB, with one BLAKE3 hash, after {:.1?}", MAP >> 20, start.elapsed()));
+    expect(hashes.len() == 1, "every drone has the same map")
 }
 
 /// Has everybody who can be reached start at the same moment by the station's clock.
 async fn start_together(ground: &Ground) -> Result<()> {
     let reachable: Vec<Peer> = ground.station.peers().into_iter().filter(|peer| peer.link().is_up()).collect();
     let count = reachable.len();
-    let start_us = Clock::system().now_us() + 500_000;
+    let start_us = Clock::system().now_us() + u64::try_from(NOTICE.as_micros())?;
     let Broadcast { reached, missed } = ground.station.broadcast_to(reachable, "start", &start_us)?;
     expect(reached == count && missed.is_empty(), "the order reaches everybody who is there")?;
     let starts = ground.wait_for_starts(count).await;
-    let late: Vec<u64> = starts.iter().map(|start| start.late_us).collect();
-    let spread = late.iter().max().unwrap_or(&0) - late.iter().min().unwrap_or(&0);
+    let spread = |of: &dyn Fn(&messages::Started) -> i128| {
+        let all = || starts.iter().map(of);
+        all().max().unwrap_or(0) - all().min().unwrap_or(0)
+    };
+    let (apart, clocks) = (spread(&|start| start.at_us.into()), spread(&|start| start.offset_us.into()));
     let error = starts.iter().map(|start| start.error_us).max().unwrap_or(0);
-    println!("{count} drones have started together: {spread} us apart, by clocks that are known to {error} us");
-    Ok(())
+    say(format!("{count} drones whose clocks are up to {} ms apart have started within {apart} us", clocks / 1000));
+    say(format!("their idea of the station's clock was good to {error} us"));
+    let early = starts.iter().map(|start| start_us.saturating_sub(start.at_us)).max().unwrap_or(0);
+    expect(early <= error, "nobody starts before the time by more than the error that it knows of")
 }
 
-fn summary(counts: &BTreeMap<PeerKey, Report>) -> Result<()> {
-    println!("\ndrone             sent  received  lost  doubled  resumed");
-    for (key, report) in counts {
-        let Report { sent, received, lost, doubled, resumed } = report;
-        println!("{:<16} {sent:>5} {received:>9} {lost:>5} {doubled:>8} {resumed:>8}", short(key));
+fn summary(reports: &[Report]) -> Result<()> {
+    if let Some(unlucky) = reports.iter().find(|report| report.name == format!("drone {UNLUCKY}")) {
+        let entries: Vec<&str> = unlucky.logbook.iter().map(|entry| &*entry.text).collect();
+        say(format!("the logbook of {}: {}", unlucky.name, entries.join("; ")));
+        expect(unlucky.resumed >= 1, "the drone that was cut off came back to its session")?;
+        expect(entries.contains(&"the station is out of reach"), "what was written without a link has arrived")?;
     }
-    expect(counts.len() == DRONES, "every drone reports")?;
-    let right = |report: &Report| report.sent > 0 && report.received == report.sent && report.lost + report.doubled == 0;
-    expect(counts.values().all(right), "all telemetry arrives, once and in order")?;
-    expect(counts.values().map(|report| report.resumed).sum::<u64>() >= 1, "a drone came back to its session")?;
+    println!("\ndrone      telemetry  lost  doubled  logbook  resumed");
+    for report in reports {
+        let Report { name, received, lost, doubled, resumed, logbook, .. } = report;
+        println!("{name:<10} {received:>9} {lost:>5} {doubled:>8} {:>8} {resumed:>8}", logbook.len());
+    }
+    expect(reports.len() == DRONES, "every drone reports")?;
+    expect(reports.iter().all(is_right), "everything has arrived, once and in order")?;
     println!("\nnothing lost, nothing doubled");
     Ok(())
 }
 
-fn short(key: &PeerKey) -> String {
-    key.to_string()[..16].to_owned()
+/// Whether everything is there that the drone says it has sent, once and in order.
+fn is_right(report: &Report) -> bool {
+    let Some(landed) = report.landed else { return false };
+    let telemetry = report.received == landed.telemetry && report.lost + report.doubled == 0 && landed.telemetry > 0;
+    telemetry && report.logbook.iter().map(|entry| entry.number).eq(1..=landed.entries)
+}
+
+/// A line of the transcript, with the seconds since the beginning.
+fn say(line: impl Display) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    println!("{:7.3}  {line}", START.get_or_init(Instant::now).elapsed().as_secs_f64());
 }
 
 fn expect(right: bool, what: &str) -> Result<()> {

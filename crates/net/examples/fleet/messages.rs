@@ -22,20 +22,25 @@ pub(crate) struct Configuration {
 /// Action of a drone that has started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Started {
-    /// How much later than ordered.
-    pub(crate) late_us: u64,
-    /// How wrong the drone's idea of the station's clock may be.
+    /// How far the station's clock is ahead of the drone's, as the drone has measured it.
+    pub(crate) offset_us: i64,
+    /// How wrong that may be.
     pub(crate) error_us: u64,
+    /// When it was, by the clock of the machine.
+    pub(crate) at_us: u64,
 }
 
-/// What the station has counted of a drone.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Report {
-    /// As the drone says at the end.
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    /// Returns to the session.
-    pub(crate) resumed: u64,
+/// Action of a drone's logbook.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Counts from 1.
+    pub(crate) number: u32,
+    pub(crate) text: String,
+}
+
+/// Action of a drone that has landed: what it has said in all.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Landed {
+    pub(crate) telemetry: u64,
+    pub(crate) entries: u32,
 }

@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::{
     Result, expect,
-    messages::{Report, Started, Telemetry},
+    messages::{Entry, Landed, Started, Telemetry},
+    say,
 };
 
 /// What the station announces itself as.
@@ -28,37 +29,47 @@ pub(crate) struct Ground {
     log: Arc<Log>,
 }
 
-/// What has happened, and a bell for whoever waits for more.
+/// What the station has counted of a drone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) name: String,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) away: bool,
+    /// Returns to the session.
+    pub(crate) resumed: u64,
+    pub(crate) logbook: Vec<Entry>,
+    pub(crate) started: Option<Started>,
+    /// What the drone itself says.
+    pub(crate) landed: Option<Landed>,
+}
+
+/// What is known, and a bell for whoever waits for more.
 #[derive(Default)]
 struct Log {
-    facts: Mutex<Facts>,
+    drones: Mutex<BTreeMap<PeerKey, Report>>,
     news: Notify,
 }
 
-#[derive(Clone, Default)]
-struct Facts {
-    drones: BTreeMap<PeerKey, Report>,
-    away: usize,
-    starts: Vec<Started>,
-    landed: usize,
-}
-
 impl Log {
-    fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, Report>> {
+        self.drones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.lock());
+    /// Who is let in has a key.
+    fn note(&self, key: Option<PeerKey>, change: impl FnOnce(&mut Report)) {
+        change(self.lock().entry(key.expect("the admission asks for keys")).or_default());
         self.news.notify_waiters();
     }
 
-    async fn wait_until(&self, happened: impl Fn(&Facts) -> bool) -> Facts {
+    async fn wait_until(&self, happened: impl Fn(&BTreeMap<PeerKey, Report>) -> bool) -> Vec<Report> {
         loop {
-            let news = self.news.notified();
-            let facts = self.lock().clone();
-            if happened(&facts) {
-                return facts;
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            let drones = self.lock().clone();
+            if happened(&drones) {
+                return drones.into_values().collect();
             }
             news.await;
         }
@@ -71,7 +82,7 @@ impl Ground {
         let log = Arc::new(Log::default());
         let mut config = StationConfig::new(identity.clone(), "127.0.0.1:0".parse()?);
         config.listen.admit = Admission::Keys(keys);
-        count(&mut config.handlers, &log);
+        listen(&mut config.handlers, &log);
         watch(&mut config.hooks, &log);
         let station = Station::bind(config).await?;
 
@@ -88,62 +99,72 @@ impl Ground {
     }
 
     pub(crate) async fn wait_for(&self, drones: usize) {
-        self.log.wait_until(|facts| facts.drones.len() == drones).await;
+        self.log.wait_until(|reports| reports.len() == drones).await;
     }
 
-    pub(crate) async fn wait_for_away(&self) {
-        self.log.wait_until(|facts| facts.away == 1).await;
+    /// Waits until the loss of a connection has been noticed.
+    pub(crate) async fn wait_for_loss(&self) {
+        self.log.wait_until(|reports| reports.values().any(|report| report.away)).await;
     }
 
-    pub(crate) async fn wait_for_back(&self) {
-        self.log.wait_until(|facts| facts.away == 0).await;
+    /// Waits until somebody has come back to its session.
+    pub(crate) async fn wait_for_return(&self) {
+        self.log.wait_until(|reports| reports.values().any(|report| report.resumed > 0)).await;
     }
 
     pub(crate) async fn wait_for_starts(&self, count: usize) -> Vec<Started> {
-        self.log.wait_until(|facts| facts.starts.len() >= count).await.starts
+        let started = |report: &Report| report.started.is_some();
+        let reports = self.log.wait_until(|reports| reports.values().filter(|report| started(report)).count() >= count).await;
+        reports.into_iter().filter_map(|report| report.started).collect()
     }
 
-    /// Has all drones land, and gives what was counted of each.
-    pub(crate) async fn finish(&self, drones: usize) -> Result<BTreeMap<PeerKey, Report>> {
+    /// Waits until this much telemetry has come from everybody.
+    pub(crate) async fn wait_for_telemetry(&self, count: u64) {
+        self.log.wait_until(|reports| reports.values().all(|report| report.received >= count)).await;
+    }
+
+    /// Has all drones land, and gives what was counted of each once everything that it says it has sent is there, or more.
+    pub(crate) async fn finish(&self, drones: usize) -> Result<Vec<Report>> {
         let sent = self.station.broadcast("land", &())?;
         expect(sent.reached == drones, "the order to land reaches every drone")?;
-        Ok(self.log.wait_until(|facts| facts.landed == drones).await.drones)
+        let complete = |report: &Report| {
+            report.landed.is_some_and(|landed| report.logbook.len() as u32 >= landed.entries && report.received >= landed.telemetry)
+        };
+        Ok(self.log.wait_until(|reports| reports.values().all(complete)).await)
     }
 }
 
 /// What drones may say to their station.
-fn count(handlers: &mut Handlers, log: &Arc<Log>) {
+fn listen(handlers: &mut Handlers, log: &Arc<Log>) {
     handlers.allow_by_default(Access::Authenticated);
     handlers.tell_time(Clock::system());
 
     let own = Arc::clone(log);
     handlers.on_action("telemetry", move |cx, telemetry: Telemetry| {
-        if let Some(key) = cx.peer().key() {
-            own.note(|facts| {
-                let report = facts.drones.entry(key).or_default();
-                let next = report.received + report.lost + 1;
-                report.doubled += u64::from(telemetry.number < next);
-                report.lost += telemetry.number.saturating_sub(next);
-                report.received += u64::from(telemetry.number >= next);
-            });
-        }
+        own.note(cx.peer().key(), |report| {
+            let next = report.received + report.lost + 1;
+            report.doubled += u64::from(telemetry.number < next);
+            report.lost += telemetry.number.saturating_sub(next);
+            report.received += u64::from(telemetry.number >= next);
+        });
         async {}
     });
 
     let own = Arc::clone(log);
-    handlers.on_action("started", move |_cx, started: Started| {
-        own.note(|facts| facts.starts.push(started));
+    handlers.on_action("log", move |cx, entry: Entry| {
+        own.note(cx.peer().key(), |report| report.logbook.push(entry));
         async {}
     });
 
     let own = Arc::clone(log);
-    handlers.on_action("landed", move |cx, sent: u64| {
-        if let Some(key) = cx.peer().key() {
-            own.note(|facts| {
-                facts.drones.entry(key).or_default().sent = sent;
-                facts.landed += 1;
-            });
-        }
+    handlers.on_action("started", move |cx, started: Started| {
+        own.note(cx.peer().key(), |report| report.started = Some(started));
+        async {}
+    });
+
+    let own = Arc::clone(log);
+    handlers.on_action("landed", move |cx, landed: Landed| {
+        own.note(cx.peer().key(), |report| report.landed = Some(landed));
         async {}
     });
 }
@@ -152,27 +173,19 @@ fn count(handlers: &mut Handlers, log: &Arc<Log>) {
 fn watch(hooks: &mut Hooks, log: &Arc<Log>) {
     let own = Arc::clone(log);
     hooks.on_first_connect(move |peer| {
-        if let Some(key) = peer.key() {
-            own.note(|facts| {
-                facts.drones.insert(key, Report::default());
-            });
-        }
+        own.note(peer.key(), |report| report.name = peer.agent().to_owned());
         async {}
     });
     let own = Arc::clone(log);
     hooks.on_disconnect(move |peer, reason| {
-        println!("the station has lost {}: {reason}", peer.agent());
-        own.note(|facts| facts.away += 1);
+        say(format!("the station has lost {}: {reason}", peer.agent()));
+        own.note(peer.key(), |report| report.away = true);
         async {}
     });
     let own = Arc::clone(log);
     hooks.on_resume(move |peer| {
-        if let Some(key) = peer.key() {
-            own.note(|facts| {
-                facts.away = facts.away.saturating_sub(1);
-                facts.drones.entry(key).or_default().resumed += 1;
-            });
-        }
+        say(format!("{} is back in its session", peer.agent()));
+        own.note(peer.key(), |report| (report.away, report.resumed) = (false, report.resumed + 1));
         async {}
     });
 }
