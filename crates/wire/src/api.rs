@@ -4,9 +4,11 @@
 //! ([`Notice`]). All are CBOR maps with integer keys, so fields can be added without breaking anyone.
 
 mod account;
+mod blob;
 mod conversation;
 
 pub use account::*;
+pub use blob::*;
 pub use conversation::*;
 
 use crate::codec::DecodeError;

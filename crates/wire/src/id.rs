@@ -95,7 +95,12 @@ id! {
     /// A link session: it outlives the connection that carries it.
     LinkSessionId, 16
 }
+id! {
+    /// An encrypted file or other large object at a server: BLAKE3 of its bytes there.
+    BlobId, 32
+}
 hex_text!(AccountId);
+hex_text!(BlobId);
 hex_text!(DeviceId);
 hex_text!(ConversationId);
 hex_text!(LinkSessionId);
@@ -129,6 +134,14 @@ impl ConversationId {
         material[..32].copy_from_slice(&low.0);
         material[32..].copy_from_slice(&high.0);
         let mut id = blake3::derive_key("parlour direct conversation v1", &material);
+        id[0] &= !GROUP_BIT;
+        Self(id)
+    }
+
+    /// The id of the conversation that the devices of one account have among themselves.
+    #[must_use]
+    pub fn own(account: &AccountId) -> Self {
+        let mut id = blake3::derive_key("parlour own conversation v1", &account.0);
         id[0] &= !GROUP_BIT;
         Self(id)
     }

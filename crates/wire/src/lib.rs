@@ -36,4 +36,4 @@ pub use code::Code;
 pub use codec::{DecodeError, decode, encode};
 pub use compress::{CompressError, Encoding, compress, decompress};
 pub use frame::{Frame, FrameDecoder, Kind};
-pub use id::{AccountId, ConversationId, DeviceId, LinkSessionId, MessageId};
+pub use id::{AccountId, BlobId, ConversationId, DeviceId, LinkSessionId, MessageId};

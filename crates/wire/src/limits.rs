@@ -7,8 +7,24 @@ pub const FRAME_HEADER: usize = 16 * 1024;
 /// Largest ciphertext of one log entry, in bytes. Room for [`MESSAGE_INLINE`] plus MLS framing and padding.
 pub const ENTRY_PAYLOAD: usize = 96 * 1024;
 /// Largest MLS commit, group info or welcome that a server takes, in bytes: a 0x004F commit in a cold tree of 150 devices
-/// is about 190 KB.
-pub const HANDSHAKE_PAYLOAD: usize = 384 * 1024;
+/// is about 190 KB, the tree of 1,000 devices under 0x0003 with our credentials about 450 KB.
+pub const HANDSHAKE_PAYLOAD: usize = 500 * 1024;
+/// Devices of one conversation: what [`HANDSHAKE_PAYLOAD`] has room for.
+pub const GROUP_DEVICES: usize = 1000;
+/// Largest signed leave statement, in bytes.
+pub const LEAVE_STATEMENT: usize = 512;
+/// Largest signal, in bytes: a word or two, encrypted.
+pub const SIGNAL: usize = 1024;
+/// Largest blob, in bytes: an attachment of 4 GiB and what its encryption adds.
+pub const BLOB: u64 = (4 << 30) + (64 << 20);
+/// Largest part of a blob in one request or answer, in bytes: what a live message behind it may have to wait for.
+pub const BLOB_CHUNK: usize = 256 * 1024;
+/// Blobs that one message may name: a file and its thumbnail, several times over.
+pub const BLOBS_PER_MESSAGE: usize = 16;
+/// Largest sealed index of a backup, in bytes.
+pub const BACKUP_INDEX: usize = 256 * 1024;
+/// Blobs of one backup; 40 bytes each in the index.
+pub const BACKUP_BLOBS: usize = 4096;
 /// Longest message text sent inline, in bytes; longer text becomes an attachment.
 pub const MESSAGE_INLINE: usize = 64 * 1024;
 /// Longest user or group name after normalisation, in bytes of UTF-8.

@@ -4,9 +4,9 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
-    codec::DecodeError,
-    id::{ConversationId, MessageId},
-    identity,
+    codec::{self, DecodeError, bounded},
+    id::{AccountId, ConversationId, DeviceId, MessageId},
+    identity, limits,
 };
 
 /// Domain of the server's signature on a commit receipt.
@@ -22,6 +22,56 @@ impl EntryKind {
     pub const MESSAGE: Self = Self(1);
     /// An MLS commit; carries a receipt.
     pub const COMMIT: Self = Self(2);
+    /// An account leaves a group; the payload is a signed [`LeaveStatement`], in the clear.
+    pub const LEAVE: Self = Self(3);
+}
+
+/// Domain of a device's signature on a leave statement.
+pub const LEAVE_CONTEXT: &[u8] = b"parlour leave v1\0";
+
+/// That an account leaves a group, said by one of its devices. Good for the time since the account was last added, so it cannot be used again
+/// after somebody has brought the account back.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LeaveStatement {
+    /// The group.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Who leaves.
+    #[n(1)]
+    pub account: AccountId,
+    /// The device that says so.
+    #[n(2)]
+    pub device: DeviceId,
+    /// The home's epoch at which the account became a member, as the group's policy has it.
+    #[n(3)]
+    pub since: u64,
+}
+
+impl LeaveStatement {
+    /// Reads the CBOR of a [`identity::Signed`] statement without checking the signature: to find out whose key must have made it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything malformed or too long.
+    pub fn peek(bytes: &[u8]) -> Result<Self, DecodeError> {
+        bounded("leave statement", bytes.len(), limits::LEAVE_STATEMENT)?;
+        let signed: identity::Signed = codec::decode(bytes)?;
+        codec::decode(&signed.bytes)
+    }
+
+    /// Reads the CBOR of a [`identity::Signed`] statement and checks its signature by the device's key.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything malformed, too long, or not signed by that key of that device.
+    pub fn verify(bytes: &[u8], device_key: &[u8; 32]) -> Result<Self, DecodeError> {
+        let statement = Self::peek(bytes)?;
+        let signed: identity::Signed = codec::decode(bytes)?;
+        if statement.device != DeviceId::of_key(device_key) {
+            return Err(DecodeError::BadSignature("leave statement"));
+        }
+        identity::verify(device_key, LEAVE_CONTEXT, &signed.bytes, &signed.signature, "leave statement")?;
+        Ok(statement)
+    }
 }
 
 /// One entry of a log.

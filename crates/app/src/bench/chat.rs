@@ -126,7 +126,7 @@ async fn flood(link: Link, conversation: ConversationId, each: usize, window: us
 }
 
 async fn store(link: &Link, conversation: ConversationId, payload: Vec<u8>) -> anyhow::Result<()> {
-    call(link, &api::Send { conversation, id: people::random_id(), epoch: 1, payload }).await.map(|_| ())
+    call(link, &api::Send { conversation, id: people::random_id(), epoch: 1, payload, blobs: Vec::new() }).await.map(|_| ())
 }
 
 /// Open loop over all pairs in turn; the reader's event ends the measured time.

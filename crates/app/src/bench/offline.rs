@@ -31,7 +31,7 @@ pub(crate) async fn run(folder: &Path, messages: usize) -> anyhow::Result<Vec<Fi
         if open.len() == WINDOW {
             open.next().await.context("the window is not empty")??;
         }
-        let send = api::Send { conversation, id: people::random_id(), epoch: 1, payload: vec![0; BODY] };
+        let send = api::Send { conversation, id: people::random_id(), epoch: 1, payload: vec![0; BODY], blobs: Vec::new() };
         let link = &online.link;
         open.push(async move { call(link, &send).await });
     }

@@ -5,7 +5,7 @@
 use parlour_e2ee::{Drift, E2eeError, Member, NewConversation, PendingCommit};
 use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId,
-    api::{self, ConversationKind, Create, KeyPackagesClaim, KeyPackagesClaimAnswer, Stored},
+    api::{self, ConversationKind, Create, KeyPackagesClaim, KeyPackagesClaimAnswer, Stored, Suite},
     identity::VerifiedList,
 };
 
@@ -32,7 +32,7 @@ impl Core {
         for account in [conversation.peer, me] {
             let needed = account != me || !alone;
             if needed && !creation.claimed.contains_key(&account) {
-                return self.request(&KeyPackagesClaim { account }, Pending::Claim(id, account));
+                return self.request(&KeyPackagesClaim { account, suite: Suite::HYBRID }, Pending::Claim(id, account));
             }
         }
         let Some(creation) = self.session.creating.remove(&id) else { return Ok(()) };
@@ -59,7 +59,7 @@ impl Core {
         };
         self.store.apply(&step.changes)?;
         self.store.set_phase(&id, ConversationPhase::Creating)?;
-        let create = Create { kind: ConversationKind::DIRECT, members: vec![me, conversation.peer] };
+        let create = Create { kind: ConversationKind::DIRECT, members: vec![me, conversation.peer], name: None };
         self.queue_commit(step.output, Some(create))?;
         self.session.dirty.insert(id);
         Ok(())
@@ -124,6 +124,7 @@ impl Core {
             removed: commit.removed,
             group_info: commit.group_info,
             external: commit.external,
+            change: None,
         };
         api::Call::check(&commit).map_err(Error::internal)?;
         let (epoch, wire) = (commit.parent_epoch, parlour_wire::encode(&commit));
@@ -226,7 +227,7 @@ impl Core {
             return self.queue_change(id, step);
         }
         match drift.missing.first() {
-            Some((account, _)) => self.request(&KeyPackagesClaim { account: *account }, Pending::Claim(*id, *account)),
+            Some((account, _)) => self.request(&KeyPackagesClaim { account: *account, suite: Suite::HYBRID }, Pending::Claim(*id, *account)),
             None => Ok(()),
         }
     }

@@ -296,7 +296,7 @@ impl Core {
 
     fn login_start(&mut self, flow: Flow) -> Result<(), Error> {
         let (login, request) = OpaqueLogin::start(&flow.name, &flow.password).map_err(password)?;
-        let start = LoginStart { name: flow.name.clone(), request };
+        let start = LoginStart { name: flow.name.clone(), request, recovery: false };
         self.go_on(flow, Stage::LoginStart(Box::new(login)), &start)
     }
 
@@ -317,7 +317,7 @@ impl Core {
         match &flow.goal {
             Goal::ChangePassword { new } => {
                 let (registration, request) = OpaqueRegistration::start(&flow.name, new).map_err(password)?;
-                self.go_on(flow, Stage::PasswordStart(Box::new(registration), root), &PasswordStart { request })
+                self.go_on(flow, Stage::PasswordStart(Box::new(registration), root), &PasswordStart { request, recovery: false })
             }
             Goal::Revoke { device } => {
                 if list.certificate(device).is_none() {
@@ -355,7 +355,7 @@ impl Core {
     ) -> Result<(), Error> {
         let registered = registration.finish(&answer.response, flow.parameters).map_err(password)?;
         let wrapped_root = root.wrap(&registered.export_key, &flow.name);
-        self.go_on(flow, Stage::PasswordFinish, &PasswordFinish { upload: registered.upload, wrapped_root })
+        self.go_on(flow, Stage::PasswordFinish, &PasswordFinish { upload: registered.upload, wrapped_root, recovery: false })
     }
 
     /// The server knows this device: keeps it, and authenticates as it.

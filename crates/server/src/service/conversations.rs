@@ -29,7 +29,7 @@ fn stored(written: Written) -> Result<Stored, Failure> {
 }
 
 pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
-    let SendMessage { conversation, id, epoch, payload } = call;
+    let SendMessage { conversation, id, epoch, payload, .. } = call;
     let begun = ask.device().and_then(|(_, device)| {
         if payload.is_empty() {
             return Err(Rejection::bad("an empty message").into());

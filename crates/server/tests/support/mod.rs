@@ -217,7 +217,7 @@ impl<S: Store> World<S> {
     pub fn login_start(&mut self, link: &mut Link, name: &Name, password: &str) -> Result<(u64, Option<Vec<u8>>), Failure> {
         let started = ClientLogin::<Suite>::start(&mut self.rng, password.as_bytes()).unwrap();
         let request = started.message.serialize().to_vec();
-        let answer = self.ask(link, &api::LoginStart { name: name.clone(), request })?;
+        let answer = self.ask(link, &api::LoginStart { name: name.clone(), request, recovery: false })?;
         let response = CredentialResponse::deserialize(&answer.response).unwrap();
         let parameters = ClientLoginFinishParameters::new(Some(b"parlour login v1"), identifiers(name), None);
         let finished = started.state.finish(&mut self.rng, password.as_bytes(), response, parameters);
@@ -226,9 +226,9 @@ impl<S: Store> World<S> {
 
     pub fn change_password(&mut self, link: &mut Link, person: &Person, password: &str) -> Result<(), Failure> {
         let started = ClientRegistration::<Suite>::start(&mut self.rng, password.as_bytes()).unwrap();
-        let response = self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec() })?.response;
+        let response = self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
         let upload = upload(&mut self.rng, started.state, &person.name, password.as_bytes(), &response);
-        self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x33; 72] }).map(|_| ())
+        self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x33; 72], recovery: false }).map(|_| ())
     }
 
     /// A person with an account and `phones` devices, each on a link of its own.
@@ -367,9 +367,10 @@ pub fn commit(conversation: ConversationId, id: u8, parent_epoch: u64) -> api::C
         removed: vec![],
         group_info: vec![id; 30],
         external: false,
+        change: None,
     }
 }
 
 pub fn message(conversation: ConversationId, id: u8, epoch: u64) -> api::Send {
-    api::Send { conversation, id: message_id(id), epoch, payload: vec![id; 40] }
+    api::Send { conversation, id: message_id(id), epoch, payload: vec![id; 40], blobs: vec![] }
 }

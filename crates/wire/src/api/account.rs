@@ -129,6 +129,10 @@ pub struct LoginStart {
     /// KE1.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub request: Vec<u8>,
+    /// The login is by recovery code: it runs against the record of [`PasswordFinish`] with `recovery`. An account without one answers
+    /// like an unknown name.
+    #[n(2)]
+    pub recovery: bool,
 }
 call!(LoginStart, "login.start" => OpaqueAnswer, request <= OPAQUE);
 
@@ -149,7 +153,7 @@ call!(LoginFinish, "login.finish" => LoginFinishAnswer, finalization <= OPAQUE);
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct LoginFinishAnswer {
-    /// The account's root secret, wrapped under the OPAQUE export key.
+    /// The account's root secret, wrapped under the OPAQUE export key of this login: of the password, or of the recovery code.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub wrapped_root: Vec<u8>,
     /// The current device list.
@@ -157,17 +161,22 @@ pub struct LoginFinishAnswer {
     pub device_list: Vec<u8>,
 }
 
-/// First step of a password change: OPAQUE registration again. Needs a link that is authorised by password.
+/// First step of a change of password or recovery code: OPAQUE registration again. Needs a link that is authorised by password or recovery
+/// code.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct PasswordStart {
     /// OPAQUE `RegistrationRequest`.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub request: Vec<u8>,
+    /// For the recovery code.
+    #[n(1)]
+    pub recovery: bool,
 }
 call!(PasswordStart, "password.start" => OpaqueAnswer, request <= OPAQUE);
 
-/// Second step of a password change: replaces record and wrapped root together, and ends the sessions of other devices.
+/// Second step: replaces record and wrapped root together. A new password ends the sessions of other devices; a new recovery code ends
+/// none, and makes the code before it worthless.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct PasswordFinish {
@@ -177,6 +186,9 @@ pub struct PasswordFinish {
     /// The same root secret under the new export key.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub wrapped_root: Vec<u8>,
+    /// For the recovery code.
+    #[n(2)]
+    pub recovery: bool,
 }
 call!(PasswordFinish, "password.finish" => Done, upload <= OPAQUE, wrapped_root <= WRAPPED_ROOT);
 
@@ -224,6 +236,34 @@ pub struct DeviceAuthAnswer {
     /// Whether a last-resort key package is there.
     #[n(3)]
     pub last_resort: bool,
+    /// The same for [`Suite::CLASSICAL`].
+    #[n(4)]
+    pub classical_key_packages: u32,
+    /// The same for [`Suite::CLASSICAL`].
+    #[n(5)]
+    pub classical_last_resort: bool,
+}
+
+/// An MLS cipher suite (RFC 9420, section 17.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Suite(#[n(0)] pub u16);
+
+impl Suite {
+    /// X-Wing (ML-KEM-768 and X25519), AES-128-GCM, SHA-256, Ed25519: draft-ietf-mls-pq-ciphersuites.
+    pub const HYBRID: Self = Self(0x004F);
+    /// X25519, ChaCha20-Poly1305, SHA-256, Ed25519: for groups in which the hybrid suite would cost too much.
+    pub const CLASSICAL: Self = Self(0x0003);
+
+    /// The word for it on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::HYBRID => "hybrid",
+            Self::CLASSICAL => "classical",
+            _ => "unknown",
+        }
+    }
 }
 
 /// Logs this device out: its sessions end, its key packages and cursors go, it must log in again.
@@ -307,6 +347,9 @@ pub struct KeyPackagesPublish {
     /// The one to be used when the others are gone; replaces the earlier one.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub last_resort: Option<Vec<u8>>,
+    /// The suite of all of them.
+    #[n(2)]
+    pub suite: Suite,
 }
 call!(KeyPackagesPublish, "keys.publish" => Done, one_time <= limits::KEY_PACKAGES_PER_DEVICE);
 
@@ -317,6 +360,9 @@ pub struct KeyPackagesClaim {
     /// Whose.
     #[n(0)]
     pub account: AccountId,
+    /// Of which suite.
+    #[n(1)]
+    pub suite: Suite,
 }
 call!(KeyPackagesClaim, "keys.claim" => KeyPackagesClaimAnswer);
 

@@ -4,9 +4,10 @@ use minicbor::{Decode, Encode};
 
 use super::{Done, call, notice};
 use crate::{
-    id::{AccountId, ConversationId, DeviceId, MessageId},
+    id::{AccountId, BlobId, ConversationId, DeviceId, MessageId},
     limits,
     log::Entry,
+    name::Name,
 };
 
 /// Kinds of conversation.
@@ -19,6 +20,62 @@ impl ConversationKind {
     pub const DIRECT: Self = Self(0);
     /// A group; the id is a random [`ConversationId::group`].
     pub const GROUP: Self = Self(1);
+    /// The devices of one account among themselves; the id is [`ConversationId::own`] of the account.
+    pub const OWN: Self = Self(2);
+}
+
+/// What an account may do in a group. The creator of a group is its first admin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Role(#[n(0)] pub u8);
+
+impl Role {
+    /// May speak, bring its own devices in, and leave.
+    pub const MEMBER: Self = Self(0);
+    /// May also add and remove accounts, give roles, rename.
+    pub const ADMIN: Self = Self(1);
+
+    /// The word for it on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::MEMBER => "member",
+            Self::ADMIN => "admin",
+            _ => "unknown",
+        }
+    }
+}
+
+/// An account in a group, and what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct Member {
+    /// Which account.
+    #[n(0)]
+    pub account: AccountId,
+    /// What it may do.
+    #[n(1)]
+    pub role: Role,
+}
+
+/// What a commit changes about a group beside its devices. Only an admin may send one, else [`crate::Code::FORBIDDEN`]. The
+/// server keeps its own table of members and roles by it, and refuses what that table does not allow; members check the same again,
+/// from what the commit itself says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Change {
+    /// Accounts that become members.
+    #[n(0)]
+    pub added: Vec<AccountId>,
+    /// Accounts that are members no longer; the cursors of all their devices go. Never the committer's own: see [`Leave`].
+    #[n(1)]
+    pub removed: Vec<AccountId>,
+    /// Members whose role becomes another. The last admin stays one.
+    #[n(2)]
+    pub roles: Vec<Member>,
+    /// The group's new name; answers [`crate::Code::NAME_TAKEN`] if a user or another group has it.
+    #[n(3)]
+    pub name: Option<Name>,
 }
 
 /// Makes a conversation, together with its first commit.
@@ -31,6 +88,10 @@ pub struct Create {
     /// The member accounts, the creator among them.
     #[n(1)]
     pub members: Vec<AccountId>,
+    /// The name of a group, in one namespace with those of users: answers [`crate::Code::NAME_TAKEN`]. Groups need one, other
+    /// conversations have none.
+    #[n(2)]
+    pub name: Option<Name>,
 }
 
 /// A device that a commit adds, with what it needs to join.
@@ -47,6 +108,12 @@ pub struct Added {
 
 /// A commit: takes the conversation from `parent_epoch` to the next. The server accepts one for each epoch, and the first with
 /// the conversation's creation at epoch 0. Asking again with the same `id` gives the same answer.
+///
+/// Epochs on the wire are the home's: it counts the commits of the log. An MLS epoch counts those that the members have applied;
+/// one that breaks the rules stays in the log and is void, so the home's epoch may run ahead of MLS's.
+///
+/// The server refuses with [`crate::Code::FORBIDDEN`] what a member may not do: a `change` by somebody who is no admin, and devices in
+/// `removed` that belong to another account that stays and still lists them, unless an admin brings them in again by the same commit.
 ///
 /// Answers [`crate::Code::STALE_EPOCH`] if another commit was first, [`crate::Code::ALREADY_EXISTS`] if `create` is given and the
 /// conversation exists.
@@ -83,10 +150,56 @@ pub struct Commit {
     /// Whether this is an external commit: the sender's device joins by it.
     #[n(9)]
     pub external: bool,
+    /// What it changes about members, roles and name.
+    #[n(10)]
+    pub change: Option<Change>,
 }
 call!(Commit, "conversation.commit" => Stored,
     commit <= limits::HANDSHAKE_PAYLOAD, group_info <= limits::HANDSHAKE_PAYLOAD,
-    added <= limits::SYNC_PAGE, removed <= limits::SYNC_PAGE);
+    added <= limits::GROUP_DEVICES, removed <= limits::GROUP_DEVICES);
+
+/// Leaves a group: this account's devices get nothing after the entry that this makes ([`crate::log::EntryKind::LEAVE`]), whose payload is
+/// `statement`. The next commit of another member takes their leaves out. If the last admin leaves, the member that has been in
+/// longest (by the epoch at which it came, then by account id) is admin from then on; if the last member leaves, the group and its name end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leave {
+    /// The group.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Made by the leaving device.
+    #[n(1)]
+    pub id: MessageId,
+    /// A signed [`crate::log::LeaveStatement`] of this device.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub statement: Vec<u8>,
+}
+call!(Leave, "conversation.leave" => Stored, statement <= limits::LEAVE_STATEMENT);
+
+/// Asks whether there is a group of this name. Says nothing else about it; throttled like the look-up of users. Answers
+/// [`crate::Code::CONVERSATION_NOT_FOUND`] if there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GroupByName {
+    /// The name.
+    #[n(0)]
+    pub name: Name,
+}
+call!(GroupByName, "group.by_name" => Done);
+
+/// Action of a device, and push to the other devices of the conversation that are online: something that is worth nothing later, such
+/// as that somebody types. Never stored, dropped where there is no room.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Signal {
+    /// The conversation.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Encrypted by the conversation's key for signals.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub payload: Vec<u8>,
+}
+notice!(Signal, "signal");
 
 /// Where an entry stands in the log. The server answers it only when the entry is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -124,8 +237,12 @@ pub struct Send {
     /// The MLS application message.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub payload: Vec<u8>,
+    /// Blobs that the message names. From here on the members of the conversation may read them, and they are kept as long as the
+    /// server's retention says. Answers [`crate::Code::FILE_NOT_FOUND`] for one that is not whole at the server.
+    #[n(4)]
+    pub blobs: Vec<BlobId>,
 }
-call!(Send, "conversation.send" => Stored, payload <= limits::ENTRY_PAYLOAD);
+call!(Send, "conversation.send" => Stored, payload <= limits::ENTRY_PAYLOAD, blobs <= limits::BLOBS_PER_MESSAGE);
 
 /// How many epochs behind the current one a message may be when it reaches the server. Readers keep as many past epochs and
 /// one more.
@@ -173,7 +290,7 @@ call!(GroupInfoGet, "conversation.group_info" => GroupInfoAnswer);
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct GroupInfoAnswer {
-    /// The current epoch.
+    /// The home's current epoch.
     #[n(0)]
     pub epoch: u64,
     /// MLS group info with the ratchet tree.
@@ -249,6 +366,9 @@ pub struct Welcome {
     /// Member accounts.
     #[n(5)]
     pub members: Vec<AccountId>,
+    /// The home's epoch after that commit.
+    #[n(6)]
+    pub epoch: u64,
 }
 notice!(Welcome, "welcome");
 

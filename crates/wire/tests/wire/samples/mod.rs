@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId, LinkSessionId, MessageId,
+    AccountId, BlobId, ConversationId, DeviceId, LinkSessionId, MessageId,
     announce::{self, Boot, CarrierKind, Datagram, Endpoint, Place},
     api,
     code::Code,
@@ -43,6 +43,7 @@ fn welcome() -> api::Welcome {
         hash: [6; 32],
         welcome: b"welcome".to_vec(),
         members: vec![ACCOUNT],
+        epoch: 3,
     }
 }
 
@@ -127,7 +128,7 @@ fn accounts(all: &mut Vec<Message>) {
             device_list: vec![3; 9]
         }
     );
-    message!(all, "login.start", api::LoginStart, api::LoginStart { name: name(), request: vec![1; 96] });
+    message!(all, "login.start", api::LoginStart, api::LoginStart { name: name(), request: vec![1; 96], recovery: true });
     message!(all, "login.finish", api::LoginFinish, api::LoginFinish { login: 9, finalization: vec![1; 64] });
     message!(
         all,
@@ -135,12 +136,12 @@ fn accounts(all: &mut Vec<Message>) {
         api::LoginFinishAnswer,
         api::LoginFinishAnswer { wrapped_root: vec![2; 72], device_list: vec![3; 9] }
     );
-    message!(all, "password.start", api::PasswordStart, api::PasswordStart { request: vec![1; 32] });
+    message!(all, "password.start", api::PasswordStart, api::PasswordStart { request: vec![1; 32], recovery: true });
     message!(
         all,
         "password.finish",
         api::PasswordFinish,
-        api::PasswordFinish { upload: vec![1; 192], wrapped_root: vec![2; 72] }
+        api::PasswordFinish { upload: vec![1; 192], wrapped_root: vec![2; 72], recovery: true }
     );
     message!(all, "devices.update", api::DevicesUpdate, api::DevicesUpdate { device_list: vec![3; 9] });
     message!(all, "device.auth", api::DeviceAuth, api::DeviceAuth { account: ACCOUNT, device: DEVICE, signature: [4; 64] });
@@ -148,7 +149,7 @@ fn accounts(all: &mut Vec<Message>) {
         all,
         "device.auth.answer",
         api::DeviceAuthAnswer,
-        api::DeviceAuthAnswer { name: name(), list_version: 2, key_packages: 50, last_resort: true }
+        api::DeviceAuthAnswer { name: name(), list_version: 2, key_packages: 50, last_resort: true, classical_key_packages: 5, classical_last_resort: true }
     );
     message!(all, "device.logout", api::Logout, api::Logout {});
     message!(all, "devices.get", api::DevicesGet, api::DevicesGet {});
@@ -168,9 +169,9 @@ fn accounts(all: &mut Vec<Message>) {
         all,
         "keys.publish",
         api::KeyPackagesPublish,
-        api::KeyPackagesPublish { one_time: vec![vec![1; 4].into()], last_resort: Some(vec![2; 4]) }
+        api::KeyPackagesPublish { one_time: vec![vec![1; 4].into()], last_resort: Some(vec![2; 4]), suite: api::Suite::HYBRID }
     );
-    message!(all, "keys.claim", api::KeyPackagesClaim, api::KeyPackagesClaim { account: ACCOUNT });
+    message!(all, "keys.claim", api::KeyPackagesClaim, api::KeyPackagesClaim { account: ACCOUNT, suite: api::Suite::CLASSICAL });
     message!(
         all,
         "keys.claim.answer",
@@ -243,13 +244,19 @@ fn conversations(all: &mut Vec<Message>) {
             conversation: CONVERSATION,
             id: MESSAGE,
             parent_epoch: 0,
-            create: Some(api::Create { kind: api::ConversationKind::DIRECT, members: vec![ACCOUNT] }),
+            create: Some(api::Create { kind: api::ConversationKind::DIRECT, members: vec![ACCOUNT], name: Some(name()) }),
             commit: vec![1; 4],
             welcome: Some(vec![2; 4]),
             added: vec![api::Added { account: ACCOUNT, device: DEVICE }],
             removed: vec![DEVICE],
             group_info: vec![3; 4],
-            external: false
+            external: false,
+            change: Some(api::Change {
+                added: vec![ACCOUNT],
+                removed: vec![ACCOUNT],
+                roles: vec![api::Member { account: ACCOUNT, role: api::Role::ADMIN }],
+                name: Some(name()),
+            }),
         }
     );
     message!(
@@ -262,7 +269,7 @@ fn conversations(all: &mut Vec<Message>) {
         all,
         "conversation.send",
         api::Send,
-        api::Send { conversation: CONVERSATION, id: MESSAGE, epoch: 1, payload: vec![1; 4] }
+        api::Send { conversation: CONVERSATION, id: MESSAGE, epoch: 1, payload: vec![1; 4], blobs: vec![BlobId([0xb1; 32])] }
     );
     message!(all, "conversation.read", api::Read, api::Read { conversation: CONVERSATION, after: 3, limit: 100 });
     message!(all, "conversation.read.answer", api::ReadAnswer, api::ReadAnswer { entries: vec![entry()], head: 9 });
