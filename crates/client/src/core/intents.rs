@@ -203,7 +203,7 @@ impl Core {
         let wanted: Vec<_> = accounts.into_iter().filter(|account| *account != me || !alone).collect();
         let Some(members) = self.gather(&group.id, &wanted, Suite::CLASSICAL)? else { return Ok(()) };
         let (engine, store) = self.engine()?;
-        let step = engine.refound(store, &group.id, Suite::CLASSICAL, &members, store);
+        let step = engine.refound(store, &group.id, Suite::CLASSICAL, &members);
         if let Some(commit) = self.take_step(row, step)? {
             self.queue_commit(commit, None)?;
         }

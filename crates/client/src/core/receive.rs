@@ -111,6 +111,13 @@ impl Core {
                 self.look_up_account(account)?;
                 return Ok(Taken::Waits);
             }
+            // Nobody stands for a device that it brings in, whatever list the server shows: it is void.
+            Err(error @ E2eeError::UnknownDevice { .. }) if entry.kind == EntryKind::COMMIT => {
+                match engine.pass_over(store, entry, error) {
+                    Ok(step) => step,
+                    Err(error) => return self.unreadable(conversation, entry, &error),
+                }
+            }
             Err(error) => return self.unreadable(conversation, entry, &error),
         };
         self.store.apply(&step.changes)?;
@@ -158,7 +165,7 @@ impl Core {
                 self.set_maintenance(conversation)?;
             }
             Opened::Void { committer, why } => {
-                self.void_commit(conversation, entry, committer.map(|(account, _)| account), &why)?;
+                self.void_commit(conversation, entry, committer.map(|(account, _)| account), &why.to_string())?;
                 if own_commit {
                     self.drop_commit(&conversation.id)?;
                 }
