@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use openmls::{
     group::{GroupContext, MlsGroup},
-    prelude::{Extension, Extensions, UnknownExtension},
+    prelude::{Extension, ExtensionType, Extensions, RequiredCapabilitiesExtension, UnknownExtension},
 };
 use parlour_wire::{
     api::{Change, ConversationKind, Member as WireMember, Role},
@@ -18,6 +18,11 @@ use parlour_wire::{
 
 use super::{GroupEvent, GroupMember, HistoryPolicy, suite::POLICY_EXTENSION};
 use crate::error::E2eeError;
+
+/// What every device in a conversation must understand. A changed group context may only hold what is named here.
+fn required_capabilities() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
+}
 
 /// Who decides which commit ends an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -94,7 +99,8 @@ impl Policy {
     }
 
     pub(super) fn of_extensions(extensions: &Extensions<GroupContext>) -> Result<Self, E2eeError> {
-        if extensions.iter().count() != 1 {
+        let required = extensions.required_capabilities() == Some(&required_capabilities());
+        if extensions.iter().count() != 2 || !required {
             return Err(E2eeError::Malformed("group context"));
         }
         let UnknownExtension(bytes) = extensions.unknown(POLICY_EXTENSION).ok_or(E2eeError::Malformed("policy"))?;
@@ -118,8 +124,9 @@ impl Policy {
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions<GroupContext>, E2eeError> {
-        let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
-        Extensions::single(extension).map_err(|_| E2eeError::Internal("policy extension"))
+        let policy = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
+        let required = Extension::RequiredCapabilities(required_capabilities());
+        Extensions::from_vec(vec![required, policy]).map_err(|_| E2eeError::Internal("policy extension"))
     }
 
     pub(super) fn receipt_key(&self) -> [u8; 32] {
