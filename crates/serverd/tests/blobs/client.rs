@@ -1,5 +1,7 @@
 //! Accounts that are in the store before the server starts, and their links.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -12,7 +14,9 @@ use parlour_serverd::{
     sqlite::{FILE, SqliteStore},
     start,
 };
-use parlour_wire::{AccountId, Code, DeviceId, api, api::Call, decode, encode, frame::ContentType, identity, name::Name};
+use parlour_wire::{
+    AccountId, Code, DeviceId, address::ServerUrl, api, api::Call, decode, encode, frame::ContentType, identity, name::Name,
+};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -71,7 +75,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(running: &Running, n: u8) -> Self {
-        let (link, mut events) = Link::connect(ConnectConfig::new(running.server_url().clone(), Trust::FirstUse));
+        Self::reach(running.server_url().clone(), n).await
+    }
+
+    pub(crate) async fn reach(url: ServerUrl, n: u8) -> Self {
+        let (link, mut events) = Link::connect(ConnectConfig::new(url, Trust::FirstUse));
         let (challenge, fingerprint) = loop {
             match events.next().await.expect("the server is there") {
                 LinkEvent::Up { challenge, fingerprint, .. } => break (challenge, fingerprint),
