@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use openmls::{
     group::{GroupContext, MlsGroup},
-    prelude::{Extension, Extensions, UnknownExtension},
+    prelude::{Extension, ExtensionType, Extensions, RequiredCapabilitiesExtension, UnknownExtension},
 };
 use parlour_wire::{
     api::{Change, ConversationKind, Member as WireMember, Role},
@@ -74,6 +74,11 @@ impl From<HistoryPolicy> for u32 {
     }
 }
 
+/// What every leaf must support: OpenMLS lets no commit change an extension that is not required.
+fn required() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
+}
+
 impl Policy {
     /// The policy of a conversation that begins: in a group the creator is the first admin.
     pub(super) fn first(
@@ -94,7 +99,7 @@ impl Policy {
     }
 
     pub(super) fn of_extensions(extensions: &Extensions<GroupContext>) -> Result<Self, E2eeError> {
-        if extensions.iter().count() != 1 {
+        if extensions.iter().count() != 2 || extensions.required_capabilities() != Some(&required()) {
             return Err(E2eeError::Malformed("group context"));
         }
         let UnknownExtension(bytes) = extensions.unknown(POLICY_EXTENSION).ok_or(E2eeError::Malformed("policy"))?;
@@ -119,7 +124,8 @@ impl Policy {
 
     pub(super) fn extensions(&self) -> Result<Extensions<GroupContext>, E2eeError> {
         let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
-        Extensions::single(extension).map_err(|_| E2eeError::Internal("policy extension"))
+        Extensions::from_vec(vec![Extension::RequiredCapabilities(required()), extension])
+            .map_err(|_| E2eeError::Internal("policy extension"))
     }
 
     pub(super) fn receipt_key(&self) -> [u8; 32] {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
 
 mod crash;
+mod groups;
 mod intruder;
+mod room;
 mod rules;
 mod storage;
 mod talk;
