@@ -4,6 +4,7 @@
 mod crash;
 mod groups;
 mod intruder;
+mod rogue;
 mod room;
 mod rules;
 mod storage;
