@@ -19,11 +19,6 @@ use parlour_wire::{
 use super::{GroupEvent, GroupMember, HistoryPolicy, suite::POLICY_EXTENSION};
 use crate::error::E2eeError;
 
-/// What every device in a conversation must understand. A changed group context may only hold what is named here.
-fn required_capabilities() -> RequiredCapabilitiesExtension {
-    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
-}
-
 /// Who decides which commit ends an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Ordering {
@@ -79,6 +74,11 @@ impl From<HistoryPolicy> for u32 {
     }
 }
 
+/// What every leaf must support: OpenMLS lets no commit change an extension that is not required.
+fn required() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
+}
+
 impl Policy {
     /// The policy of a conversation that begins: in a group the creator is the first admin.
     pub(super) fn first(
@@ -99,8 +99,7 @@ impl Policy {
     }
 
     pub(super) fn of_extensions(extensions: &Extensions<GroupContext>) -> Result<Self, E2eeError> {
-        let required = extensions.required_capabilities() == Some(&required_capabilities());
-        if extensions.iter().count() != 2 || !required {
+        if extensions.iter().count() != 2 || extensions.required_capabilities() != Some(&required()) {
             return Err(E2eeError::Malformed("group context"));
         }
         let UnknownExtension(bytes) = extensions.unknown(POLICY_EXTENSION).ok_or(E2eeError::Malformed("policy"))?;
@@ -124,9 +123,9 @@ impl Policy {
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions<GroupContext>, E2eeError> {
-        let policy = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
-        let required = Extension::RequiredCapabilities(required_capabilities());
-        Extensions::from_vec(vec![required, policy]).map_err(|_| E2eeError::Internal("policy extension"))
+        let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
+        Extensions::from_vec(vec![Extension::RequiredCapabilities(required()), extension])
+            .map_err(|_| E2eeError::Internal("policy extension"))
     }
 
     pub(super) fn receipt_key(&self) -> [u8; 32] {

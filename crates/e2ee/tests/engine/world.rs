@@ -145,10 +145,6 @@ impl Client {
     pub fn join(&mut self, welcome: &Welcome, lists: &Pinned) -> Result<u64, E2eeError> {
         self.step(|engine, rows| engine.join(rows, welcome, lists)).map(|joined| joined.epoch)
     }
-
-    pub fn epoch(&mut self, conversation: &ConversationId) -> u64 {
-        self.engine.epoch(&self.disk, conversation).unwrap()
-    }
 }
 
 /// The home server of one conversation.
