@@ -9,7 +9,11 @@ use std::{
 
 use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unverified};
 
-use super::{budget::{Budget, Firsts}, dice::Dice, window::Window};
+use super::{
+    budget::{Budget, Firsts},
+    dice::Dice,
+    window::Window,
+};
 
 /// Signature checks a second for announcements that nobody asked for, at about 50 µs each.
 const CHECKS_PER_SECOND: u32 = 100;

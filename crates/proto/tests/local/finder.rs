@@ -325,8 +325,11 @@ fn a_stranger_who_fills_the_table_keeps_no_station_out_of_it() {
     let answer = station.answer(nonce, now);
     hear(&mut finder, &answer, station.address, now).unwrap();
     let told = outputs(&mut finder);
-    assert!(matches!(&told[..], [FinderOutput::Gone(gone), FinderOutput::Found(found)]
-        if found.key == station.key() && *gone != station.key()), "{told:?}");
+    assert!(
+        matches!(&told[..], [FinderOutput::Gone(gone), FinderOutput::Found(found)]
+        if found.key == station.key() && *gone != station.key()),
+        "{told:?}"
+    );
     // Nor do they push it out again.
     for number in 1000..1100 {
         let made_up = stranger(number, nonce, now);
