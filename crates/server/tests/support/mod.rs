@@ -349,7 +349,7 @@ pub fn direct(creator: &Person, other: &Person, id: u8) -> api::Commit {
     let conversation = ConversationId::direct(&creator.id(), &other.id());
     let members = vec![creator.id(), other.id()];
     api::Commit {
-        create: Some(api::Create { kind: api::ConversationKind::DIRECT, members }),
+        create: Some(api::Create { kind: api::ConversationKind::DIRECT, members, name: None }),
         added: vec![api::Added { account: other.id(), device: other.device(0) }],
         welcome: Some(vec![id; 10]),
         ..commit(conversation, id, 0)
