@@ -41,6 +41,8 @@ macro_rules! reply {
     };
 }
 
+mod content;
+
 impl Client {
     /// Opens a profile, or makes it. Blocks for as long as the passphrase's key takes (about 0.2 s) and at most 2 s for
     /// another process to leave the profile. Must be called inside a tokio runtime; nothing is sent before [`Self::go_online`],

@@ -9,22 +9,30 @@
 //!
 //! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
 //! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
-//! - `send`: the outbox. `commit`: making conversations and changing their devices.
+//! - `target`, `compose`: whom a word means, and writing. `content`: what messages say. `changes`: reactions, edits, deletes. `expiry`: their end.
+//! - `profiles`, `import`: as they say. `send`: the outbox. `commit`: making conversations and changing their devices.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
+mod changes;
 mod commit;
+mod compose;
 mod contacts;
+mod content;
 mod devices;
 mod enrol;
+mod expiry;
+mod import;
 mod input;
 mod presence;
+mod profiles;
 mod query;
 mod receive;
 mod reports;
 mod send;
 mod session;
 mod sync;
+mod target;
 mod welcome;
 
 use std::time::Duration;
@@ -58,6 +66,10 @@ pub struct Core {
     issued: Vec<RequestId>,
     next_request: u64,
     now: Now,
+    /// When the next message expires, Unix milliseconds.
+    next_expiry: Option<u64>,
+    /// What the last run left over has been cleared away.
+    swept: bool,
     /// Keeps the lock.
     _profile: Profile,
 }
@@ -87,9 +99,12 @@ impl Core {
             issued: Vec::new(),
             next_request: 1,
             now: Now { unix_ms: 0, steady: Duration::ZERO },
+            next_expiry: None,
+            swept: false,
             _profile: profile,
         };
         core.load_account()?;
+        core.load_expiry()?;
         Ok(core)
     }
 
@@ -113,11 +128,12 @@ impl Core {
     /// When [`Input::Tick`] is due, on the steady clock; `None` if nothing is.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.session.timers.values().min().copied()
+        self.session.timers.values().copied().chain(self.expiry_deadline()).min()
     }
 
     fn step(&mut self, input: Input) -> Result<(), Error> {
         self.store.begin()?;
+        self.expire()?;
         self.dispatch(input)?;
         self.run_timers()?;
         self.pump()
@@ -157,6 +173,8 @@ impl Core {
                 tickets.push(ticket);
             }
         }
+        // Read anew, because the step may have deleted or made the first one.
+        self.next_expiry = self.store.next_expiry().unwrap_or(Some(self.now.unix_ms));
         if !is_command || error.is_local() {
             self.session.start_over();
             self.set_timer(Timer::Restart, RESTART);

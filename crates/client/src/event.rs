@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_wire::{AccountId, MessageId};
+use parlour_wire::{AccountId, ConversationId, MessageId};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
@@ -35,6 +35,20 @@ pub enum Event {
     },
     /// A message has been stored: received, or written by this account on another device.
     Message(Message),
+    /// Something about a message is different: it was edited, deleted or reacted to.
+    MessageChanged(Message),
+    /// A message's time was over; nothing of it is left.
+    MessageGone {
+        /// Where it was.
+        conversation: ConversationId,
+        /// Which.
+        id: MessageId,
+    },
+    /// Somebody says something else about themselves.
+    ProfileChanged {
+        /// Who.
+        account: AccountId,
+    },
     /// A message of this account has come further.
     MessageState {
         /// Which.

@@ -4,13 +4,16 @@
 //! each of its inputs; the methods here only run statements.
 
 mod account;
+mod changes;
 mod contacts;
 mod conversations;
 mod messages;
 mod mls;
 mod outbox;
+mod profiles;
 mod reports;
 mod schema;
+mod search;
 
 use std::{cell::RefCell, collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -22,6 +25,7 @@ use crate::error::Error;
 
 pub(crate) use self::{
     account::{Account, Pin},
+    changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
     messages::{MessageRow, NewMessage},

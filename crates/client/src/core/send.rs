@@ -9,11 +9,11 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
-use super::{Core, Reply, Ticket, session::Pending};
+use super::{Core, compose::blobs, session::Pending};
 use crate::{
-    api::{MessageKind, State},
+    api::State,
     error::Error,
-    store::{Conversation, ConversationPhase, MessageRow, NewMessage, OutboxItem, OutboxKind},
+    store::{Conversation, ConversationPhase, MessageRow, OutboxItem, OutboxKind},
 };
 
 /// Items of one conversation at the server at the same time. The server takes requests in order, so more than one keeps the
@@ -23,51 +23,6 @@ const WINDOW: usize = 16;
 const STALE_TRIES: u32 = 3;
 
 impl Core {
-    /// Takes a message from its writer: known contact, allowed, on disk.
-    pub(super) fn send(&mut self, ticket: Ticket, to: String, text: String, reply_to: Option<MessageId>) -> Result<(), Error> {
-        let account = self.signed_in()?;
-        let (me, device) = (account.account, account.device);
-        if text.is_empty() {
-            return Err(Error::new(Code::USAGE, "there is nothing to send"));
-        }
-        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: reply_to, body: Body::Text(text.clone()) };
-        content.to_bytes().map_err(|_| {
-            Error::new(Code::TOO_LARGE, format!("the text has {} bytes; a message may have {}", text.len(), MAX))
-                .hint("send it as a file, or in parts")
-        })?;
-        let again = super::Command::Send { to: to.clone(), text: text.clone(), reply_to };
-        let Some(contact) = self.resolve_checked(ticket, &to, again)? else { return Ok(()) };
-        if contact.blocked {
-            return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
-                .hint("unblock the contact to write to it"));
-        }
-        let id = ConversationId::direct(&me, &contact.account);
-        let conversation = self.store.direct_conversation(&id, &contact.account)?;
-        if conversation.phase == ConversationPhase::Stopped {
-            return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
-        }
-        let row = MessageRow {
-            id: self.new_id(),
-            conversation: id,
-            sender: me,
-            device,
-            outgoing: true,
-            kind: MessageKind::Text,
-            body: text,
-            reply_to,
-            sent_ms: self.now.unix_ms,
-            stored_ms: None,
-            seq: None,
-            state: State::Queued,
-            shown: true,
-        };
-        self.store.add_message(&NewMessage { row: row.clone(), sealed: false })?;
-        self.session.dirty.insert(id);
-        let message = self.shown_message(row, &conversation)?;
-        self.reply(ticket, Ok(Reply::Message(message)));
-        Ok(())
-    }
-
     /// Does what can be done in one conversation.
     pub(super) fn pump_conversation(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
@@ -87,6 +42,7 @@ impl Core {
                     self.read_on(&conversation)?;
                 }
                 if !self.session.reading.contains(id) {
+                    self.tell_profile(&conversation)?;
                     self.seal(&conversation)?;
                 }
                 self.send_outbox(id)
@@ -107,7 +63,7 @@ impl Core {
     }
 
     /// Whether the peer is who we think, so far as this session has asked. Asks otherwise.
-    fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
+    pub(super) fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
         let Some(contact) = self.store.contact(&conversation.peer)? else { return Ok(true) };
         if contact.blocked || contact.claimed.is_some() {
             return Ok(false);
@@ -144,8 +100,12 @@ impl Core {
     }
 
     fn seal_message(&mut self, message: &MessageRow) -> Result<bool, Error> {
-        let body = Body::Text(message.body.clone());
-        let content = Content { sent_ms: message.sent_ms, in_reply_to: message.reply_to, body };
+        let Some(bytes) = message.content.as_deref() else {
+            // It was deleted or expired before the server had it, so it need not go out any more.
+            self.store.set_sealed(&message.id, true)?;
+            return Ok(true);
+        };
+        let content = Content::from_bytes(bytes).map_err(Error::internal)?;
         let sealed = self.seal_content(&message.conversation, message.id, &content, OutboxKind::Message)?;
         if sealed {
             self.store.set_sealed(&message.id, true)?;
@@ -183,7 +143,7 @@ impl Core {
             id,
             epoch: step.output.epoch,
             payload: step.output.payload.clone(),
-            blobs: Vec::new(),
+            blobs: blobs(content),
         };
         let clear = (kind == OutboxKind::Report).then_some(bytes);
         let wire = parlour_wire::encode(&send);
@@ -331,5 +291,3 @@ impl Core {
         Ok(())
     }
 }
-
-const MAX: usize = parlour_wire::limits::MESSAGE_INLINE;

@@ -51,9 +51,11 @@ pub(crate) struct Conversation {
     pub(crate) joined_epoch: u64,
     /// Its devices did not fit the device lists when they were last compared.
     pub(crate) drifted: bool,
+    /// Which version of our profile has been told in it.
+    pub(crate) profile_sent: u64,
 }
 
-const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted";
+const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, profile_sent";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(Conversation {
@@ -64,6 +66,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
         hash: row.get(4)?,
         joined_epoch: uint(row.get(5)?),
         drifted: row.get(6)?,
+        profile_sent: uint(row.get(7)?),
     })
 }
 
@@ -108,6 +111,12 @@ impl Store {
     pub(crate) fn set_position(&self, id: &ConversationId, seq: u64, hash: &[u8; 32]) -> Result<(), Error> {
         let sql = "UPDATE conversations SET seq = ?2, hash = ?3 WHERE id = ?1";
         self.conn.prepare_cached(sql)?.execute(params![id.0, int(seq), hash])?;
+        Ok(())
+    }
+
+    pub(crate) fn set_profile_sent(&self, id: &ConversationId, version: u64) -> Result<(), Error> {
+        let sql = "UPDATE conversations SET profile_sent = ?2 WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![id.0, int(version)])?;
         Ok(())
     }
 }
