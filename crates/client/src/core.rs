@@ -10,7 +10,9 @@
 //! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
 //! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
 //! - `target`, `compose`: whom a word means, and writing. `content`: what messages say. `changes`: reactions, edits, deletes. `expiry`: their end.
-//! - `profiles`, `import`: as they say. `send`: the outbox. `commit`: making conversations and changing their devices.
+//! - `profiles`, `import`, `typing`: as they say.
+//! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
+//! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -22,8 +24,12 @@ mod content;
 mod devices;
 mod enrol;
 mod expiry;
+mod gather;
+mod groups;
 mod import;
 mod input;
+mod intents;
+mod membership;
 mod presence;
 mod profiles;
 mod query;
@@ -33,6 +39,7 @@ mod send;
 mod session;
 mod sync;
 mod target;
+mod typing;
 mod welcome;
 
 use std::time::Duration;
@@ -41,6 +48,7 @@ use parlour_e2ee::Engine;
 use parlour_wire::{AccountId, Code, ConversationId, MessageId, address::ServerUrl, api::Call};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
+pub use self::groups::GroupCommand;
 pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
 use self::session::{Pending, Phase, Session, Timer, Waiters};
 use crate::{
@@ -202,7 +210,7 @@ impl Core {
     }
 
     fn pushed(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
-        use parlour_wire::api::{DevicesChanged, Entries, Lagging, Notice as _, Presence, Welcome};
+        use parlour_wire::api::{DevicesChanged, Entries, Lagging, Notice as _, Presence, Signal, Welcome};
         if self.session.phase != Phase::Ready {
             return Ok(());
         }
@@ -210,6 +218,7 @@ impl Core {
             Entries::NAME => self.take_push(parlour_wire::decode::<Entries>(content)?.entries),
             Welcome::NAME => self.take_welcome(parlour_wire::decode(content)?),
             Lagging::NAME => self.start_sync(),
+            Signal::NAME => self.take_signal(&parlour_wire::decode(content)?),
             Presence::NAME => self.take_presence(&parlour_wire::decode(content)?),
             DevicesChanged::NAME => self.devices_changed(&parlour_wire::decode(content)?),
             other => {
@@ -233,14 +242,15 @@ impl Core {
             Pending::Read(conversation) => self.read_answered(conversation, result),
             Pending::Outbox(id) => self.outbox_answered(&id, result),
             Pending::GroupInfo(conversation) => self.group_info_answered(conversation, result),
-            Pending::Claim(conversation, account) => self.claim_answered(conversation, account, result),
-            Pending::Publish => self.published(result),
+            Pending::Claim(conversation, account, suite) => self.claim_answered(conversation, (account, suite), result),
+            Pending::Publish(suite) => self.published(suite, result),
             Pending::ByName(name, then) => self.name_answered(&name, then, result),
             Pending::ById(account) => self.account_answered(account, result),
             Pending::Presence => self.presence_answered(result),
             Pending::Cursors => self.cursors_answered(result),
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
+            Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
         }
     }
 
@@ -260,6 +270,7 @@ impl Core {
                     self.session.dirty.insert(conversation);
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
+                Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
             }
         }
         Ok(())

@@ -44,6 +44,13 @@ pub enum Event {
         /// Which.
         id: MessageId,
     },
+    /// Somebody types. It holds for a few seconds, or until a message of theirs comes.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
+    },
     /// Somebody says something else about themselves.
     ProfileChanged {
         /// Who.
@@ -64,6 +71,13 @@ pub enum Event {
         presence: Presence,
         /// When they were last there, Unix milliseconds.
         seen_ms: u64,
+    },
+    /// The members, roles, name or policy of a group changed, or this account came in or went.
+    GroupChanged {
+        /// Which.
+        conversation: ConversationId,
+        /// Its name, without the `#`, if it is known.
+        name: Option<String>,
     },
     /// The list of contacts, or something about one, changed.
     ContactsChanged,

@@ -7,6 +7,8 @@ mod account;
 mod changes;
 mod contacts;
 mod conversations;
+mod groups;
+mod intents;
 mod messages;
 mod mls;
 mod outbox;
@@ -28,6 +30,8 @@ pub(crate) use self::{
     changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
+    groups::MemberRow,
+    intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
 };

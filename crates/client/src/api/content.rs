@@ -42,8 +42,8 @@ pub struct ConversationSummary {
     /// Which.
     pub conversation: ConversationId,
     /// The other account of a direct one.
-    pub peer: AccountId,
-    /// Its name as it is to be shown.
+    pub peer: Option<AccountId>,
+    /// The peer's name, or the group's with its `#`, as it is to be shown.
     pub name: String,
     /// The newest message.
     pub last: Option<Message>,

@@ -52,6 +52,15 @@ impl Client {
         reply!(self.ask(Command::Delete(id)).await, Reply::Posted(posted) => posted)
     }
 
+    /// Lets those who are online know that the owner of this profile types; at most once in three seconds in a conversation, and nothing is
+    /// kept of it. Call it as keys are pressed.
+    ///
+    /// # Errors
+    /// `user_not_found`, `conversation_not_found`.
+    pub async fn typing(&self, to: &str) -> Result<(), Error> {
+        self.done(Command::Typing(to.to_owned())).await
+    }
+
     /// Notes that a conversation has been shown, up to a message or all of it.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! Writing: whatever goes out is composed here, into one row that is encrypted, sent and kept until the server has it.
 
 use parlour_wire::{
-    AccountId, BlobId, Code, DecodeError, MessageId,
+    AccountId, BlobId, Code, ConversationId, DecodeError, MessageId,
     content::{Body, Content, Expiry},
     limits,
     name::Name,
 };
 
-use super::{Command, Core, Reply, Ticket};
+use super::{Command, Core, Reply, Ticket, intents::not_member, target::Target};
 use crate::{
     api::{Draft, MessageKind, State},
     error::Error,
@@ -41,7 +41,8 @@ impl Core {
         // Before anybody is asked about: what is too long stays so.
         self.content_of(&post, Vec::new())?;
         let again = Command::Write { to: to.clone(), draft };
-        let Some(conversation) = self.target(ticket, &to, again)? else { return Ok(()) };
+        let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
+        let conversation = self.conversation_of(target)?;
         let row = self.compose(&conversation, post)?;
         let message = self.shown_message(row, &conversation)?;
         self.reply(ticket, Ok(Reply::Message(message)));
@@ -81,12 +82,27 @@ impl Core {
         Ok(row)
     }
 
+    /// The conversation of a target, made if it is not there.
+    pub(super) fn conversation_of(&self, target: Target) -> Result<Conversation, Error> {
+        match target {
+            Target::Group(group) => Ok(group),
+            Target::Person(contact) => {
+                let id = ConversationId::direct(&self.me()?, &contact.account);
+                self.store.direct_conversation(&id, &contact.account)
+            }
+        }
+    }
+
     /// Whether anything may be written into a conversation.
     fn may_compose(&self, conversation: &Conversation) -> Result<(), Error> {
         if conversation.phase == ConversationPhase::Stopped {
             return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
         }
-        match self.store.contact(&conversation.peer)? {
+        if conversation.is_group() && conversation.phase == ConversationPhase::Removed {
+            return Err(not_member(conversation));
+        }
+        let Some(peer) = conversation.peer else { return Ok(()) };
+        match self.store.contact(&peer)? {
             Some(contact) if contact.blocked => Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
                 .hint("unblock the contact to write to it")),
             _ => Ok(()),

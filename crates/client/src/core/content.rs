@@ -66,7 +66,7 @@ impl Core {
                 tracing::trace!(count = reports.len(), "a report of another device of ours");
                 Ok(())
             }
-            Body::Report(reports) => self.take_reports(conversation, &device, reports),
+            Body::Report(reports) => self.take_reports(conversation, (&sender, &device), reports),
             Body::Profile(profile) => self.take_profile(sender, profile, content.sent_ms),
             Body::Sync(_) | Body::History(_) => {
                 tracing::debug!(conversation = %conversation.id, "content that has no place in this conversation");
@@ -108,7 +108,11 @@ impl Core {
             ..MessageRow::new(entry.id, conversation.id, kind, body)
         };
         if !outgoing {
-            self.know(&sender)?;
+            if conversation.is_group() {
+                self.store.know_of(&sender)?;
+            } else {
+                self.know(&sender)?;
+            }
             self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
         }
         self.add_message(conversation, row)

@@ -5,10 +5,11 @@ use std::time::Duration;
 use parlour_wire::{MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
+use super::GroupCommand;
 use crate::{
     api::{
-        Contact, ConversationSummary, Device, Draft, Imported, Login, Message, Page, PersonalProfile, Posted, ProfileChange,
-        Register, Settings, SignedIn, State, Status, WhoAmI,
+        Contact, ConversationSummary, Device, Draft, Group, GroupMember, Imported, Login, Message, Page, PersonalProfile, Posted,
+        ProfileChange, Register, Settings, SignedIn, State, Status, WhoAmI,
     },
     error::Error,
     event::Event,
@@ -95,7 +96,9 @@ pub enum Command {
         /// Whether it has.
         verified: bool,
     },
-    /// Write to somebody.
+    /// Something about groups.
+    Group(GroupCommand),
+    /// Write to somebody, or to a group.
     Send {
         /// To whom.
         to: String,
@@ -111,6 +114,8 @@ pub enum Command {
         /// What.
         draft: Draft,
     },
+    /// The owner of this profile types.
+    Typing(String),
     /// Put an emoji beside a message, or take it away.
     React {
         /// Which message.
@@ -229,6 +234,14 @@ pub enum Reply {
     Settings(Settings),
     /// How many.
     Count(u64),
+    /// A group that has been made or changed.
+    Group(Group),
+    /// Groups.
+    Groups(Vec<Group>),
+    /// Members of a group.
+    Members(Vec<GroupMember>),
+    /// Whether there is such a group.
+    Exists(bool),
 }
 
 /// What happens to a core.

@@ -1,5 +1,6 @@
 //! Who people say they are, told in conversations and never to the server; and the settings of this profile.
 
+use parlour_e2ee::GroupEvent;
 use parlour_wire::{
     AccountId, Code,
     content::{Body, Profile},
@@ -72,8 +73,20 @@ impl Core {
         if conversation.profile_sent >= updated_ms || !self.may_write(conversation)? {
             return Ok(());
         }
+        // In a large group everybody would say it to everybody whenever one comes in, so there it goes along with the next message.
+        if conversation.is_group() && self.store.unsealed(&conversation.id, 1)?.is_empty() {
+            return Ok(());
+        }
         self.compose(conversation, Post::new(Body::Profile(profile)))?;
         self.store.set_profile_sent(&conversation.id, updated_ms)
+    }
+
+    /// Somebody new has not heard our profile.
+    pub(super) fn welcome_newcomers(&mut self, conversation: &Conversation, events: &[GroupEvent]) -> Result<(), Error> {
+        if events.iter().any(|event| matches!(event, GroupEvent::Added(_))) {
+            self.store.set_profile_sent(&conversation.id, 0)?;
+        }
+        Ok(())
     }
 
     pub(super) fn settings(&self) -> Result<Settings, Error> {

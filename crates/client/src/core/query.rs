@@ -6,7 +6,7 @@ use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
 use super::{Command, Core, Output, Reply, Ticket, session::Phase};
 use crate::{
-    api::{ConversationSummary, Draft, Message, Page, Reaction, State, Status},
+    api::{ConversationSummary, DeviceStatus, Draft, Message, Page, Reaction, State, Status},
     error::Error,
     store::{Conversation, MessageRow, ReactionRow},
 };
@@ -29,6 +29,7 @@ impl Core {
             Command::ContactKey(to) => return self.contact_key(ticket, &to),
             Command::SafetyNumber(to) => return self.safety_number(ticket, &to),
             Command::SetVerified { to, verified } => return self.set_verified(ticket, &to, verified),
+            Command::Group(command) => return self.group_command(ticket, command),
             Command::Send { to, text, reply_to } => {
                 return self.write(ticket, to, Draft { text, reply_to, expires: None });
             }
@@ -38,6 +39,7 @@ impl Core {
             Command::Delete(id) => return self.delete(ticket, &id),
             Command::SetProfile(change) => return self.set_own_profile(ticket, change),
             Command::Import(messages) => return self.import(ticket, messages),
+            Command::Typing(to) => self.typing(&to)?,
             Command::SetReadReceipts(on) => self.set_read_receipts(on)?,
             Command::MarkRead { to, up_to } => self.mark_read(&to, up_to.as_ref())?,
             Command::WaitState { id, state } => return self.wait_state(ticket, id, state),
@@ -89,20 +91,20 @@ impl Core {
     }
 
     fn unshown(&self, from: Option<&str>, limit: u32) -> Result<Reply, Error> {
-        let from = from.map(|from| self.known_target(from)).transpose()?;
+        let from = from.map(|from| self.conversation_with(from)).transpose()?;
         let rows = self.store.unshown(from.as_ref(), limit)?;
         self.shown_messages(rows)
     }
 
     fn history(&self, to: &str, page: &Page) -> Result<Reply, Error> {
-        let conversation = self.known_target(to)?;
+        let conversation = self.conversation_with(to)?;
         let rows = self.store.history(&conversation, page)?;
         let rows = rows.ok_or_else(|| no_message("the message named as a bound is not in this history"))?;
         self.shown_messages(rows)
     }
 
     fn search(&self, text: &str, within: Option<&str>, limit: u32) -> Result<Reply, Error> {
-        let within = within.map(|to| self.known_target(to)).transpose()?;
+        let within = within.map(|to| self.conversation_with(to)).transpose()?;
         self.shown_messages(self.store.search(text, within.as_ref(), limit)?)
     }
 
@@ -130,7 +132,7 @@ impl Core {
             let (last, unread) = self.store.newest(&conversation.id)?;
             let position = last.as_ref().and_then(|last| last.stored_ms).unwrap_or(u64::MAX);
             let last = last.map(|last| self.shown_message(last, &conversation)).transpose()?;
-            let name = self.shown_name(&conversation.peer)?;
+            let name = self.title(&conversation)?;
             summaries.push((
                 position,
                 ConversationSummary { conversation: conversation.id, peer: conversation.peer, name, last, unread },
@@ -142,7 +144,14 @@ impl Core {
 
     fn status(&self, id: &MessageId) -> Result<Reply, Error> {
         let message = self.store.message(id)?.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
-        Ok(Reply::Status(Status { id: *id, state: message.state, devices: self.store.receipts(id)? }))
+        let conversation = self.store.conversation(&message.conversation)?;
+        let peer = conversation.and_then(|conversation| conversation.peer);
+        let devices = self.store.receipts(id)?.into_iter().map(|receipt| {
+            let account = receipt.account.or(peer);
+            let name = account.map_or(Ok(String::new()), |account| self.shown_name(&account))?;
+            Ok(DeviceStatus { device: receipt.device, account, name, state: receipt.state, at_ms: receipt.at_ms })
+        });
+        Ok(Reply::Status(Status { id: *id, state: message.state, devices: devices.collect::<Result<_, Error>>()? }))
     }
 
     fn wait_state(&mut self, ticket: Ticket, id: MessageId, state: State) -> Result<(), Error> {
@@ -187,7 +196,8 @@ impl Core {
         let reactions = self.shown_reactions(&row.id)?;
         Ok(Message {
             peer: conversation.peer,
-            peer_name: self.shown_name(&conversation.peer)?,
+            group: conversation.group_name(),
+            peer_name: self.title(conversation)?,
             sender_name: self.shown_name(&row.sender)?,
             id: row.id,
             conversation: row.conversation,
@@ -210,6 +220,14 @@ impl Core {
         })
     }
 
+    /// The name of a conversation as it is to be shown.
+    fn title(&self, conversation: &Conversation) -> Result<String, Error> {
+        match &conversation.peer {
+            Some(peer) => self.shown_name(peer),
+            None => Ok(conversation.group_name().unwrap_or_default()),
+        }
+    }
+
     fn shown_reactions(&self, message: &MessageId) -> Result<Vec<Reaction>, Error> {
         let mut seen = BTreeSet::new();
         let mut reactions = Vec::new();
@@ -221,7 +239,7 @@ impl Core {
         Ok(reactions)
     }
 
-    fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
+    pub(super) fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
         if let Some(own) = &self.account
             && own.account == *account
         {
