@@ -39,6 +39,8 @@ mod send;
 mod session;
 mod sync;
 mod target;
+#[cfg(test)]
+mod testing;
 mod typing;
 mod welcome;
 

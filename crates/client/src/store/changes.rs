@@ -185,6 +185,15 @@ impl Store {
         Ok(changes)
     }
 
+    /// How many messages and changes that wait there are.
+    #[cfg(test)]
+    pub(crate) fn counts_for_test(&self) -> (u64, u64) {
+        let count = |table: &str| -> i64 {
+            self.conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("a table")
+        };
+        (uint(count("messages")), uint(count("pending")))
+    }
+
     /// Deletes what waited too long for its target, and what the last run had on its way and has brought there.
     pub(crate) fn sweep(&self, before_ms: u64) -> Result<(), Error> {
         self.conn.prepare_cached("DELETE FROM pending WHERE stored_ms < ?1")?.execute([int(before_ms)])?;
