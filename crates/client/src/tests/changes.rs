@@ -59,6 +59,7 @@ fn a_reaction_shows_on_both_sides_and_goes_when_it_is_taken_back() {
 fn a_reaction_of_one_device_is_taken_back_on_another() {
     let (mut world, a, _) = two();
     let second = world.device(0);
+    world.settle();
     let message = world.send(a, "bob", "done!");
     world.settle();
     world.change(a, react(&message, "👍", false));
