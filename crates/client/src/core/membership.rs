@@ -112,7 +112,8 @@ impl Core {
         let group = conversation.group_name().unwrap_or_default();
         let others = self.store.members(&conversation.id)?.into_iter().filter(|member| member.account != me);
         let names: Result<Vec<_>, _> = others.map(|member| self.shown_name(&member.account)).collect();
-        let names = names?;
+        let mut names = names?;
+        names.sort();
         Ok(if names.is_empty() {
             format!("You created {group}.")
         } else {
