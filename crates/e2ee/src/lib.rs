@@ -3,6 +3,7 @@
 //!
 //! - [`password`]: OPAQUE, the client's side; gives the export key.
 //! - [`account`]: the root secret, its wrapping, and what the account key signs: certificates and device lists.
+//! - [`recovery`]: the code that opens the account without the password; [`backup`]: the key of its backup.
 //! - [`device`]: the device's key.
 //! - [`safety`]: the number that two people compare.
 //! - [`storage`]: rows in, changes out.
@@ -13,17 +14,21 @@
 //! clock cannot lock a device out of its conversations.
 
 pub mod account;
+pub mod backup;
 pub mod device;
 pub mod engine;
 pub mod error;
 pub mod password;
+pub mod recovery;
 pub mod safety;
 pub mod storage;
 
 pub use account::{AccountError, AccountKey, Root};
+pub use backup::{BackupError, BackupKey};
 pub use device::DeviceKeys;
 pub use engine::{Drift, Engine, Joined, Leaf, Lists, Member, NewConversation, Opened, PendingCommit, Sealed};
 pub use error::E2eeError;
 pub use password::{ExportKey, LoggedIn, Login, Parameters, PasswordError, Registered, Registration};
+pub use recovery::{RecoveryCode, RecoveryCodeError};
 pub use safety::{SafetyNumber, safety_number};
 pub use storage::{Changes, Rows, RowsError, Step};
