@@ -48,6 +48,24 @@ pub struct Login {
     pub label: String,
 }
 
+/// What bringing this device into an account by recovery code needs.
+#[derive(Clone, Debug)]
+pub struct Recover {
+    /// The server; with a fingerprint, its certificate must match. Without one, the system's authorities vouch for it, or it is
+    /// pinned.
+    pub server: ServerUrl,
+    /// The account's name.
+    pub name: String,
+    /// The recovery code, however it was typed; never leaves this process.
+    pub code: Zeroizing<String>,
+    /// The password to be set; never leaves this process.
+    pub password: Zeroizing<String>,
+    /// What the owner calls this device.
+    pub label: String,
+    /// The other devices stay in the account. Otherwise they are ended.
+    pub keep_devices: bool,
+}
+
 /// Who this profile is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhoAmI {

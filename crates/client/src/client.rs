@@ -6,7 +6,7 @@ use parlour_wire::{Code, DeviceId, MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Contact, Device, Login, Message, OpenOptions, Page, Register, ServerFacts, SignedIn, State, Status, WhoAmI},
+    api::{Contact, Device, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State, Status, WhoAmI},
     core::{Command, Core, Reply},
     error::Error,
     event::Events,
@@ -91,6 +91,25 @@ impl Client {
     /// `wrong_password`, `rate_limited`, `already_exists` (the profile has an account), `unreachable`, `certificate_changed`.
     pub async fn login(&self, login: Login) -> Result<SignedIn, Error> {
         reply!(self.ask(Command::Login(login)).await, Reply::SignedIn(signed_in) => signed_in)
+    }
+
+    /// Adds this device to an account by its recovery code, sets a new password, ends the other devices unless they are to be kept,
+    /// and stays online. The code stays good. Cut short, it can be called again; at the worst the new password is set already.
+    ///
+    /// # Errors
+    /// `usage` for a code with a mistake in typing, `wrong_password` for one that is not the account's, `rate_limited`,
+    /// `already_exists` (the profile has an account), `unreachable`, `certificate_changed`.
+    pub async fn recover(&self, recover: Recover) -> Result<SignedIn, Error> {
+        reply!(self.ask(Command::Recover(recover)).await, Reply::SignedIn(signed_in) => signed_in)
+    }
+
+    /// Makes a recovery code and leaves its record at the server. It is told this once; the code before it is worthless from here
+    /// on.
+    ///
+    /// # Errors
+    /// `wrong_password`, `unreachable`.
+    pub async fn make_recovery_code(&self, password: Zeroizing<String>) -> Result<Zeroizing<String>, Error> {
+        reply!(self.ask(Command::MakeRecoveryCode { password }).await, Reply::RecoveryCode(code) => code)
     }
 
     /// Connects and keeps the connection. Returns when this device is authenticated, or with the reason of the first failure

@@ -96,7 +96,11 @@ impl Person {
             conversation,
             id: random_id(),
             parent_epoch: 0,
-            create: Some(api::Create { kind: api::ConversationKind::DIRECT, members: vec![self.account, other.account], name: None }),
+            create: Some(api::Create {
+                kind: api::ConversationKind::DIRECT,
+                members: vec![self.account, other.account],
+                name: None,
+            }),
             commit: vec![1; 512],
             welcome: Some(vec![2; 512]),
             added: vec![api::Added { account: other.account, device: other.keys.id() }],

@@ -227,7 +227,9 @@ impl Core {
             return self.queue_change(id, step);
         }
         match drift.missing.first() {
-            Some((account, _)) => self.request(&KeyPackagesClaim { account: *account, suite: Suite::HYBRID }, Pending::Claim(*id, *account)),
+            Some((account, _)) => {
+                self.request(&KeyPackagesClaim { account: *account, suite: Suite::HYBRID }, Pending::Claim(*id, *account))
+            }
             None => Ok(()),
         }
     }

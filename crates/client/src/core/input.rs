@@ -6,7 +6,7 @@ use parlour_wire::{MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Contact, Device, Login, Message, Page, Register, SignedIn, State, Status, WhoAmI},
+    api::{Contact, Device, Login, Message, Page, Recover, Register, SignedIn, State, Status, WhoAmI},
     error::Error,
     event::Event,
 };
@@ -35,6 +35,13 @@ pub enum Command {
     Register(Register),
     /// Add this device to an account.
     Login(Login),
+    /// Add this device to an account by recovery code, and set a new password.
+    Recover(Recover),
+    /// Make a recovery code; the one before it is worthless then.
+    MakeRecoveryCode {
+        /// The account's password.
+        password: Zeroizing<String>,
+    },
     /// Connect and stay connected.
     GoOnline,
     /// Reply when everything at the server is here and the outbox has been tried.
@@ -139,6 +146,8 @@ pub enum Reply {
     Done,
     /// Registered or logged in.
     SignedIn(SignedIn),
+    /// A recovery code, in groups.
+    RecoveryCode(Zeroizing<String>),
     /// Who this profile is, if anyone.
     WhoAmI(Option<WhoAmI>),
     /// Devices.

@@ -16,6 +16,8 @@ impl Core {
         match command {
             Command::Register(register) => return self.register(ticket, register),
             Command::Login(login) => return self.login(ticket, login),
+            Command::Recover(recover) => return self.recover(ticket, recover),
+            Command::MakeRecoveryCode { password } => return self.make_recovery_code(ticket, password),
             Command::GoOnline => return self.go_online(ticket),
             Command::WaitSynced => return self.wait_synced(ticket),
             Command::Logout => return self.logout(ticket),

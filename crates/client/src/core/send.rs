@@ -178,7 +178,13 @@ impl Core {
             }
         };
         self.store.apply(&step.changes)?;
-        let send = api::Send { conversation: *conversation, id, epoch: step.output.epoch, payload: step.output.payload.clone(), blobs: Vec::new() };
+        let send = api::Send {
+            conversation: *conversation,
+            id,
+            epoch: step.output.epoch,
+            payload: step.output.payload.clone(),
+            blobs: Vec::new(),
+        };
         let clear = (kind == OutboxKind::Report).then_some(bytes);
         let wire = parlour_wire::encode(&send);
         self.store.enqueue(&OutboxItem { id, conversation: *conversation, kind, epoch: send.epoch, wire, clear })?;

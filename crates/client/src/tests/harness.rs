@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parlour_e2ee::{AccountKey, DeviceKeys, Root};
+use parlour_e2ee::{AccountKey, BackupKey, DeviceKeys, Root};
 use parlour_server::{
     Fanout, Secrets, Service, ServiceConfig, Session, Sink, SinkFull,
     store::{self, ListedDevice, Store as _, Write, memory::MemoryStore, suite::block_on},
@@ -80,6 +80,7 @@ pub(super) struct Node {
 pub(super) struct Person {
     pub(super) name: String,
     key: AccountKey,
+    backup_key: BackupKey,
     list: VerifiedList,
 }
 
@@ -159,7 +160,7 @@ impl World {
         };
         let write = Write::CreateAccount { account, devices: Vec::new(), invite: None, now_ms: self.unix_ms };
         block_on(self.store.apply(write)).unwrap().unwrap();
-        self.people.push(Person { name: name.to_owned(), key, list });
+        self.people.push(Person { name: name.to_owned(), key, backup_key: root.backup_key(), list });
         self.people.len() - 1
     }
 
@@ -197,6 +198,7 @@ impl World {
             label: "test".to_owned(),
             device_secret: Some(keys.secret()),
             certificate: certificate.as_bytes().to_vec(),
+            backup_key: Some(it.backup_key.clone()),
         };
         self.publish(person, list.clone());
         let core = self.nodes[node].core.as_mut().unwrap();
