@@ -226,8 +226,7 @@ impl<S: Store> World<S> {
 
     pub fn change_password(&mut self, link: &mut Link, person: &Person, password: &str) -> Result<(), Failure> {
         let started = ClientRegistration::<Suite>::start(&mut self.rng, password.as_bytes()).unwrap();
-        let response =
-            self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
+        let response = self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
         let upload = upload(&mut self.rng, started.state, &person.name, password.as_bytes(), &response);
         self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x33; 72], recovery: false }).map(|_| ())
     }

@@ -149,14 +149,7 @@ fn accounts(all: &mut Vec<Message>) {
         all,
         "device.auth.answer",
         api::DeviceAuthAnswer,
-        api::DeviceAuthAnswer {
-            name: name(),
-            list_version: 2,
-            key_packages: 50,
-            last_resort: true,
-            classical_key_packages: 5,
-            classical_last_resort: true
-        }
+        api::DeviceAuthAnswer { name: name(), list_version: 2, key_packages: 50, last_resort: true, classical_key_packages: 5, classical_last_resort: true }
     );
     message!(all, "device.logout", api::Logout, api::Logout {});
     message!(all, "devices.get", api::DevicesGet, api::DevicesGet {});
