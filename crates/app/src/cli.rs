@@ -16,6 +16,7 @@ mod invite;
 mod messages;
 pub(crate) mod output;
 mod profile;
+mod recovery;
 mod recv;
 mod rows;
 mod secret;
@@ -119,6 +120,8 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Login(args) => account::login(args, session).await,
         Command::Logout => account::logout(session).await,
         Command::Passwd(args) => account::passwd(args, session).await,
+        Command::RecoveryCode(args) => recovery::code(args, session).await,
+        Command::Recover(args) => recovery::recover(args, session).await,
         Command::Whoami => account::whoami(session).await,
         Command::Registration(args) => account::registration(args, session).await,
         Command::Devices(args) => account::devices(args, session).await,

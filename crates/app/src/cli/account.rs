@@ -33,7 +33,7 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
 
 /// Stays until this device can be written to and has joined the account's conversations. The account is there in any case; what
 /// is left over happens the next time that this device is online.
-async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -> Result<SignedIn, Failure> {
+pub(super) async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -> Result<SignedIn, Failure> {
     let signed_in = outcome?;
     let _ = client.wait_synced(CONNECT).await;
     Ok(signed_in)
@@ -50,7 +50,7 @@ fn invitation(server: Option<ServerUrl>, invite: Option<String>) -> Result<(Serv
     }
 }
 
-fn welcome(signed_in: &SignedIn, done: &str, output: &Output) -> Result<(), Failure> {
+pub(super) fn welcome(signed_in: &SignedIn, done: &str, output: &Output) -> Result<(), Failure> {
     let who = &signed_in.who;
     if signed_in.pinned_now {
         output.note(&format!(

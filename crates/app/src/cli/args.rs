@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Logout,
     /// Change the password: the old one and the new one are asked for
     Passwd(PasswdArgs),
+    /// Make a recovery code, for the day the password is lost; it is printed once
+    RecoveryCode(RecoveryCodeArgs),
+    /// Add this device to an account by its recovery code, set a new password, and end the other devices
+    Recover(RecoverArgs),
     /// Show the account and device of this profile
     Whoami,
     /// Ask a server how registration works there
@@ -176,6 +180,32 @@ pub(crate) struct LoginArgs {
     pub(crate) make: MakeArgs,
     #[command(flatten)]
     pub(crate) password: PasswordArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryCodeArgs {
+    #[command(flatten)]
+    pub(crate) password: PasswordArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The server's address, wss://HOST:PORT#FINGERPRINT
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) server: ServerUrl,
+    /// The account's name
+    pub(crate) name: String,
+    /// Leave the other devices in the account; without it they are ended, as a lost or stolen one should be
+    #[arg(long)]
+    pub(crate) keep_devices: bool,
+    /// Read the recovery code from the first line of standard input
+    #[arg(long)]
+    pub(crate) code_stdin: bool,
+    /// Read the new password from standard input: the first line, or the second after --code-stdin
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) make: MakeArgs,
 }
 
 #[derive(Debug, Args)]
