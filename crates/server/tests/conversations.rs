@@ -161,8 +161,9 @@ fn what_a_commit_says_must_fit() {
     let (carol, _) = world.person("carol", 1);
     let added = |person: &Person| api::Added { account: person.id(), device: person.device(1) };
     let group = ConversationId::group([5; 32]);
-    let create =
-        |kind, members: &[&Person]| Some(api::Create { kind, members: members.iter().map(|person| person.id()).collect() });
+    let create = |kind, members: &[&Person]| {
+        Some(api::Create { kind, members: members.iter().map(|person| person.id()).collect(), name: None })
+    };
     let (direct_kind, group_kind) = (api::ConversationKind::DIRECT, api::ConversationKind::GROUP);
     let with_carol = ConversationId::direct(&alice.id(), &carol.id());
     let between_others = ConversationId::direct(&bob.id(), &carol.id());
@@ -242,7 +243,7 @@ fn nobody_makes_others_members_without_end() {
     let (alice, mut alices) = world.person("alice", 1);
     let (bob, mut bobs) = world.person("bob", 1);
     let group = |id: u8| api::Commit {
-        create: Some(api::Create { kind: api::ConversationKind::GROUP, members: vec![alice.id(), bob.id()] }),
+        create: Some(api::Create { kind: api::ConversationKind::GROUP, members: vec![alice.id(), bob.id()], name: None }),
         ..commit(ConversationId::group([id; 32]), id, 0)
     };
     world.ask(&mut alices[0], &group(1)).unwrap();

@@ -20,7 +20,12 @@ fn a_device_shows_its_key_and_learns_what_it_should_know() {
     let mut world = World::new();
     let (alice, mut phones) = world.person("alice", 1);
     let packages = vec![vec![1].into(), vec![2].into()];
-    world.ask(&mut phones[0], &api::KeyPackagesPublish { one_time: packages, last_resort: Some(vec![3]) }).unwrap();
+    world
+        .ask(
+            &mut phones[0],
+            &api::KeyPackagesPublish { one_time: packages, last_resort: Some(vec![3]), suite: api::Suite::HYBRID },
+        )
+        .unwrap();
     let mut link = world.link();
     let auth = alice.auth(0, &link.challenge);
     let answer = world.ask(&mut link, &auth).unwrap();
@@ -148,6 +153,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     let publish = |one_time: &[&[u8]], last_resort: Option<&[u8]>| api::KeyPackagesPublish {
         one_time: one_time.iter().map(|package| package.to_vec().into()).collect(),
         last_resort: last_resort.map(<[u8]>::to_vec),
+        suite: api::Suite::HYBRID,
     };
     let large = vec![1; limits::KEY_PACKAGE + 1];
     assert_eq!(world.refused(&mut phones[0], &publish(&[&large], None)), Code::TOO_LARGE);
@@ -157,7 +163,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     world.ask(&mut phones[0], &publish(&[b"a"], Some(b"z"))).unwrap();
     world.ask(&mut phones[1], &publish(&[b"b"], None)).unwrap();
 
-    let claim = api::KeyPackagesClaim { account: alice.id() };
+    let claim = api::KeyPackagesClaim { account: alice.id(), suite: api::Suite::HYBRID };
     let mut claimed = || {
         let answer = world.ask(&mut bobs[0], &claim).unwrap();
         assert_eq!(answer.device_list, alice.list);
@@ -167,7 +173,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     };
     assert_eq!(claimed(), [(alice.device(0), b"a".to_vec()), (alice.device(1), b"b".to_vec())]);
     assert_eq!(claimed(), [(alice.device(0), b"z".to_vec())]);
-    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id() };
+    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id(), suite: api::Suite::HYBRID };
     assert_eq!(world.refused(&mut bobs[0], &nobody), Code::USER_NOT_FOUND);
     let mut link = world.link();
     world.login(&mut link, &bob.name, &bob.password).unwrap();

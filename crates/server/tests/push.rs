@@ -12,6 +12,7 @@ fn group(members: &[&Person], id: u8) -> api::Commit {
         create: Some(api::Create {
             kind: api::ConversationKind::GROUP,
             members: members.iter().map(|person| person.id()).collect(),
+            name: None,
         }),
         added: others.map(|person| api::Added { account: person.id(), device: person.device(0) }).collect(),
         welcome: (members.len() > 1).then(|| vec![id; 10]),

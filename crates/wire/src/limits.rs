@@ -27,6 +27,22 @@ pub const BACKUP_INDEX: usize = 256 * 1024;
 pub const BACKUP_BLOBS: usize = 4096;
 /// Longest message text sent inline, in bytes; longer text becomes an attachment.
 pub const MESSAGE_INLINE: usize = 64 * 1024;
+/// Longest reaction, in bytes: the longest emoji sequences (families, flags, skin tones) take about 40.
+pub const REACTION: usize = 64;
+/// Accounts that one message may mention: 34 bytes each, and more would be an announcement to everybody.
+pub const MENTIONS: usize = 64;
+/// Longest text beside an attachment, in bytes: a long one is a message of its own.
+pub const CAPTION: usize = 8 * 1024;
+/// Longest base name of a file, in bytes: what the common file systems allow, less the ending of a partial file.
+pub const FILE_NAME: usize = 200;
+/// Largest thumbnail inside a message, in bytes: a picture of some 200 pixels.
+pub const THUMBNAIL: usize = 16 * 1024;
+/// Longest status that somebody shows beside their name, in bytes: one line.
+pub const PROFILE_STATUS: usize = 256;
+/// Largest picture of a profile, in bytes: it travels inside a message, so it and the rest fit an entry.
+pub const AVATAR: usize = 48 * 1024;
+/// Largest batch of changes between own devices, in bytes: it fits an entry.
+pub const SYNC_CONTENT: usize = 64 * 1024;
 /// Longest user or group name after normalisation, in bytes of UTF-8.
 pub const NAME: usize = 64;
 /// Longest name of a device, agent or capability, in bytes: these are shown in one line.
@@ -102,6 +118,9 @@ const _: () = assert!(ENTRY_PAYLOAD > MESSAGE_INLINE);
 const _: () = assert!(2 * HANDSHAKE_PAYLOAD + FRAME_HEADER < FRAME, "a commit and its group info share a frame");
 const _: () = assert!(READ_BYTES + ENTRY_PAYLOAD + READ_ENTRIES * 200 < FRAME, "a page of entries fits a frame");
 const _: () = assert!(REPORT_IDS * 24 < ENTRY_PAYLOAD);
+const _: () = assert!(MESSAGE_INLINE + MENTIONS * 40 + 4096 < ENTRY_PAYLOAD, "a text with its mentions fits an entry");
+const _: () = assert!(AVATAR + PROFILE_STATUS + LABEL + 4096 < ENTRY_PAYLOAD && SYNC_CONTENT + 4096 < ENTRY_PAYLOAD);
+const _: () = assert!(THUMBNAIL + CAPTION + FILE_NAME + 4096 < ENTRY_PAYLOAD, "an attachment fits an entry");
 const _: () = assert!(UNACKED_FRAMES > 2 * REQUESTS_IN_FLIGHT);
 const _: () = assert!(STREAM_CHUNK + FRAME_HEADER < FRAME && STREAM_MARK <= FRAME_HEADER);
 const _: () = assert!(STREAM_CHUNK_COST <= STREAM_CHUNK && STREAM_CHUNK <= STREAM_QUEUE);

@@ -156,6 +156,7 @@ impl Model {
                 hash: [0; 32],
                 welcome: vec![1],
                 members: members.clone(),
+                epoch: 1,
             }),
         }));
         self.fanout.committed(changes);

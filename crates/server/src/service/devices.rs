@@ -87,6 +87,8 @@ async fn enter<S: Store>(ask: &Ask<S>, call: &DeviceAuth) -> Result<DeviceAuthAn
         list_version: account.list_version,
         key_packages: device.key_packages,
         last_resort: device.last_resort,
+        classical_key_packages: 0,
+        classical_last_resort: false,
     })
 }
 

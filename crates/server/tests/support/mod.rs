@@ -226,7 +226,8 @@ impl<S: Store> World<S> {
 
     pub fn change_password(&mut self, link: &mut Link, person: &Person, password: &str) -> Result<(), Failure> {
         let started = ClientRegistration::<Suite>::start(&mut self.rng, password.as_bytes()).unwrap();
-        let response = self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
+        let response =
+            self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
         let upload = upload(&mut self.rng, started.state, &person.name, password.as_bytes(), &response);
         self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x33; 72], recovery: false }).map(|_| ())
     }
@@ -348,7 +349,7 @@ pub fn direct(creator: &Person, other: &Person, id: u8) -> api::Commit {
     let conversation = ConversationId::direct(&creator.id(), &other.id());
     let members = vec![creator.id(), other.id()];
     api::Commit {
-        create: Some(api::Create { kind: api::ConversationKind::DIRECT, members }),
+        create: Some(api::Create { kind: api::ConversationKind::DIRECT, members, name: None }),
         added: vec![api::Added { account: other.id(), device: other.device(0) }],
         welcome: Some(vec![id; 10]),
         ..commit(conversation, id, 0)

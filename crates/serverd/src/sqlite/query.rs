@@ -206,10 +206,10 @@ fn welcome(
     seq: u64,
     members: &[AccountId],
 ) -> Answer<Welcome> {
-    let (hash, welcome) = db
-        .prepare_cached("SELECT hash, bytes FROM welcome WHERE conversation = ?1 AND seq = ?2")?
-        .query_row((key, signed(seq)), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Welcome { conversation, kind, seq, hash, welcome, members: members.to_vec() })
+    let (hash, welcome, epoch) = db
+        .prepare_cached("SELECT hash, bytes, epoch FROM welcome WHERE conversation = ?1 AND seq = ?2")?
+        .query_row((key, signed(seq)), |row| Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?)))?;
+    Ok(Welcome { conversation, kind, seq, hash, welcome, members: members.to_vec(), epoch })
 }
 
 fn members(db: &Connection, conversation: i64) -> Answer<Vec<AccountId>> {

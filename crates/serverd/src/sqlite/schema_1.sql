@@ -98,6 +98,7 @@ CREATE INDEX cursor_by_welcome ON cursor (conversation, welcome) WHERE welcome I
 CREATE TABLE welcome (
     conversation INTEGER NOT NULL REFERENCES conversation,
     seq          INTEGER NOT NULL,
+    epoch        INTEGER NOT NULL, -- after the commit
     hash         BLOB    NOT NULL,
     bytes        BLOB    NOT NULL,
     PRIMARY KEY (conversation, seq)

@@ -2,6 +2,7 @@
 
 mod announce;
 mod compress;
+mod content;
 mod fuzzed;
 mod golden;
 mod robust;

@@ -167,7 +167,8 @@ impl Conversations {
         }
         let welcome = commit.welcome.map(|welcome| {
             let (kind, members) = (conversation.kind, conversation.members.clone());
-            Arc::new(Welcome { conversation: commit.conversation, kind, seq: entry.seq, hash: entry.hash(), welcome, members })
+            let (seq, hash, epoch) = (entry.seq, entry.hash(), conversation.epoch);
+            Arc::new(Welcome { conversation: commit.conversation, kind, seq, hash, welcome, members, epoch })
         });
         let added: Vec<DeviceId> = commit.added.iter().map(|added| added.device).collect();
         for device in &added {

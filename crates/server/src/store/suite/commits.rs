@@ -95,7 +95,7 @@ pub async fn a_commit_needs_members_and_known_devices<P: Place>(place: &P) {
     bench.commit(adding(added(2, 2))).await;
 }
 
-fn welcome(conversation: u8, seq: u64, hash: [u8; 32], id: u32, members: &[u8]) -> Welcome {
+fn welcome(conversation: u8, (seq, epoch): (u64, u64), hash: [u8; 32], id: u32, members: &[u8]) -> Welcome {
     Welcome {
         conversation: conversation_id(conversation),
         kind: ConversationKind::GROUP,
@@ -103,6 +103,7 @@ fn welcome(conversation: u8, seq: u64, hash: [u8; 32], id: u32, members: &[u8]) 
         hash,
         welcome: format!("welcome {id}").into_bytes(),
         members: members.iter().map(|&n| account_id(n)).collect(),
+        epoch,
     }
 }
 
@@ -122,7 +123,7 @@ pub async fn a_welcome_comes_with_its_commit<P: Place>(place: &P) {
     let waiting = bench.state(1, 2, device_id(2, 2)).await.expect("a member");
     assert_eq!((waiting.cursor, waiting.head, waiting.kind), (Some(3), 3, ConversationKind::GROUP));
     assert_eq!(waiting.members, [account_id(1), account_id(2)]);
-    assert_eq!(waiting.welcome, Some(welcome(1, 3, hash, 3, &[1, 2])));
+    assert_eq!(waiting.welcome, Some(welcome(1, (3, 2), hash, 3, &[1, 2])));
     bench.move_cursor(1, device_id(2, 2), 2).await;
     assert!(bench.state(1, 2, device_id(2, 2)).await.expect("a member").welcome.is_some(), "2 is before the commit");
     bench.move_cursor(1, device_id(2, 2), 3).await;
@@ -193,7 +194,7 @@ pub async fn a_device_removed_and_added_starts_afresh<P: Place>(place: &P) {
     bench.commit(both).await;
     let hash = entry_hash(&bench, device_id(1, 1), 3).await;
     let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
-    assert_eq!((state.cursor, state.welcome), (Some(3), Some(welcome(1, 3, hash, 3, &[1, 2]))));
+    assert_eq!((state.cursor, state.welcome), (Some(3), Some(welcome(1, (3, 2), hash, 3, &[1, 2]))));
     assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Ok((vec![], 3)));
     let heard = bench.heard.take();
     assert!(matches!(&heard[0], Committed::Entry { added, removed, .. }
@@ -241,7 +242,7 @@ pub async fn observers_hear_in_order_and_before_the_answer<P: Place>(place: &P) 
     assert_eq!((*from, removed.len(), *joined), (device_id(1, 1), 0, true));
     assert_eq!(*added, [device_id(2, 1), device_id(3, 1)]);
     assert_eq!(*created, Some(vec![account_id(1), account_id(2), account_id(3)]));
-    let welcome = Arc::new(welcome(1, 1, entry.hash(), 1, &[1, 2, 3]));
+    let welcome = Arc::new(welcome(1, (1, 1), entry.hash(), 1, &[1, 2, 3]));
     let expected = [2, 3].map(|n| Committed::Welcome { device: device_id(n, 1), welcome: Arc::clone(&welcome) });
     assert_eq!(welcomes, expected);
 

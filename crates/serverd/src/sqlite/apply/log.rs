@@ -406,8 +406,8 @@ impl Apply<'_> {
             && !commit.added.is_empty()
         {
             self.run(
-                "INSERT INTO welcome (conversation, seq, hash, bytes) VALUES (?1, ?2, ?3, ?4)",
-                (key, signed(seq), hash, welcome),
+                "INSERT INTO welcome (conversation, seq, epoch, hash, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (key, signed(seq), signed(commit.parent_epoch + 1), hash, welcome),
             )?;
         }
         Ok(())
@@ -432,6 +432,7 @@ impl Apply<'_> {
             hash,
             welcome: bytes.clone(),
             members: checked.members.iter().copied().collect(),
+            epoch: commit.parent_epoch + 1,
         });
         for device in added {
             self.changes.push(Committed::Welcome { device, welcome: Arc::clone(&welcome) });

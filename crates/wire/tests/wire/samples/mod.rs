@@ -149,7 +149,14 @@ fn accounts(all: &mut Vec<Message>) {
         all,
         "device.auth.answer",
         api::DeviceAuthAnswer,
-        api::DeviceAuthAnswer { name: name(), list_version: 2, key_packages: 50, last_resort: true, classical_key_packages: 5, classical_last_resort: true }
+        api::DeviceAuthAnswer {
+            name: name(),
+            list_version: 2,
+            key_packages: 50,
+            last_resort: true,
+            classical_key_packages: 5,
+            classical_last_resort: true
+        }
     );
     message!(all, "device.logout", api::Logout, api::Logout {});
     message!(all, "devices.get", api::DevicesGet, api::DevicesGet {});
@@ -314,15 +321,9 @@ fn bare(all: &mut Vec<Message>) {
     let (certificate, list) = identity();
     all.push(("identity.certificate", certificate, |b| identity::VerifiedCertificate::parse(b).is_ok()));
     all.push(("identity.list", list, |b| identity::VerifiedList::parse(b).is_ok()));
-    let text =
-        content::Content { sent_ms: 1_700_000_000_000, in_reply_to: Some(MESSAGE), body: content::Body::Text("*hello*".into()) };
-    let report = content::Content {
-        sent_ms: 1_700_000_000_000,
-        in_reply_to: None,
-        body: content::Body::Report(vec![content::Report { message: MESSAGE, status: content::Status::READ }]),
-    };
-    all.push(("content.text", text.to_bytes().expect("short"), |b| content::Content::from_bytes(b).is_ok()));
-    all.push(("content.report", report.to_bytes().expect("short"), |b| content::Content::from_bytes(b).is_ok()));
+    for (name, content) in contents() {
+        all.push((name, content.to_bytes().expect("in bounds"), |b| content::Content::from_bytes(b).is_ok()));
+    }
     let frame = Frame {
         kind: Kind::REQUEST,
         content_type: ContentType::CBOR,
@@ -334,6 +335,58 @@ fn bare(all: &mut Vec<Message>) {
     };
     let bytes = frame.to_bytes().expect("small").to_vec();
     all.push(("frame.request", bytes, |b| Frame::decode(bytes::Bytes::copy_from_slice(b)).is_ok()));
+}
+
+/// A file that a message names.
+pub(crate) fn attachment() -> content::Attachment {
+    content::Attachment {
+        blob: BlobId([0xb1; 32]),
+        key: [7; 32],
+        size: 1 << 20,
+        blob_size: (1 << 20) + 4096,
+        hash: [8; 32],
+        content_type: "image/png".to_owned(),
+        name: "sea.png".to_owned(),
+        text: "the *sea*".to_owned(),
+        thumbnail: None,
+    }
+}
+
+/// One content of every kind.
+pub(crate) fn contents() -> Vec<(&'static str, content::Content)> {
+    use content::{Body, Content, Expiry};
+    let new = |body| Content::new(1_700_000_000_000, body);
+    let about = |body| Content { in_reply_to: Some(MESSAGE), ..new(body) };
+    let instead = |body| Content { replaces: Some(MESSAGE), ..new(body) };
+    let thumbnail = Some(b"\x89PNG\r\n".to_vec());
+    let unknown =
+        Body::Unknown { content_type: "audio/opus".to_owned(), bytes: b"\x85\x01\x60\x01\x6aaudio/opus\x43abc".to_vec() };
+    let mentions = vec![ACCOUNT, AccountId([0xa2; 32])];
+    let offer = content::HistoryOffer {
+        account: ACCOUNT,
+        pack: attachment(),
+        messages: 12,
+        oldest: MESSAGE,
+        newest: MessageId([0x72; 16]),
+    };
+    let profile =
+        content::Profile { display_name: "Alice A.".into(), status: "at sea".into(), avatar: Some(b"\x89PNG\r\n".to_vec()) };
+    vec![
+        ("content.text", about(Body::Text("*hello*".into()))),
+        ("content.report", new(Body::Report(vec![content::Report { message: MESSAGE, status: content::Status::READ }]))),
+        ("content.edit", instead(Body::Text("*hallo*".into()))),
+        ("content.mention", Content { mentions, ..new(Body::Text("@alice, @bob".into())) }),
+        ("content.expires.at", Content { expires: Some(Expiry::At(1_700_003_600)), ..new(Body::Text("soon gone".into())) }),
+        ("content.expires.after", Content { expires: Some(Expiry::After(3600)), ..new(Body::Text("soon gone".into())) }),
+        ("content.reaction", about(Body::Reaction("\u{1f44d}".into()))),
+        ("content.deleted", instead(Body::Deleted)),
+        ("content.attachment", new(Body::Attachment(attachment()))),
+        ("content.attachment.thumbnail", new(Body::Attachment(content::Attachment { thumbnail, ..attachment() }))),
+        ("content.profile", new(Body::Profile(profile))),
+        ("content.sync", new(Body::Sync(vec![1; 8]))),
+        ("content.history", new(Body::History(offer))),
+        ("content.unknown", new(unknown)),
+    ]
 }
 
 /// A station's announcement, unsigned.

@@ -1,0 +1,230 @@
+//! Decrypted content: every kind survives, and what a malicious member may have made is refused or kept, never believed.
+
+use minicbor::Encoder;
+use parlour_wire::{
+    AccountId, DecodeError, MessageId,
+    content::{Attachment, Body, Content, Expiry, MARKDOWN, Profile, safe_name},
+    limits,
+};
+
+use crate::samples::{MESSAGE, attachment, contents};
+
+fn text(body: &str) -> Content {
+    Content::new(1_700_000_000_123, Body::Text(body.to_owned()))
+}
+
+/// A message by hand: `[salt, replaces, topic, expires, in reply to, extensions, part]`.
+fn by_hand(part: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut e = Encoder::new(&mut out);
+    e.array(7)
+        .expect("memory")
+        .bytes(&[0; 16])
+        .expect("memory")
+        .null()
+        .expect("memory")
+        .bytes(b"topic")
+        .expect("memory")
+        .null()
+        .expect("memory")
+        .null()
+        .expect("memory");
+    e.map(3).expect("memory").u8(1).expect("memory").u64(5).expect("memory");
+    e.str("later")
+        .expect("memory")
+        .map(1)
+        .expect("memory")
+        .u8(0)
+        .expect("memory")
+        .array(1)
+        .expect("memory")
+        .str("nested")
+        .expect("memory");
+    e.u8(99).expect("memory").bool(true).expect("memory");
+    part(&mut e);
+    out
+}
+
+fn single(disposition: u8, content_type: &str, payload: &[u8]) -> Vec<u8> {
+    by_hand(|e| {
+        e.array(5).expect("memory").u8(disposition).expect("memory").str("de").expect("memory").u8(1).expect("memory");
+        e.str(content_type).expect("memory").bytes(payload).expect("memory");
+    })
+}
+
+#[test]
+fn every_kind_of_content_survives() {
+    for (name, content) in contents() {
+        assert_eq!(Content::from_bytes(&content.to_bytes().unwrap()), Ok(content), "{name}");
+    }
+    let bare = Content::new(0, Body::Profile(Profile::default()));
+    assert_eq!(Content::from_bytes(&bare.to_bytes().unwrap()), Ok(bare));
+}
+
+#[test]
+fn salt_topic_language_and_later_extensions_are_passed_over() {
+    let content = Content::from_bytes(&single(1, MARKDOWN, b"hello")).unwrap();
+    assert_eq!(content, Content::new(5, Body::Text("hello".to_owned())));
+}
+
+#[test]
+fn too_long_a_text_is_refused_on_both_sides() {
+    let long = "x".repeat(limits::MESSAGE_INLINE + 1);
+    assert_eq!(text(&long).to_bytes(), Err(DecodeError::TooLong("message")));
+    assert_eq!(Content::from_bytes(&single(1, MARKDOWN, long.as_bytes())), Err(DecodeError::TooLong("message")));
+}
+
+#[test]
+fn content_that_is_not_known_is_kept_as_it_came() {
+    let bytes = single(1, "image/png", &[1, 2, 3]);
+    let Body::Unknown { content_type, bytes: part } = Content::from_bytes(&bytes).unwrap().body else {
+        panic!("it is not known")
+    };
+    assert_eq!(content_type, "image/png");
+    assert!(bytes.ends_with(&part) && part.ends_with(&[1, 2, 3]));
+}
+
+#[test]
+fn parts_of_a_shape_that_is_not_known_are_kept() {
+    let many = by_hand(|e| {
+        e.array(5).unwrap().u8(1).unwrap().str("").unwrap().u8(3).unwrap().u8(0).unwrap().array(2).unwrap();
+        for language in ["de", "en"] {
+            e.array(5).unwrap().u8(1).unwrap().str(language).unwrap().u8(1).unwrap().str(MARKDOWN).unwrap().bytes(b"x").unwrap();
+        }
+    });
+    let content = Content::from_bytes(&many).unwrap();
+    assert!(matches!(&content.body, Body::Unknown { content_type, .. } if content_type == "part of cardinality 3"));
+    assert_eq!(Content::from_bytes(&content.to_bytes().unwrap()), Ok(content));
+}
+
+#[test]
+fn unknown_content_cannot_carry_a_known_one_past_its_checks() {
+    let known = text("x").to_bytes().unwrap();
+    for bytes in [known, vec![0x80], vec![]] {
+        let body = Body::Unknown { content_type: "x/y".to_owned(), bytes };
+        assert!(Content::new(0, body).to_bytes().is_err());
+    }
+}
+
+#[test]
+fn a_reaction_or_deletion_without_a_target_is_refused() {
+    assert_eq!(Content::new(0, Body::Reaction("+".into())).to_bytes(), Err(DecodeError::Invalid("reaction")));
+    assert_eq!(Content::new(0, Body::Deleted).to_bytes(), Err(DecodeError::Invalid("deletion")));
+    let deletion = by_hand(|e| {
+        e.array(3).unwrap().u8(0).unwrap().str("").unwrap().u8(0).unwrap();
+    });
+    assert_eq!(Content::from_bytes(&deletion), Err(DecodeError::Invalid("deletion")));
+}
+
+#[test]
+fn a_reaction_is_one_short_visible_sign() {
+    let reaction = |emoji: &str| Content { in_reply_to: Some(MESSAGE), ..Content::new(0, Body::Reaction(emoji.to_owned())) };
+    for good in ["\u{1f44d}", "+1", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{200d}\u{1f466}"] {
+        assert!(reaction(good).to_bytes().is_ok(), "{good}");
+    }
+    for bad in ["", " ", "a b", "\u{1b}[2J", "x\n", &"x".repeat(limits::REACTION + 1)] {
+        assert!(reaction(bad).to_bytes().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn what_has_a_bound_is_refused_beyond_it() {
+    let mentions = vec![AccountId([1; 32]); limits::MENTIONS + 1];
+    assert_eq!(Content { mentions, ..text("x") }.to_bytes(), Err(DecodeError::TooLong("mentions")));
+    let refused = |change: fn(&mut Attachment)| {
+        let mut attachment = attachment();
+        change(&mut attachment);
+        Content::new(0, Body::Attachment(attachment)).to_bytes().expect_err("refused")
+    };
+    assert_eq!(refused(|a| a.text = "x".repeat(limits::CAPTION + 1)), DecodeError::TooLong("caption"));
+    assert_eq!(refused(|a| a.thumbnail = Some(vec![0; limits::THUMBNAIL + 1])), DecodeError::TooLong("thumbnail"));
+    assert_eq!(refused(|a| a.size = u64::MAX), DecodeError::TooLong("attachment"));
+    assert_eq!(refused(|a| a.name = "../x".to_owned()), DecodeError::Invalid("file name"));
+    let profile = |profile| Content::new(0, Body::Profile(profile)).to_bytes().expect_err("refused");
+    let avatar = Some(vec![0; limits::AVATAR + 1]);
+    assert_eq!(profile(Profile { avatar, ..Profile::default() }), DecodeError::TooLong("avatar"));
+    let display_name = "\u{1b}]0;x".to_owned();
+    assert_eq!(profile(Profile { display_name, ..Profile::default() }), DecodeError::Invalid("profile"));
+    let changes = Body::Sync(vec![0; limits::SYNC_CONTENT + 1]);
+    assert_eq!(Content::new(0, changes).to_bytes(), Err(DecodeError::TooLong("changes")));
+}
+
+#[test]
+fn the_largest_of_every_kind_fits_an_entry() {
+    let mentions = vec![AccountId([1; 32]); limits::MENTIONS];
+    let refers = |body| Content {
+        in_reply_to: Some(MESSAGE),
+        replaces: Some(MessageId([1; 16])),
+        expires: Some(Expiry::At(u32::MAX)),
+        mentions: mentions.clone(),
+        ..Content::new(u64::MAX, body)
+    };
+    let text = "x".repeat(limits::CAPTION);
+    let name = "x".repeat(limits::FILE_NAME);
+    let thumbnail = Some(vec![1; limits::THUMBNAIL]);
+    let attachment = Attachment { text, name, thumbnail, size: limits::BLOB, ..attachment() };
+    let status = "x".repeat(limits::PROFILE_STATUS);
+    let profile = Profile { display_name: "x".repeat(limits::LABEL), status, avatar: Some(vec![1; limits::AVATAR]) };
+    let text = Body::Text("x".repeat(limits::MESSAGE_INLINE));
+    let changes = Body::Sync(vec![0; limits::SYNC_CONTENT]);
+    for body in [text, Body::Attachment(attachment), Body::Profile(profile), changes] {
+        let content = refers(body);
+        let bytes = content.to_bytes().unwrap();
+        // What MLS adds and padding take.
+        assert!(bytes.len() + 8 * 1024 < limits::ENTRY_PAYLOAD);
+        assert_eq!(Content::from_bytes(&bytes), Ok(content));
+    }
+}
+
+#[test]
+fn names_of_files_are_made_safe() {
+    for (name, safe) in [
+        ("report.pdf", "report.pdf"),
+        ("/etc/passwd", "passwd"),
+        ("../../.ssh/authorized_keys", "authorized_keys"),
+        ("C:\\Windows\\system32\\cmd.exe", "cmd.exe"),
+        ("..", "file"),
+        ("", "file"),
+        (".bashrc", "bashrc"),
+        ("a\u{1b}[2J\nb\0.txt", "a[2Jb.txt"),
+        ("invoice\u{202e}fdp.exe", "invoicefdp.exe"),
+        ("a<b>:\"|?*.txt", "a_b______.txt"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("trailing. . .", "trailing"),
+    ] {
+        assert_eq!(safe_name(name), safe, "{name:?}");
+    }
+    for name in [format!("{}.tar.gz", "ü".repeat(300)), format!("con.{}", "x".repeat(300)), ". ".repeat(300) + "x"] {
+        let safe = safe_name(&name);
+        assert!(safe.len() <= limits::FILE_NAME && !safe.is_empty());
+        assert_eq!(safe_name(&safe), safe);
+    }
+    assert!(safe_name(&format!("{}.pdf", "x".repeat(300))).ends_with(".pdf"));
+}
+
+#[test]
+fn a_tower_of_arrays_is_refused_without_climbing_it() {
+    let tower = by_hand(|e| {
+        for _ in 0..50_000 {
+            e.array(1).unwrap();
+        }
+        e.u8(0).unwrap();
+    });
+    assert_eq!(Content::from_bytes(&tower), Err(DecodeError::Malformed));
+}
+
+#[test]
+fn announced_sizes_are_not_believed() {
+    let huge = by_hand(|e| {
+        e.array(5).unwrap().u8(1).unwrap().str("").unwrap().u8(3).unwrap().u8(1).unwrap().array(u64::MAX).unwrap();
+    });
+    assert_eq!(Content::from_bytes(&huge), Err(DecodeError::Malformed));
+}
+
+#[test]
+fn an_expiry_counts_from_when_the_home_stored_the_message() {
+    assert_eq!(Expiry::At(7).at_ms(1_000_000), 7000);
+    assert_eq!(Expiry::After(7).at_ms(1_000_000), 1_007_000);
+    assert_eq!(Expiry::After(1).at_ms(u64::MAX), u64::MAX);
+}
