@@ -18,6 +18,7 @@ mod contacts;
 mod devices;
 mod enrol;
 mod input;
+pub(crate) mod own;
 mod presence;
 mod query;
 mod receive;

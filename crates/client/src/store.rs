@@ -9,6 +9,7 @@ mod conversations;
 mod messages;
 mod mls;
 mod outbox;
+mod own;
 mod reports;
 mod schema;
 
@@ -26,6 +27,7 @@ pub(crate) use self::{
     conversations::{Conversation, ConversationPhase},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
+    own::OwnContent,
 };
 
 /// An open database.

@@ -81,7 +81,7 @@ impl Core {
             last_resort = Some(step.output.clone());
         }
         self.session.key_packages = None;
-        self.request(&KeyPackagesPublish { one_time, last_resort, suite: parlour_wire::api::Suite::HYBRID }, Pending::Publish)
+        self.request(&KeyPackagesPublish { one_time, last_resort, suite: api::Suite::HYBRID }, Pending::Publish)
     }
 
     pub(super) fn published(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {

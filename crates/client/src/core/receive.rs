@@ -222,9 +222,13 @@ impl Core {
                 return Ok(());
             }
             Body::Report(reports) => return self.take_reports(conversation, &device, &reports),
-            Body::Unknown(content_type) => {
+            Body::Unknown { content_type, .. } => {
                 let text = format!("A message holds something that this version cannot show ({content_type}).");
                 return self.say(conversation, entry, &text);
+            }
+            other => {
+                tracing::debug!(?other, "a content that this client does not take yet");
+                return Ok(());
             }
         };
         let row = MessageRow {

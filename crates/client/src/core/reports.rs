@@ -49,7 +49,7 @@ impl Core {
             return Ok(());
         }
         let id = self.new_id();
-        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: None, body: Body::Report(reports.clone()) };
+        let content = Content::new(self.now.unix_ms, Body::Report(reports.clone()));
         if self.seal_content(&conversation.id, id, &content, OutboxKind::Report)? {
             for report in reports {
                 self.store.drop_report(&report.message)?;

@@ -30,7 +30,7 @@ impl Core {
         if text.is_empty() {
             return Err(Error::new(Code::USAGE, "there is nothing to send"));
         }
-        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: reply_to, body: Body::Text(text.clone()) };
+        let content = Content { in_reply_to: reply_to, ..Content::new(self.now.unix_ms, Body::Text(text.clone())) };
         content.to_bytes().map_err(|_| {
             Error::new(Code::TOO_LARGE, format!("the text has {} bytes; a message may have {}", text.len(), MAX))
                 .hint("send it as a file, or in parts")
@@ -145,7 +145,7 @@ impl Core {
 
     fn seal_message(&mut self, message: &MessageRow) -> Result<bool, Error> {
         let body = Body::Text(message.body.clone());
-        let content = Content { sent_ms: message.sent_ms, in_reply_to: message.reply_to, body };
+        let content = Content { in_reply_to: message.reply_to, ..Content::new(message.sent_ms, body) };
         let sealed = self.seal_content(&message.conversation, message.id, &content, OutboxKind::Message)?;
         if sealed {
             self.store.set_sealed(&message.id, true)?;

@@ -6,7 +6,7 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, super::own::TABLES];
 
 const FIRST: &str = "
 CREATE TABLE account (
