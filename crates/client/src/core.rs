@@ -19,6 +19,7 @@ mod devices;
 mod enrol;
 mod input;
 pub(crate) mod own;
+pub(crate) mod pack;
 mod presence;
 mod query;
 mod receive;

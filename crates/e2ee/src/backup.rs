@@ -1,5 +1,5 @@
 //! The key of an account's backup, and the sealing of its index. The packs that an index names have keys of their own, inside
-//! the index.
+//! the index; packs that own devices hand each other are sealed in the same way.
 
 use std::fmt;
 
@@ -13,6 +13,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 const NONCE: usize = 24;
+const PACK: &[u8] = b"parlour pack v1";
 
 /// The index does not open: another key, another account, another version than the server says, or changed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -68,6 +69,33 @@ impl BackupKey {
         let cipher = XChaCha20Poly1305::new(self.0.as_slice().into());
         cipher.decrypt(XNonce::from_slice(nonce), payload).map(Zeroizing::new).map_err(|_| BackupError)
     }
+}
+
+/// Encrypts a pack under a key made for it alone: nonce and XChaCha20-Poly1305 ciphertext.
+///
+/// # Panics
+/// Never for a pack that fits in memory.
+#[must_use]
+pub fn seal_pack(pack: &[u8]) -> (Zeroizing<[u8; 32]>, Vec<u8>) {
+    let mut key = Zeroizing::new([0; 32]);
+    OsRng.fill_bytes(key.as_mut());
+    let mut nonce = [0; NONCE];
+    OsRng.fill_bytes(&mut nonce);
+    let payload = Payload { msg: pack, aad: PACK };
+    let cipher = XChaCha20Poly1305::new(key.as_slice().into());
+    let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload).expect("a pack is within the cipher's limit");
+    (key, [nonce.as_slice(), &sealed].concat())
+}
+
+/// Opens what [`seal_pack`] made.
+///
+/// # Errors
+/// [`BackupError`] for another key or changed bytes.
+pub fn open_pack(key: &[u8; 32], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, BackupError> {
+    let (nonce, sealed) = sealed.split_at_checked(NONCE).ok_or(BackupError)?;
+    let payload = Payload { msg: sealed, aad: PACK };
+    let cipher = XChaCha20Poly1305::new(key.as_slice().into());
+    cipher.decrypt(XNonce::from_slice(nonce), payload).map(Zeroizing::new).map_err(|_| BackupError)
 }
 
 fn context(account: &AccountId, version: u64) -> Vec<u8> {

@@ -24,7 +24,7 @@ pub mod safety;
 pub mod storage;
 
 pub use account::{AccountError, AccountKey, Root};
-pub use backup::{BackupError, BackupKey};
+pub use backup::{BackupError, BackupKey, open_pack, seal_pack};
 pub use device::DeviceKeys;
 pub use engine::{Drift, Engine, Joined, Leaf, Lists, Member, NewConversation, Opened, PendingCommit, Sealed};
 pub use error::E2eeError;
