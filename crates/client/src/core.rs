@@ -9,7 +9,9 @@
 //!
 //! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
 //! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
-//! - `send`: the outbox. `commit`: making conversations and changing their devices.
+//! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
+//! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
+//! - `target`: what a name means.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -17,9 +19,13 @@ mod commit;
 mod contacts;
 mod devices;
 mod enrol;
+mod gather;
+mod groups;
 mod input;
 pub(crate) mod own;
 pub(crate) mod pack;
+mod intents;
+mod membership;
 mod presence;
 mod query;
 mod receive;
@@ -27,6 +33,7 @@ mod reports;
 mod send;
 mod session;
 mod sync;
+mod target;
 mod welcome;
 
 use std::time::Duration;
@@ -35,6 +42,7 @@ use parlour_e2ee::Engine;
 use parlour_wire::{AccountId, Code, ConversationId, MessageId, address::ServerUrl, api::Call};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
+pub use self::groups::GroupCommand;
 pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
 use self::session::{Pending, Phase, Session, Timer, Waiters};
 use crate::{
@@ -217,14 +225,15 @@ impl Core {
             Pending::Read(conversation) => self.read_answered(conversation, result),
             Pending::Outbox(id) => self.outbox_answered(&id, result),
             Pending::GroupInfo(conversation) => self.group_info_answered(conversation, result),
-            Pending::Claim(conversation, account) => self.claim_answered(conversation, account, result),
-            Pending::Publish => self.published(result),
+            Pending::Claim(conversation, account, suite) => self.claim_answered(conversation, (account, suite), result),
+            Pending::Publish(suite) => self.published(suite, result),
             Pending::ByName(name, then) => self.name_answered(&name, then, result),
             Pending::ById(account) => self.account_answered(account, result),
             Pending::Presence => self.presence_answered(result),
             Pending::Cursors => self.cursors_answered(result),
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
+            Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
         }
     }
 
@@ -244,6 +253,7 @@ impl Core {
                     self.session.dirty.insert(conversation);
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
+                Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
             }
         }
         Ok(())

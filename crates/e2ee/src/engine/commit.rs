@@ -8,10 +8,13 @@ use parlour_wire::{api::Added, id::DeviceId, limits};
 use tls_codec::Serialize as _;
 
 use super::{
-    Lists, Member, PendingCommit,
+    Leaf, Lists, Member, PendingCommit,
+    group::{check_room, outsiders, told},
+    judge::check_removal,
     leaf::leaves,
-    policy::{Policy, check_removal},
+    policy::Policy,
     record::{Origin, Pending},
+    suite::wire_suite,
     work::Work,
 };
 use crate::error::E2eeError;
@@ -23,31 +26,35 @@ pub(super) fn handshake_bytes(message: &MlsMessageOut) -> Result<Vec<u8>, E2eeEr
 }
 
 impl Work<'_> {
+    /// Brings devices of members in and takes devices out; with them goes whoever has left. Without anything to do it renews this device's keys.
     pub(super) fn change_devices(
         &mut self,
         add: &[Member],
         remove: &[DeviceId],
         lists: &dyn Lists,
     ) -> Result<PendingCommit, E2eeError> {
-        let mut record = self.take_record()?;
-        if record.pending.is_some() {
-            return Err(E2eeError::CommitPending);
-        }
-        let mut group = self.take_group()?;
-        if !group.is_active() {
-            return Err(E2eeError::Removed);
-        }
-        let policy = Policy::of(&group)?;
-        let (packages, added) = self.check_packages(add, &policy)?;
+        let (mut record, mut group) = self.settled_group()?;
+        let old = Policy::of(&group)?;
+        let new = old.without(&record.left);
+        let suite = wire_suite(group.ciphersuite())?;
+        let (packages, added) = self.check_packages(add, &new, suite)?;
         let present = leaves(&group)?;
         if present.iter().any(|(_, leaf)| added.iter().any(|added| added.device == leaf.1)) {
             return Err(E2eeError::Forbidden("a device twice"));
         }
-        let removals = self.find_removals(&present, remove, lists)?;
-        let parent_epoch = group.epoch().as_u64();
-        let bundle = self.commit(&mut group, packages, removals)?;
-        let pending = self.describe(parent_epoch, bundle, added, remove.to_vec())?;
-        record.pending = Some(Pending::new(Origin::Member, &pending.commit, parent_epoch, policy.receipt_key()));
+        let mut removed = self.find_removals(&present, remove, &new, lists)?;
+        removed.extend(outsiders(&present, &new).into_iter().filter(|(_, leaf)| !remove.contains(&leaf.1)));
+        if removed.iter().any(|(_, leaf)| leaf.1 == self.keys.id()) {
+            return Err(E2eeError::Forbidden("to remove oneself"));
+        }
+        if !added.is_empty() {
+            check_room(suite, (present.len() + added.len()).saturating_sub(removed.len()))?;
+        }
+        let parent_epoch = record.home(&group);
+        let indices = removed.iter().map(|(index, _)| *index).collect();
+        let bundle = self.commit(&mut group, packages, indices, (new != old).then_some(&new))?;
+        let pending = self.describe(parent_epoch, bundle, added, told(&removed, &record.left))?;
+        record.pending = Some(Pending::new(Origin::Member, &pending.commit, parent_epoch, old.receipt_key()));
         self.put_record(record)?;
         self.put_group(group);
         Ok(pending)
@@ -55,10 +62,11 @@ impl Work<'_> {
 
     fn find_removals(
         &self,
-        present: &[(LeafNodeIndex, super::Leaf)],
+        present: &[(LeafNodeIndex, Leaf)],
         remove: &[DeviceId],
+        new: &Policy,
         lists: &dyn Lists,
-    ) -> Result<Vec<LeafNodeIndex>, E2eeError> {
+    ) -> Result<Vec<(LeafNodeIndex, Leaf)>, E2eeError> {
         let own = (self.certificate.get().account(), self.keys.id());
         let mut removals = Vec::new();
         for device in remove {
@@ -67,29 +75,34 @@ impl Work<'_> {
             if *leaf == own {
                 return Err(E2eeError::Forbidden("to remove oneself"));
             }
-            check_removal(&own, leaf, false, lists).map_err(|error| match error {
+            check_removal(&own, leaf, false, new, lists).map_err(|error| match error {
                 E2eeError::UnknownDevice { .. } => E2eeError::Forbidden("to remove a listed device of another"),
                 error => error,
             })?;
-            removals.push(*index);
+            removals.push((*index, *leaf));
         }
         Ok(removals)
     }
 
-    /// Makes a commit and leaves it pending. One that only adds carries no path, so it stays small in a large group.
+    /// Makes a commit and leaves it pending. One that only adds devices carries no path, so it stays small in a large group.
     pub(super) fn commit(
         &self,
         group: &mut MlsGroup,
         packages: Vec<KeyPackage>,
         removals: Vec<LeafNodeIndex>,
+        policy: Option<&Policy>,
     ) -> Result<CommitMessageBundle, E2eeError> {
         let failed = E2eeError::Internal("making a commit");
-        group
+        let mut builder = group
             .commit_builder()
             .consume_proposal_store(false)
             .force_self_update(packages.is_empty())
             .propose_adds(packages)
-            .propose_removals(removals)
+            .propose_removals(removals);
+        if let Some(policy) = policy {
+            builder = builder.propose_group_context_extensions(policy.extensions()?).map_err(|_| failed.clone())?;
+        }
+        builder
             .load_psks(&self.provider.storage)
             .map_err(|_| failed.clone())?
             .use_ratchet_tree_extension(true)
@@ -117,6 +130,7 @@ impl Work<'_> {
             added,
             removed,
             external: false,
+            change: None,
         })
     }
 }

@@ -5,15 +5,19 @@ use openmls::{
     messages::group_info::VerifiableGroupInfo,
     prelude::{LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn, Welcome as MlsWelcome},
 };
-use parlour_wire::{api::Welcome, limits};
+use parlour_wire::{
+    api::{ConversationKind, Welcome},
+    limits,
+};
 use tls_codec::Deserialize as _;
 
 use super::{
     Joined, Lists, PendingCommit,
-    leaf::{admit_all, leaves},
+    judge::check_policy,
+    leaf::{admit_all, leaves, named},
     policy::Policy,
     record::{Origin, Pending, stage},
-    suite::{SUITE, capabilities, credential, join_config},
+    suite::{capabilities, credential, join_config, wire_suite},
     work::Work,
 };
 use crate::{
@@ -38,7 +42,7 @@ fn parse_group_info(bytes: &[u8]) -> Result<VerifiableGroupInfo, E2eeError> {
         return Err(malformed);
     }
     match MlsMessageIn::tls_deserialize_exact(bytes).map(MlsMessageIn::extract) {
-        Ok(MlsMessageBodyIn::GroupInfo(info)) if info.ciphersuite() == SUITE => Ok(info),
+        Ok(MlsMessageBodyIn::GroupInfo(info)) if wire_suite(info.ciphersuite()).is_ok() => Ok(info),
         _ => Err(malformed),
     }
 }
@@ -65,25 +69,43 @@ impl Work<'_> {
         if info.group_id().as_slice() != welcome.conversation.0 {
             return Err(E2eeError::WrongConversation);
         }
+        let mut before = None;
         if let Some(old) = old {
-            if !unconfirmed && old.is_active() && old.epoch() >= info.epoch() {
+            if !unconfirmed && old.is_active() && record.home(&old) >= welcome.epoch {
                 return Err(E2eeError::Duplicate);
+            }
+            if !unconfirmed && old.is_active() {
+                before = Some((Policy::of(&old)?, record.left.clone(), record.home(&old)));
             }
             self.delete_group(old)?;
         }
         let staged = builder.replace_old_group().build().map_err(|error| welcome_error(&error))?;
+        let sender = staged.welcome_sender().map_err(|_| E2eeError::Malformed("welcome"))?;
+        let (adder, _) = named(sender.credential())?;
         let group = staged.into_group(&self.provider).map_err(|error| welcome_error(&error))?;
         let policy = self.check_joined(&group)?;
+        if let Some((old, left, home)) = before
+            && home + 1 == welcome.epoch
+        {
+            // Nothing came in between, so what the group was before says what it may be now.
+            if !old.is_admin(&adder) && old.kind == ConversationKind::GROUP {
+                return Err(E2eeError::NotAdmin);
+            }
+            check_policy(&old, &policy, &adder, &left, welcome.epoch)?;
+        }
         if policy.kind != welcome.kind {
             return Err(E2eeError::WrongConversation);
         }
         record.revoked = admit_all(&group, &policy, lists)?;
         record.joined_epoch = group.epoch().as_u64();
-        if record.pending.take().is_some_and(|pending| pending.origin == Origin::External) {
+        record.set_home(&group, welcome.epoch);
+        (record.left, record.repair) = (Vec::new(), false);
+        if record.has_staged() {
             self.delete_staged_join()?;
         }
+        record.pending = None;
         let joined = Joined {
-            epoch: group.epoch().as_u64(),
+            epoch: record.home(&group),
             members: leaves(&group)?.into_iter().map(|(_, leaf)| leaf).collect(),
             receipt_key: policy.receipt_key(),
         };
@@ -94,15 +116,19 @@ impl Work<'_> {
 
     /// Whether a group is the conversation it is said to be, and this account's.
     fn check_joined(&self, group: &MlsGroup) -> Result<Policy, E2eeError> {
-        if group.ciphersuite() != SUITE {
-            return Err(E2eeError::Malformed("suite"));
-        }
+        wire_suite(group.ciphersuite())?;
         let policy = Policy::of(group)?;
         policy.check(&self.conversation()?, &self.certificate.get().account())?;
         Ok(policy)
     }
 
-    pub(super) fn join_external(&mut self, group_info: &[u8], lists: &dyn Lists) -> Result<PendingCommit, E2eeError> {
+    pub(super) fn join_external(
+        &mut self,
+        group_info: &[u8],
+        home_epoch: u64,
+        receipt_key: &[u8; 32],
+        lists: &dyn Lists,
+    ) -> Result<PendingCommit, E2eeError> {
         let mut record = self.take_record()?;
         if record.pending.is_some() {
             return Err(E2eeError::CommitPending);
@@ -112,15 +138,17 @@ impl Work<'_> {
         if info.group_id().as_slice() != conversation.0 {
             return Err(E2eeError::WrongConversation);
         }
-        let parent_epoch = info.epoch().as_u64();
         // The state of before is left in its rows until the receipt comes.
         let old = self.find_group()?;
-        let (group, pending) = self.build_external(info, parent_epoch)?;
+        let (group, pending) = self.build_external(info, home_epoch)?;
         let policy = self.check_joined(&group)?;
+        if policy.receipt_key() != *receipt_key {
+            return Err(E2eeError::BadReceipt);
+        }
         admit_all(&group, &policy, lists)?;
         let staged = self.provider.storage.take();
         self.provider.storage.put_raw(Overlay::own_key(Kind::StagedJoin, &conversation), Some(stage(&staged)));
-        record.pending = Some(Pending::new(Origin::External, &pending.commit, parent_epoch, policy.receipt_key()));
+        record.pending = Some(Pending::new(Origin::External, &pending.commit, home_epoch, policy.receipt_key()));
         self.put_record(record)?;
         if let Some(old) = old {
             self.put_group(old);

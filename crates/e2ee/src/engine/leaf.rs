@@ -60,7 +60,7 @@ pub(super) fn admit(
         return Err(E2eeError::BadCertificate);
     }
     let (account, device) = (certificate.account(), certificate.device());
-    if !policy.members.contains(&account) {
+    if policy.member(&account).is_none() {
         return Err(E2eeError::NotMember { account });
     }
     let unknown = E2eeError::UnknownDevice { account };
@@ -86,10 +86,14 @@ pub(super) fn admit_all(group: &MlsGroup, policy: &Policy, lists: &dyn Lists) ->
 }
 
 /// How the leaves of a group differ from the lists. An account without a pinned list says nothing.
-pub(super) fn drift(group: &MlsGroup, policy: &Policy, lists: &dyn Lists) -> Result<Drift, E2eeError> {
+pub(super) fn drift(group: &MlsGroup, record: &Record, policy: &Policy, lists: &dyn Lists) -> Result<Drift, E2eeError> {
     let present: BTreeSet<Leaf> = leaves(group)?.into_iter().map(|(_, leaf)| leaf).collect();
-    let mut drift = Drift::default();
-    for account in &policy.members {
+    let mut drift = Drift { left: record.left.clone(), repair: record.repair, ..Drift::default() };
+    for member in &policy.members {
+        let account = &member.account;
+        if record.left.contains(account) {
+            continue;
+        }
         let Some(list) = lists.list(account) else { continue };
         let listed = list.certificates().iter().map(|certificate| (*account, certificate.get().device()));
         drift.missing.extend(listed.filter(|leaf| !present.contains(leaf)));
@@ -121,7 +125,7 @@ impl Work<'_> {
     pub(super) fn compare_devices(&mut self, lists: &dyn Lists) -> Result<Drift, E2eeError> {
         let mut record = self.take_record()?;
         let group = self.take_group()?;
-        let drift = drift(&group, &Policy::of(&group)?, lists)?;
+        let drift = drift(&group, &record, &Policy::of(&group)?, lists)?;
         let revoked = quarantine(&drift.revoked);
         if record.revoked == revoked {
             self.keep_record(record);

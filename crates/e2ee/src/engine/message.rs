@@ -2,18 +2,18 @@
 
 use openmls::{
     framing::errors::{MessageDecryptionError, SecretTreeError},
-    group::ValidationError,
+    group::{MlsGroup, ValidationError},
     prelude::{ContentType, MlsGroupStateError, MlsMessageIn, ProcessMessageError, ProcessedMessageContent, ProtocolMessage},
 };
 use parlour_wire::{
-    id::{ConversationId, MessageId},
+    id::{AccountId, ConversationId, MessageId},
     limits,
     log::Entry,
 };
 use tls_codec::{Deserialize as _, Serialize as _};
 
 use super::{
-    Opened, Sealed,
+    Leaf, Opened, Sealed,
     leaf::{is_quarantined, named},
     record::Origin,
     work::Work,
@@ -43,6 +43,13 @@ pub(super) fn process_error(error: ProcessMessageError<StorageError>, otherwise:
     }
 }
 
+/// The devices of some accounts that are in a group.
+fn members_of(group: &MlsGroup, accounts: &[AccountId]) -> impl Iterator<Item = Leaf> {
+    let asked = !accounts.is_empty();
+    let leaves = group.members().take_while(move |_| asked).filter_map(|member| named(&member.credential).ok());
+    leaves.filter(|leaf| accounts.contains(&leaf.0))
+}
+
 impl Work<'_> {
     pub(super) fn encrypt(&mut self, id: MessageId, content: &[u8]) -> Result<Sealed, E2eeError> {
         let record = self.take_record()?;
@@ -53,10 +60,13 @@ impl Work<'_> {
             return Err(E2eeError::RevokedDevice { account: revoked.account, device: revoked.device });
         }
         let mut group = self.take_group()?;
+        if let Some(leaf) = members_of(&group, &record.left).next() {
+            return Err(E2eeError::RevokedDevice { account: leaf.0, device: leaf.1 });
+        }
         if !group.is_active() {
             return Err(E2eeError::Removed);
         }
-        let epoch = group.epoch().as_u64();
+        let epoch = record.home(&group);
         group.set_aad(id.0.to_vec());
         let payload = group
             .create_message(&self.provider, self.keys, content)

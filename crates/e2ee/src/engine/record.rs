@@ -1,7 +1,8 @@
 //! What the engine remembers of a conversation beside OpenMLS's own state, and the index of key packages.
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use parlour_wire::{api::Added, codec};
+use openmls::group::MlsGroup;
+use parlour_wire::{api::Added, codec, id::AccountId};
 
 use crate::{error::E2eeError, storage::Changes};
 
@@ -18,6 +19,9 @@ pub(super) enum Origin {
     /// This device joins by it; the joined state is in a row of its own.
     #[n(2)]
     External,
+    /// It founds the group anew; the new state is in a row of its own.
+    #[n(3)]
+    Refound,
 }
 
 /// A commit of this device that waits for its receipt.
@@ -29,6 +33,7 @@ pub(super) struct Pending {
     /// BLAKE3 of the commit: MLS does not let a device recognise its own ciphertexts.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub(super) hash: [u8; 32],
+    /// The home's.
     #[n(2)]
     pub(super) parent_epoch: u64,
     /// Whose receipt is awaited.
@@ -55,12 +60,36 @@ pub(super) struct Record {
     /// Leaves whose devices are known to be revoked.
     #[n(1)]
     pub(super) revoked: Vec<Added>,
-    /// The epoch at which this device came in; 0 if it made the conversation.
+    /// The MLS epoch at which this device came in; 0 if it made the conversation.
     #[n(2)]
     pub(super) joined_epoch: u64,
+    /// How far the home's count of commits is ahead of the MLS epoch.
+    #[n(3)]
+    pub(super) ahead: u64,
+    /// Accounts that have left and whose leaves are still in.
+    #[n(4)]
+    pub(super) left: Vec<AccountId>,
+    /// The last commit was void.
+    #[n(5)]
+    pub(super) repair: bool,
 }
 
 impl Record {
+    /// The home's epoch at which this device is.
+    pub(super) fn home(&self, group: &MlsGroup) -> u64 {
+        group.epoch().as_u64().saturating_add(self.ahead)
+    }
+
+    /// Notes that a group which has just been joined is at that epoch of the home.
+    pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) {
+        self.ahead = home_epoch.saturating_sub(group.epoch().as_u64());
+    }
+
+    /// Whether a state kept aside is to take this one's place.
+    pub(super) fn has_staged(&self) -> bool {
+        self.is_pending(Origin::External) || self.is_pending(Origin::Refound)
+    }
+
     pub(super) fn is_pending(&self, origin: Origin) -> bool {
         self.pending.as_ref().is_some_and(|pending| pending.origin == origin)
     }

@@ -134,7 +134,7 @@ impl<'a> Work<'a> {
                     .map_err(|_| E2eeError::Internal("clearing a pending commit"))?;
                 self.put_group(group);
             }
-            (Some(Origin::External), group) => {
+            (Some(Origin::External | Origin::Refound), group) => {
                 self.delete_staged_join()?;
                 self.group = group;
             }
@@ -148,7 +148,7 @@ impl<'a> Work<'a> {
         if let Some(group) = self.find_group()? {
             self.delete_group(group)?;
         }
-        if record.is_pending(Origin::External) {
+        if record.has_staged() {
             self.delete_staged_join()?;
         }
         record = Record::default();
@@ -158,7 +158,7 @@ impl<'a> Work<'a> {
     pub(super) fn epoch(&mut self) -> Result<u64, E2eeError> {
         let record = self.take_record()?;
         let group = self.take_group()?;
-        let epoch = group.epoch().as_u64();
+        let epoch = record.home(&group);
         self.keep_record(record);
         self.put_group(group);
         Ok(epoch)
