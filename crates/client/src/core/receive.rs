@@ -113,6 +113,7 @@ impl Core {
             }
             // Nobody stands for a device that it brings in, whatever list the server shows: it is void.
             Err(error @ E2eeError::UnknownDevice { .. }) if entry.kind == EntryKind::COMMIT => {
+                let (engine, store) = self.engine()?;
                 match engine.pass_over(store, entry, error) {
                     Ok(step) => step,
                     Err(error) => return self.unreadable(conversation, entry, &error),
