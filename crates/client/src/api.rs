@@ -318,6 +318,8 @@ pub struct GroupMember {
     pub account: AccountId,
     /// The name to show.
     pub name: String,
+    /// The name at the server; empty if it is not known yet.
+    pub user: String,
     /// What they may do.
     pub role: Role,
     /// How many devices they have, as far as known.

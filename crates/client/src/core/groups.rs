@@ -248,6 +248,7 @@ impl Core {
             Ok(GroupMember {
                 account: member.account,
                 name: self.shown_name(&member.account)?,
+                user: self.user_name(&member.account)?,
                 role: member.role,
                 devices: self.store.list(&member.account)?.map_or(0, |list| list.certificates().len()),
                 this: member.account == me,
@@ -255,6 +256,14 @@ impl Core {
             })
         });
         members.collect::<Result<_, Error>>().map(Reply::Members)
+    }
+
+    /// The name of an account at the server; empty if it is not known yet.
+    fn user_name(&self, account: &AccountId) -> Result<String, Error> {
+        match &self.account {
+            Some(own) if own.account == *account => Ok(own.name.clone()),
+            _ => Ok(self.store.contact(account)?.map(|contact| contact.name).unwrap_or_default()),
+        }
     }
 
     pub(super) fn group_exists_answered(&mut self, ticket: Ticket, result: Result<Vec<u8>, Error>) -> Result<(), Error> {

@@ -113,7 +113,11 @@ impl Core {
         let others = self.store.members(&conversation.id)?.into_iter().filter(|member| member.account != me);
         let names: Result<Vec<_>, _> = others.map(|member| self.shown_name(&member.account)).collect();
         let names = names?;
-        Ok(if names.is_empty() { format!("You created {group}.") } else { format!("You created {group} with {}.", names.join(", ")) })
+        Ok(if names.is_empty() {
+            format!("You created {group}.")
+        } else {
+            format!("You created {group} with {}.", names.join(", "))
+        })
     }
 
     /// This device has come into a group by a welcome: says so if its account is new there.

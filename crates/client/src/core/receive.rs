@@ -308,7 +308,11 @@ impl Core {
             shown: outgoing,
         };
         if !outgoing {
-            if conversation.is_group() { self.store.know_of(&sender)? } else { self.know(&sender)? }
+            if conversation.is_group() {
+                self.store.know_of(&sender)?
+            } else {
+                self.know(&sender)?
+            }
             self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
         }
         self.add_message(conversation, row)

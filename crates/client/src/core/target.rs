@@ -51,8 +51,7 @@ impl Core {
     pub(super) fn member(&self, group: &Conversation, who: &str) -> Result<AccountId, Error> {
         let stranger = || {
             let group = group.group_name().unwrap_or_default();
-            Error::new(Code::USER_NOT_FOUND, format!("{who} is no member of {group}"))
-                .hint("`group members` lists who is in it")
+            Error::new(Code::USER_NOT_FOUND, format!("{who} is no member of {group}")).hint("`group members` lists who is in it")
         };
         let name = self.split(who).map(|(name, _)| name.to_string()).map_err(|_| stranger())?;
         let account = self.signed_in()?;

@@ -12,7 +12,10 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     /// Make the group, with these members beside this account.
-    Create { name: String, members: Vec<AccountId> },
+    Create {
+        name: String,
+        members: Vec<AccountId>,
+    },
     Add(Vec<AccountId>),
     Remove(Vec<AccountId>),
     Role(Vec<AccountId>, Role),

@@ -252,7 +252,7 @@ impl World {
         let page = Page { limit: 10_000, ..Page::default() };
         match self.ask(node, Command::History { to: to.to_owned(), page }) {
             Ok(Reply::Messages(messages)) => messages,
-            Err(error) if error.code == Code::USER_NOT_FOUND => Vec::new(),
+            Err(error) if matches!(error.code, Code::USER_NOT_FOUND | Code::CONVERSATION_NOT_FOUND) => Vec::new(),
             other => panic!("{other:?}"),
         }
     }
