@@ -4,6 +4,7 @@
 //! each of its inputs; the methods here only run statements.
 
 mod account;
+mod changes;
 mod contacts;
 mod conversations;
 mod groups;
@@ -12,8 +13,10 @@ mod messages;
 mod mls;
 mod outbox;
 mod own;
+mod profiles;
 mod reports;
 mod schema;
+mod search;
 
 use std::{cell::RefCell, collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -25,6 +28,7 @@ use crate::error::Error;
 
 pub(crate) use self::{
     account::{Account, Pin},
+    changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
     groups::MemberRow,
