@@ -13,9 +13,11 @@
 //! - `profiles`, `import`, `typing`: as they say.
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
+//! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
+mod backup;
 mod changes;
 mod commit;
 mod compose;
@@ -26,10 +28,12 @@ mod enrol;
 mod expiry;
 mod gather;
 mod groups;
+mod handover;
 mod import;
 mod input;
 pub(crate) mod own;
 pub(crate) mod pack;
+mod parcels;
 mod intents;
 mod membership;
 mod presence;
@@ -39,6 +43,7 @@ mod receive;
 mod reports;
 mod send;
 mod session;
+mod siblings;
 mod sync;
 mod target;
 mod typing;
@@ -253,6 +258,12 @@ impl Core {
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
             Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
+            Pending::Upload(blob) => self.upload_answered(&blob, result),
+            Pending::Intake(blob) => self.intake_answered(&blob, result),
+            Pending::BackupSet(version) => self.backup_set(version, result),
+            Pending::BackupVersion => self.backup_version(result),
+            Pending::BackupGet(ticket) => self.backup_answered(ticket, result),
+            Pending::BackupDelete(ticket) => self.backup_deleted(ticket, result),
         }
     }
 
@@ -273,6 +284,14 @@ impl Core {
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
                 Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
+                Timer::Handover(ask) => self.offer_handover(ask)?,
+                Timer::History => self.history_due()?,
+                Timer::Parcels => {
+                    self.pump_parcels()?;
+                    self.tend_history()?;
+                    self.tend_backup()?;
+                }
+                Timer::Backup => self.tend_backup()?,
             }
         }
         Ok(())
@@ -287,6 +306,7 @@ impl Core {
             self.watch_presence()?;
             self.pump_key_packages()?;
         }
+        self.settle_history()?;
         self.settle_waiters()
     }
 

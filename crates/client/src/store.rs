@@ -13,6 +13,7 @@ mod messages;
 mod mls;
 mod outbox;
 mod own;
+mod packs;
 mod profiles;
 mod reports;
 mod schema;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
     own::OwnContent,
+    packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
 };
 
 /// An open database.

@@ -27,6 +27,9 @@ impl Core {
             Pin::Pinned => {
                 self.event(Event::DevicesChanged { account });
                 let own = self.signed_in().is_ok_and(|own| own.account == account);
+                if own {
+                    self.tend_own()?;
+                }
                 let all = if own { self.store.conversations()? } else { self.store.conversations_of(&account)? };
                 for conversation in all {
                     if conversation.phase == ConversationPhase::Active {

@@ -395,6 +395,9 @@ impl Core {
         self.store.set_account(&account)?;
         self.load_account()?;
         self.pin_list(list)?;
+        if !matches!(flow.goal, Goal::Register { .. }) {
+            self.want_history()?;
+        }
         let pinned_now = flow.server.fingerprint.is_none() && !self.session.trusted_by_system;
         self.session.flow = Some(Flow { stage: Stage::Authenticating { pinned_now }, ..flow });
         if let Some(who) = self.whoami()? {

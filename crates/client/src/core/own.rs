@@ -98,11 +98,6 @@ impl Meaning {
 }
 
 impl Register {
-    pub(crate) fn new(meaning: &Meaning, stamp: Stamp) -> Self {
-        let (kind, subject, value) = meaning.parts();
-        Self { kind, subject, value, stamp }
-    }
-
     /// What it says; `None` for what this version does not know or what makes no sense.
     pub(crate) fn meaning(&self) -> Option<Meaning> {
         let account = || AccountId::try_from(self.subject.as_slice()).ok();
@@ -302,9 +297,14 @@ mod tests {
 
     use super::*;
 
+    fn written(meaning: &Meaning, stamp: Stamp) -> Register {
+        let (kind, subject, value) = meaning.parts();
+        Register { kind, subject, value, stamp }
+    }
+
     fn register(at_ms: u64, device: u8, blocked: bool) -> Register {
         let stamp = Stamp { at_ms, device: DeviceId([device; 16]) };
-        Register::new(&Meaning::Blocked(AccountId([1; 32]), blocked), stamp)
+        written(&Meaning::Blocked(AccountId([1; 32]), blocked), stamp)
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
             Meaning::Setting("receipts".to_owned(), vec![0]),
             Meaning::Draft(conversation, "unsent".to_owned()),
         ];
-        let registers: Vec<_> = meanings.iter().map(|meaning| Register::new(meaning, stamp)).collect();
+        let registers: Vec<_> = meanings.iter().map(|meaning| written(meaning, stamp)).collect();
         for (register, meaning) in registers.iter().zip(&meanings) {
             assert_eq!(register.meaning().as_ref(), Some(meaning));
         }
@@ -415,7 +415,7 @@ mod tests {
         let draft = |n: usize| {
             let mut conversation = [0; 32];
             conversation[..8].copy_from_slice(&(n as u64).to_be_bytes());
-            Register::new(&Meaning::Draft(ConversationId(conversation), "x".repeat(n % 9_000)), stamp)
+            written(&Meaning::Draft(ConversationId(conversation), "x".repeat(n % 9_000)), stamp)
         };
         let all: Vec<_> = (0..3_000).map(draft).chain([register(1, 1, true)]).collect();
         let mut queue = all.clone().into();

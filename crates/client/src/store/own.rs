@@ -152,15 +152,13 @@ impl Store {
         Ok(())
     }
 
-    /// The server has it; whether it was here.
-    pub(crate) fn own_stored(&self, id: &MessageId) -> Result<bool, Error> {
-        Ok(self.conn.prepare_cached("DELETE FROM own_outbox WHERE id = ?1")?.execute([id.0])? == 1)
-    }
-
-    /// Whether there is anything that other devices are to be told.
-    pub(crate) fn has_own_work(&self) -> Result<bool, Error> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM own_registers WHERE told = 0) OR EXISTS (SELECT 1 FROM own_shown)
-            OR EXISTS (SELECT 1 FROM own_outbox WHERE sealed = 0)";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    /// The server has it: takes it out of the queue.
+    pub(crate) fn own_stored(&self, id: &MessageId) -> Result<Option<OwnContent>, Error> {
+        let sql = "DELETE FROM own_outbox WHERE id = ?1 RETURNING id, content, blob";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let row = statement.query_row([id.0], |row| {
+            Ok(OwnContent { id: MessageId(row.get(0)?), content: row.get(1)?, blob: row.get(2)? })
+        });
+        Ok(row.optional()?)
     }
 }

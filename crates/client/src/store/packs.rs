@@ -354,11 +354,6 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn drop_backup_parcels(&self) -> Result<(), Error> {
-        self.conn.prepare_cached("DELETE FROM parcels WHERE purpose = 1")?.execute([])?;
-        Ok(())
-    }
-
     pub(crate) fn wanted(&self) -> Result<Option<Wanted>, Error> {
         let sql = "SELECT ask, at_ms, giver, source, parts, taken FROM wanted";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| {

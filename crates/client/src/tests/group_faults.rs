@@ -133,7 +133,7 @@ impl Run {
         for person in 0..NAMES.len() {
             for node in self.devices[person].clone() {
                 let texts = self.check_history(node);
-                let order: Vec<_> = all.iter().filter(|id| texts.contains_key(*id)).collect();
+                let order: Vec<_> = all.iter().filter(|(id, _)| texts.contains_key(*id)).collect();
                 assert_eq!(
                     order.len(),
                     texts.values().filter(|(_, stored)| *stored).count(),
