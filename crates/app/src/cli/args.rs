@@ -117,6 +117,21 @@ pub(crate) enum BenchLoad {
         #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
         window: u16,
     },
+    /// Deliveries in one group whose devices are all online
+    Group {
+        /// Devices in the group
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(2..=1000))]
+        devices: u16,
+        /// Devices that write
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
+        senders: u16,
+        /// Messages in all
+        #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        messages: u32,
+        /// Unanswered messages of each sender
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+        window: u16,
+    },
     /// Memory of the server for idle connections
     Idle {
         /// Connections

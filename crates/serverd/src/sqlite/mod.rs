@@ -274,7 +274,11 @@ impl Store for SqliteStore {
         self.readers.ask(move |db| query::readable_blob(db, &blob, &account))
     }
 
-    fn unneeded_blobs(&self, before_ms: u64, limit: u32) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
+    fn unneeded_blobs(
+        &self,
+        before_ms: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
         self.readers.ask(move |db| query::unneeded_blobs(db, before_ms, limit))
     }
 

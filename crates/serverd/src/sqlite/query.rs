@@ -61,7 +61,9 @@ pub(super) fn device(db: &Connection, id: &DeviceId) -> Answer<Option<Device>> {
 pub(super) fn devices(db: &Connection, account: &AccountId) -> Answer<Vec<Device>> {
     all(
         db,
-        &format!("{DEVICE} FROM account JOIN device USING (account) WHERE account.id = ?1 AND device.state = 0 ORDER BY device.id"),
+        &format!(
+            "{DEVICE} FROM account JOIN device USING (account) WHERE account.id = ?1 AND device.state = 0 ORDER BY device.id"
+        ),
         [account.as_bytes()],
         read_device,
     )

@@ -62,9 +62,8 @@ impl Apply<'_> {
             self.own(blob, key, now_ms)?;
             return Ok(Ok(Written::Whole { size }));
         }
-        let begun = self.one("SELECT size FROM upload WHERE account = ?1 AND blob = ?2", (key, blob.as_bytes()), |row| {
-            unsigned(row, 0)
-        })?;
+        let begun =
+            self.one("SELECT size FROM upload WHERE account = ?1 AND blob = ?2", (key, blob.as_bytes()), |row| unsigned(row, 0))?;
         if begun == Some(size) {
             return Ok(Ok(Written::Done));
         }
@@ -96,10 +95,8 @@ impl Apply<'_> {
         now_ms: u64,
     ) -> rusqlite::Result<Outcome> {
         let Some(account) = self.account_key(account)? else { return Ok(Err(Refusal::NoBlob)) };
-        let ended = self.run(
-            "DELETE FROM upload WHERE account = ?1 AND blob = ?2 AND size = ?3",
-            (account, blob.as_bytes(), signed(size)),
-        )?;
+        let ended = self
+            .run("DELETE FROM upload WHERE account = ?1 AND blob = ?2 AND size = ?3", (account, blob.as_bytes(), signed(size)))?;
         if ended == 0 {
             return Ok(Err(Refusal::NoBlob));
         }
