@@ -21,6 +21,7 @@
 
 mod commit;
 mod create;
+mod grounds;
 mod group;
 mod join;
 mod judge;

@@ -41,7 +41,7 @@ impl Work<'_> {
             .with_group_context_extensions(policy.extensions()?)
             .build(&self.provider, self.keys, credential(self.certificate))
             .map_err(|_| E2eeError::Internal("making a group"))?;
-        let bundle = self.commit(&mut group, packages, Vec::new(), None)?;
+        let bundle = self.commit(&self.provider, &mut group, packages, Vec::new(), None)?;
         let pending = self.describe(0, bundle, added, Vec::new())?;
         record.pending = Some(Pending::new(Origin::Create, &pending.commit, 0, new.receipt_key));
         self.put_record(record)?;

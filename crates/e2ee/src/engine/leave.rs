@@ -4,12 +4,11 @@ use openmls::group::MlsGroup;
 use parlour_wire::{
     api::ConversationKind,
     codec::encode,
-    id::AccountId,
     identity::signed_bytes,
     log::{Entry, LEAVE_CONTEXT, LeaveStatement},
 };
 
-use super::{Opened, leaf::named, policy::Policy, work::Work};
+use super::{Opened, grounds::Farewell, leaf::named, policy::Policy, record::Leaver, work::Work};
 use crate::error::E2eeError;
 
 impl Work<'_> {
@@ -41,9 +40,10 @@ impl Work<'_> {
             return Err(E2eeError::Removed);
         }
         let opened = match leaver(&group, entry) {
-            Ok(account) => {
-                if !record.left.contains(&account) {
-                    record.left.push(account);
+            Ok(leaver) => {
+                let account = leaver.account;
+                if !record.has_left(&account) {
+                    record.left.push(leaver);
                 }
                 Opened::Left { account }
             }
@@ -56,17 +56,16 @@ impl Work<'_> {
 }
 
 /// The account whose statement this is, if it holds: signed by a device that is in the group, for the time since the account came in.
-fn leaver(group: &MlsGroup, entry: &Entry) -> Result<AccountId, E2eeError> {
-    let malformed = E2eeError::Malformed("leave statement");
-    let claimed = LeaveStatement::peek(&entry.payload).map_err(|_| malformed.clone())?;
+fn leaver(group: &MlsGroup, entry: &Entry) -> Result<Leaver, E2eeError> {
+    let claimed = LeaveStatement::peek(&entry.payload).map_err(|_| E2eeError::Malformed("leave statement"))?;
     let leaf = group.members().find(|member| named(&member.credential) == Ok((claimed.account, claimed.device)));
-    let key = leaf.and_then(|leaf| <[u8; 32]>::try_from(leaf.signature_key.as_slice()).ok());
-    let key = key.ok_or(E2eeError::Forbidden("to leave for somebody else"))?;
-    let statement = LeaveStatement::verify(&entry.payload, &key).map_err(|_| malformed)?;
+    let leaf = leaf.ok_or(E2eeError::Forbidden("to leave for somebody else"))?;
+    let certificate = leaf.credential.serialized_content().to_vec();
+    let farewell = Farewell { statement: entry.payload.clone(), certificate };
     let policy = Policy::of(group)?;
-    let current = policy.member(&statement.account).is_some_and(|member| member.since == statement.since);
-    if statement.conversation != entry.conversation || !current || policy.kind != ConversationKind::GROUP {
-        return Err(E2eeError::Forbidden("an old leave statement, or one of another group"));
+    if policy.kind != ConversationKind::GROUP {
+        return Err(E2eeError::Forbidden("to leave what is no group"));
     }
-    Ok(statement.account)
+    let account = farewell.check(&entry.conversation, &policy)?;
+    Ok(Leaver { account, since: claimed.since, farewell })
 }

@@ -60,7 +60,10 @@ impl Work<'_> {
             return Err(E2eeError::RevokedDevice { account: revoked.account, device: revoked.device });
         }
         let mut group = self.take_group()?;
-        if let Some(leaf) = members_of(&group, &record.left).next() {
+        if record.has_left(&self.certificate.get().account()) {
+            return Err(E2eeError::Removed);
+        }
+        if let Some(leaf) = members_of(&group, &record.left_accounts()).next() {
             return Err(E2eeError::RevokedDevice { account: leaf.0, device: leaf.1 });
         }
         if !group.is_active() {
@@ -83,15 +86,16 @@ impl Work<'_> {
 
     pub(super) fn open_message(&mut self, entry: &Entry) -> Result<Opened, E2eeError> {
         let message = parse(&entry.payload, &entry.conversation, ContentType::Application)?;
-        let record = self.take_record()?;
+        let mut record = self.take_record()?;
         let mut group = self.take_group()?;
         let (current, of) = (group.epoch().as_u64(), message.epoch().as_u64());
         if of > current {
-            return Err(E2eeError::WrongEpoch { current, entry: of });
+            return Err(E2eeError::WrongEpoch { current: record.home(&group), entry: of.saturating_add(record.ahead) });
         }
         if of < record.joined_epoch {
             return Err(E2eeError::BeforeJoin);
         }
+        let unproven = record.unproven;
         let processed =
             group.process_message(&self.provider, message).map_err(|error| process_error(error, E2eeError::Undecryptable))?;
         // The sender has bound its id to the message: the server cannot show one message as another.
@@ -101,13 +105,18 @@ impl Work<'_> {
         let (sender, device) = named(processed.credential())?;
         let opened = match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => {
+                record.unproven &= of != current;
                 let revoked = is_quarantined(&record, &(sender, device));
                 Opened::Message { sender, device, content: message.into_bytes(), revoked }
             }
             ProcessedMessageContent::OwnPrivateMessage => Opened::Own,
             _ => return Err(E2eeError::Undecryptable),
         };
-        self.keep_record(record);
+        if unproven == record.unproven {
+            self.keep_record(record)
+        } else {
+            self.put_record(record)?
+        }
         self.put_group(group);
         Ok(opened)
     }

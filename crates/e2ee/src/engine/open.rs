@@ -4,15 +4,18 @@ use openmls::{
     group::{MlsGroup, StagedCommit},
     prelude::{ApplyUpdatePathError, ContentType, ProcessMessageError, ProcessedMessageContent, Sender, StageCommitError},
 };
-use parlour_wire::log::{Entry, verify_receipt};
+use parlour_wire::{
+    limits,
+    log::{Entry, verify_receipt},
+};
 
 use super::{
     GroupEvent, Leaf, Lists, Opened,
-    judge::judge,
+    judge::{Case, Verdict},
     leaf::{drift, named, quarantine},
     message::{parse, process_error},
     policy::Policy,
-    record::{Origin, Pending, Record, hash, unstage},
+    record::{Origin, Pending, Record, Refounded, hash, unstage},
     suite::wire_suite,
     work::Work,
 };
@@ -51,7 +54,11 @@ fn check_receipt(entry: &Entry, receipt_key: &[u8; 32], home: u64) -> Result<(),
 fn commit_error(error: ProcessMessageError<StorageError>) -> E2eeError {
     match error {
         ProcessMessageError::InvalidCommit(
-            StageCommitError::UpdatePathError(ApplyUpdatePathError::UnableToDecrypt)
+            StageCommitError::UpdatePathError(
+                ApplyUpdatePathError::UnableToDecrypt
+                | ApplyUpdatePathError::PathMismatch
+                | ApplyUpdatePathError::LibraryError(_),
+            )
             | StageCommitError::MissingDecryptionKey
             | StageCommitError::OwnKeyNotFound,
         ) => E2eeError::Diverged,
@@ -71,6 +78,7 @@ fn voids(error: &E2eeError) -> bool {
             | E2eeError::BadCertificate
             | E2eeError::AlreadyRead
             | E2eeError::WrongConversation
+            | E2eeError::GroupFull
     )
 }
 
@@ -97,6 +105,8 @@ impl Work<'_> {
                 let group = self.take_staged_join()?;
                 record.joined_epoch = group.epoch().as_u64();
                 record.left.clear();
+                record.refounded = None;
+                record.unproven = pending.origin == Origin::External;
                 if pending.origin == Origin::Refound {
                     events.push(GroupEvent::Refounded(wire_suite(group.ciphersuite())?));
                 }
@@ -109,11 +119,11 @@ impl Work<'_> {
                 }
                 let before = Policy::of(&group)?;
                 group.merge_pending_commit(&self.provider).map_err(|_| E2eeError::Internal("applying a commit"))?;
-                events = before.events(&Policy::of(&group)?, &record.left);
+                events = before.events(&Policy::of(&group)?, &record.left_accounts());
                 group
             }
         };
-        record.set_home(&group, pending.parent_epoch + 1);
+        record.set_home(&group, pending.parent_epoch + 1)?;
         let epoch = record.home(&group);
         self.settle(group, record, lists)?;
         Ok(Opened::OwnCommit { epoch, events })
@@ -144,15 +154,41 @@ impl Work<'_> {
         check_receipt(entry, &Policy::of(&group)?.receipt_key(), home)?;
         let mut committer = None;
         match self.stage(&mut group, entry, &record, lists, &mut committer) {
-            Ok((commit, opened)) => {
-                group.merge_staged_commit(&self.provider, *commit).map_err(|_| E2eeError::Internal("applying a commit"))?;
-                let record = self.lose_pending(record, &mut group, home)?;
-                self.settle(group, record, lists)?;
-                Ok(opened)
+            Ok((commit, verdict)) => self.apply(group, record, *commit, verdict, lists),
+            Err(why) if voids(&why) => {
+                // Whatever the commit did to the state is dropped.
+                self.provider.storage.reset();
+                drop(group);
+                let group = self.take_group()?;
+                self.void(group, record, committer, why)
             }
-            Err(why) if voids(&why) => self.void(group, record, committer, why),
             Err(error) => Err(error),
         }
+    }
+
+    /// Applies a commit that has been found to be allowed.
+    fn apply(
+        &mut self,
+        mut group: MlsGroup,
+        record: Record,
+        commit: StagedCommit,
+        verdict: Verdict,
+        lists: &dyn Lists,
+    ) -> Result<Opened, E2eeError> {
+        let home = record.home(&group);
+        let epoch = home + 1;
+        let mut record = self.lose_pending(record, &mut group, home)?;
+        record.unproven = false;
+        if let Some(refounding) = verdict.refounding {
+            let policy = Policy::of(&group)?;
+            self.delete_group(group)?;
+            self.put_record(Record { refounded: Some(Refounded { refounding, epoch, policy }), ..Record::default() })?;
+        } else {
+            group.merge_staged_commit(&self.provider, commit).map_err(|_| E2eeError::Internal("applying a commit"))?;
+            self.settle(group, record, lists)?;
+        }
+        let (committer, added, removed, events) = (verdict.committer, verdict.added, verdict.removed, verdict.events);
+        Ok(Opened::Commit { epoch, committer, added, removed, events })
     }
 
     /// Reads and judges the commit of another device.
@@ -163,13 +199,20 @@ impl Work<'_> {
         record: &Record,
         lists: &dyn Lists,
         committer: &mut Option<Leaf>,
-    ) -> Result<(Box<StagedCommit>, Opened), E2eeError> {
+    ) -> Result<(Box<StagedCommit>, Verdict), E2eeError> {
+        if entry.payload.len() > limits::HANDSHAKE_PAYLOAD {
+            return Err(E2eeError::Malformed("commit"));
+        }
         let message = parse(&entry.payload, &entry.conversation, ContentType::Commit)?;
         if message.epoch() != group.epoch() {
+            if record.unproven {
+                // The others are elsewhere: the group info that this device joined by was not theirs.
+                return Err(E2eeError::Diverged);
+            }
             return Err(E2eeError::Malformed("commit of another epoch"));
         }
         let processed = group.process_message(&self.provider, message).map_err(commit_error)?;
-        let sender = processed.sender().clone();
+        let (sender, aad) = (processed.sender().clone(), processed.aad().to_vec());
         if let Sender::Member(_) = sender {
             *committer = named(processed.credential()).ok();
         }
@@ -179,10 +222,16 @@ impl Work<'_> {
             ProcessedMessageContent::OwnPrivateMessage => return Err(E2eeError::Diverged),
             _ => return Err(E2eeError::Malformed("commit")),
         };
-        let epoch = record.home(group) + 1;
-        let verdict = judge(group, &sender, &commit, &record.left, epoch, lists)?;
-        let (committer, added, removed, events) = (verdict.committer, verdict.added, verdict.removed, verdict.events);
-        Ok((commit, Opened::Commit { epoch, committer, added, removed, events }))
+        let case = Case {
+            conversation: entry.conversation,
+            group,
+            sender: &sender,
+            commit: &commit,
+            aad: &aad,
+            home_after: record.home(group) + 1,
+        };
+        let verdict = case.judge(lists)?;
+        Ok((commit, verdict))
     }
 
     pub(super) fn pass_over(&mut self, entry: &Entry, why: E2eeError) -> Result<Opened, E2eeError> {
@@ -214,11 +263,9 @@ impl Work<'_> {
         let Some(lost) = record.pending.take_if(|pending| pending.parent_epoch <= home) else { return Ok(record) };
         match lost.origin {
             Origin::External | Origin::Refound => self.delete_staged_join()?,
-            Origin::Create | Origin::Member if group.pending_commit().is_some() => group
-                .clear_pending_commit(&self.provider.storage)
-                .map_err(|_| E2eeError::Internal("clearing a pending commit"))?,
             Origin::Create | Origin::Member => {}
         }
+        self.clear_pending(group)?;
         Ok(record)
     }
 
@@ -227,7 +274,7 @@ impl Work<'_> {
         record.repair = false;
         if group.is_active() {
             let policy = Policy::of(&group)?;
-            record.left.retain(|account| policy.member(account).is_some());
+            record.left.retain(|leaver| policy.member(&leaver.account).is_some_and(|member| member.since == leaver.since));
             record.revoked = quarantine(&drift(&group, &record, &policy, lists)?.revoked);
         } else {
             record.revoked = Vec::new();

@@ -167,6 +167,12 @@ impl Policy {
         rest
     }
 
+    /// The accounts whose time as members ends with another policy; somebody who is taken out and let in again is one.
+    pub(super) fn gone(&self, new: &Self) -> Vec<AccountId> {
+        let stays = |member: &PolicyMember| new.member(&member.account).is_some_and(|now| now.since == member.since);
+        self.members.iter().filter(|member| !stays(member)).map(|member| member.account).collect()
+    }
+
     pub(super) fn set_role(&mut self, account: &AccountId, role: Role) -> Result<(), E2eeError> {
         let member = self.members.iter_mut().find(|member| member.account == *account);
         member.ok_or(E2eeError::NotMember { account: *account })?.role = role;
@@ -200,8 +206,9 @@ impl Policy {
     /// How another policy of the same conversation differs from this one.
     pub(super) fn events(&self, new: &Self, left: &[AccountId]) -> Vec<GroupEvent> {
         let mut events = Vec::new();
+        let stays = |old: &PolicyMember, now: &PolicyMember| old.since == now.since;
         for member in &self.members {
-            match new.member(&member.account) {
+            match new.member(&member.account).filter(|now| stays(member, now)) {
                 None if left.contains(&member.account) => events.push(GroupEvent::Left(member.account)),
                 None => events.push(GroupEvent::Removed(member.account)),
                 Some(now) if now.role != member.role => events.push(GroupEvent::Role(member.account, now.role)),
@@ -209,7 +216,7 @@ impl Policy {
             }
         }
         for member in &new.members {
-            if self.member(&member.account).is_none() {
+            if !self.member(&member.account).is_some_and(|old| stays(old, member)) {
                 events.push(GroupEvent::Added(member.account));
                 if member.role != Role::MEMBER {
                     events.push(GroupEvent::Role(member.account, member.role));
@@ -225,10 +232,11 @@ impl Policy {
         events
     }
 
-    /// The same for the server, which knows of accounts that have left already; `None` if it has nothing to change.
-    pub(super) fn change(&self, new: &Self, left: &[AccountId]) -> Option<Change> {
+    /// The same for the server, from a policy without those who have left: it knows of these already. `None` if it has nothing to
+    /// change.
+    pub(super) fn change(&self, new: &Self) -> Option<Change> {
         let mut change = Change::default();
-        for event in self.events(new, left) {
+        for event in self.events(new, &[]) {
             match event {
                 GroupEvent::Added(account) => change.added.push(account),
                 GroupEvent::Removed(account) => change.removed.push(account),

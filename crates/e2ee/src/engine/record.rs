@@ -4,6 +4,10 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 use openmls::group::MlsGroup;
 use parlour_wire::{api::Added, codec, id::AccountId};
 
+use super::{
+    grounds::{Farewell, Refounding},
+    policy::Policy,
+};
 use crate::{error::E2eeError, storage::Changes};
 
 /// How a pending commit came about.
@@ -68,10 +72,43 @@ pub(super) struct Record {
     pub(super) ahead: u64,
     /// Accounts that have left and whose leaves are still in.
     #[n(4)]
-    pub(super) left: Vec<AccountId>,
+    pub(super) left: Vec<Leaver>,
     /// The last commit was void.
     #[n(5)]
     pub(super) repair: bool,
+    /// This device has joined by external commit, and nothing since has shown that the others have taken it in.
+    #[n(6)]
+    pub(super) unproven: bool,
+    /// The group has ended to be founded anew, and this device waits for the welcome.
+    #[n(7)]
+    pub(super) refounded: Option<Refounded>,
+}
+
+/// An account that has left.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Leaver {
+    #[n(0)]
+    pub(super) account: AccountId,
+    /// When it had come in; a statement is good for this time only.
+    #[n(1)]
+    pub(super) since: u64,
+    #[n(2)]
+    pub(super) farewell: Farewell,
+}
+
+/// What is known of a group that has been founded anew.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Refounded {
+    #[n(0)]
+    pub(super) refounding: Refounding,
+    /// The home's epoch at which it begins.
+    #[n(1)]
+    pub(super) epoch: u64,
+    /// What the group was before.
+    #[n(2)]
+    pub(super) policy: Policy,
 }
 
 impl Record {
@@ -81,8 +118,20 @@ impl Record {
     }
 
     /// Notes that a group which has just been joined is at that epoch of the home.
-    pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) {
-        self.ahead = home_epoch.saturating_sub(group.epoch().as_u64());
+    ///
+    /// # Errors
+    /// [`E2eeError::Malformed`] if the home has counted less than MLS, which cannot be.
+    pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) -> Result<(), E2eeError> {
+        self.ahead = home_epoch.checked_sub(group.epoch().as_u64()).ok_or(E2eeError::Malformed("epoch"))?;
+        Ok(())
+    }
+
+    pub(super) fn left_accounts(&self) -> Vec<AccountId> {
+        self.left.iter().map(|leaver| leaver.account).collect()
+    }
+
+    pub(super) fn has_left(&self, account: &AccountId) -> bool {
+        self.left.iter().any(|leaver| leaver.account == *account)
     }
 
     /// Whether a state kept aside is to take this one's place.

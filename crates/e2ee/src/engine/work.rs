@@ -117,6 +117,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    pub(super) fn clear_pending(&self, group: &mut MlsGroup) -> Result<(), E2eeError> {
+        if group.pending_commit().is_none() {
+            return Ok(());
+        }
+        group.clear_pending_commit(&self.provider.storage).map_err(|_| E2eeError::Internal("clearing a pending commit"))
+    }
+
     pub(super) fn abandon(&mut self, parent_epoch: u64) -> Result<(), E2eeError> {
         let mut record = self.take_record()?;
         let group = self.find_group()?;
@@ -129,13 +136,14 @@ impl<'a> Work<'a> {
             }
             (Some(Origin::Create), Some(group)) => self.delete_group(group)?,
             (Some(Origin::Member), Some(mut group)) => {
-                group
-                    .clear_pending_commit(&self.provider.storage)
-                    .map_err(|_| E2eeError::Internal("clearing a pending commit"))?;
+                self.clear_pending(&mut group)?;
                 self.put_group(group);
             }
-            (Some(Origin::External | Origin::Refound), group) => {
+            (Some(Origin::External | Origin::Refound), mut group) => {
                 self.delete_staged_join()?;
+                if let Some(group) = &mut group {
+                    self.clear_pending(group)?;
+                }
                 self.group = group;
             }
             (Some(Origin::Create | Origin::Member), None) => {}
