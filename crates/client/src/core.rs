@@ -413,6 +413,14 @@ impl Core {
         self.store.conversations().expect("a database")[0].seq
     }
 
+    /// The only group, and the home's epoch of it here.
+    pub(crate) fn group_for_test(&mut self) -> (ConversationId, u64) {
+        let mut all = self.store.conversations().expect("a database").into_iter();
+        let id = all.find(crate::store::Conversation::is_group).expect("a group").id;
+        let (engine, store) = self.engine().expect("an engine");
+        (id, engine.epoch(store, &id).expect("in the group"))
+    }
+
     pub(crate) fn fill_disk_for_test(&self, full: bool) {
         let pages = if full { self.store.page_count() } else { u32::MAX };
         self.store.limit_pages(pages);

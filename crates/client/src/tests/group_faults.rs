@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use parlour_wire::{MessageId, api::Role};
+use parlour_wire::{
+    Code, MessageId,
+    api::{self, Role},
+};
 use rand::Rng as _;
 
 use super::{
@@ -133,7 +136,7 @@ impl Run {
         for person in 0..NAMES.len() {
             for node in self.devices[person].clone() {
                 let texts = self.check_history(node);
-                let order: Vec<_> = all.iter().filter(|(id, _)| texts.contains_key(*id)).collect();
+                let order: Vec<_> = all.keys().filter(|id| texts.contains_key(*id)).collect();
                 assert_eq!(
                     order.len(),
                     texts.values().filter(|(_, stored)| *stored).count(),
@@ -213,6 +216,65 @@ fn four_people_change_a_group_at_once_under_faults() {
 #[test]
 fn many_devices_change_a_group_at_once_under_faults() {
     run(3, 4000, true);
+}
+
+#[test]
+fn a_commit_that_makes_no_sense_is_passed_over_and_its_damage_mended() {
+    let (mut world, nodes) = people(30, &["alice", "bob", "mallory"]);
+    change(&mut world, nodes[0], create("club", &["bob", "mallory"])).unwrap();
+    world.settle();
+    let (conversation, parent_epoch) = world.nodes[nodes[2]].core.as_mut().unwrap().group_for_test();
+    let garbage = api::Commit {
+        conversation,
+        id: MessageId([9; 16]),
+        parent_epoch,
+        create: None,
+        commit: vec![7; 300],
+        welcome: None,
+        added: Vec::new(),
+        removed: Vec::new(),
+        group_info: vec![8; 300],
+        external: false,
+        change: None,
+    };
+    assert_eq!(world.forge(nodes[2], &garbage), Ok(()));
+    world.send(nodes[0], "#club", "still here");
+    world.settle();
+    // A device that comes in now needs a group info that somebody has mended.
+    let late = world.device(1);
+    world.settle();
+    world.send(nodes[1], "#club", "so am I");
+    world.settle();
+    for node in [nodes[0], nodes[1], nodes[2]] {
+        let texts = world.texts(node, "#club");
+        assert!(texts.contains(&"still here".to_owned()) && texts.contains(&"so am I".to_owned()), "node {node}: {texts:?}");
+        let refused = texts.iter().filter(|text| text.contains("was refused")).count();
+        assert_eq!(refused, 1, "node {node}: {texts:?}");
+    }
+    assert_eq!(world.texts(late, "#club"), ["so am I"]);
+}
+
+#[test]
+fn the_server_refuses_a_member_that_sends_what_only_an_admin_may() {
+    let (mut world, nodes) = people(31, &["alice", "bob", "mallory"]);
+    change(&mut world, nodes[0], create("club", &["bob", "mallory"])).unwrap();
+    world.settle();
+    let (conversation, parent_epoch) = world.nodes[nodes[2]].core.as_mut().unwrap().group_for_test();
+    let change = api::Change { name: Some(parlour_wire::name::Name::parse("mine").unwrap()), ..api::Change::default() };
+    let commit = api::Commit {
+        conversation,
+        id: MessageId([9; 16]),
+        parent_epoch,
+        create: None,
+        commit: vec![7; 300],
+        welcome: None,
+        added: Vec::new(),
+        removed: Vec::new(),
+        group_info: vec![8; 300],
+        external: false,
+        change: Some(change),
+    };
+    assert_eq!(world.forge(nodes[2], &commit), Err(Code::FORBIDDEN));
 }
 
 /// Lets a change happen while its author dies at the step `at`; whether it got so far.

@@ -381,6 +381,14 @@ impl World {
         self.service = service(&self.store, &self.fanout, &self.secrets);
     }
 
+    /// Makes a request over the session of a device, past its program: what a member could send that follows no rule.
+    pub(super) fn forge<C: parlour_wire::api::Call>(&mut self, node: usize, call: &C) -> Result<(), Code> {
+        let now = parlour_server::Now { unix_ms: self.unix_ms };
+        let session = &mut self.nodes[node].link.as_mut().expect("online").session;
+        let answer = block_on(self.service.request(session, C::NAME, &parlour_wire::encode(call), now));
+        answer.map(drop).map_err(|failure| failure.to_wire().code)
+    }
+
     /// Takes the next thing from the server, without handing it over.
     pub(super) fn arriving(&mut self, node: usize) -> Option<Input> {
         self.nodes[node].link.as_ref()?.inbox.pop()
