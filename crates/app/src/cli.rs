@@ -8,6 +8,7 @@
 
 mod account;
 mod args;
+mod backup;
 mod bench;
 mod completions;
 mod contacts;
@@ -129,6 +130,8 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Contacts(args) => contacts::contacts(args, session).await,
         Command::Key(args) => contacts::key(args, session).await,
         Command::Verify(args) => contacts::verify(args, session).await,
+        Command::Draft(args) => recovery::draft(args, session).await,
+        Command::Backup(args) => backup::backup(args, session).await,
         Command::Group(args) => groups::group(args, session).await,
         Command::Send(args) => messages::send(args, session).await,
         Command::History(args) => messages::history(args, session).await,

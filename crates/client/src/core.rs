@@ -396,6 +396,63 @@ impl Core {
         self.load_account().expect("a database");
     }
 
+    /// As after a login.
+    pub(crate) fn want_history_for_test(&mut self) {
+        self.want_history().expect("a database");
+    }
+
+    /// Says anything in any conversation, as a device that does not keep to the rules would.
+    pub(crate) fn say_for_test(&mut self, conversation: &ConversationId, body: parlour_wire::content::Body) {
+        let (id, content) = (self.new_id(), parlour_wire::content::Content::new(self.now.unix_ms, body));
+        self.store.begin().expect("a database");
+        let kind = crate::store::OutboxKind::Report;
+        assert!(self.seal_content(conversation, id, &content, kind).expect("a conversation"), "it can be said");
+        self.store.commit().expect("a database");
+        if let Some(engine) = &mut self.engine {
+            engine.committed();
+        }
+        self.session.dirty.insert(*conversation);
+    }
+
+    /// Puts messages into the history, as if they had come long ago.
+    pub(crate) fn fill_for_test(&mut self, peer: &AccountId, count: u32) {
+        use crate::core::pack::PackedMessage;
+        let me = self.me().expect("an account");
+        let conversation = ConversationId::direct(&me, peer);
+        self.store.begin().expect("a database");
+        self.store.direct_conversation(&conversation, peer).expect("a database");
+        for n in 0..count {
+            let sender = if n % 2 == 0 { me } else { *peer };
+            let message = PackedMessage {
+                id: MessageId::new(u64::from(n), &self.rng.r#gen()),
+                conversation: 0,
+                sender,
+                device: parlour_wire::DeviceId([1; 16]),
+                kind: 0,
+                body: format!("old {n}"),
+                reply_to: None,
+                sent_ms: u64::from(n),
+                stored_ms: Some(u64::from(n)),
+                seq: None,
+                state: 2,
+                shown: n % 3 != 0,
+                content: None,
+                edited_ms: None,
+                deleted: false,
+                expires_ms: None,
+                mentions_me: false,
+                reactions: Vec::new(),
+            };
+            let position = i64::from(n) - i64::from(count) - 1_000_000;
+            assert!(self.store.put_packed(position, (&conversation, sender == me), &message).expect("a database"));
+        }
+        self.store.commit().expect("a database");
+    }
+
+    pub(crate) fn wanted_for_test(&self) -> bool {
+        self.store.wanted().expect("a database").is_some()
+    }
+
     pub(crate) fn device_for_test(&self) -> parlour_wire::DeviceId {
         self.account.as_ref().expect("an account").device
     }

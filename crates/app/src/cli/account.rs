@@ -12,6 +12,9 @@ use super::{
     secret,
 };
 
+/// How long a new device waits for the account's earlier history. What is not here by then comes the next time that both are online.
+const HISTORY: std::time::Duration = std::time::Duration::from_secs(20);
+
 pub(crate) async fn register(args: RegisterArgs, session: &Session) -> Result<(), Failure> {
     let (server, invite) = invitation(args.server, args.invite)?;
     let password = secret::chosen_password(args.password.password_stdin)?;
@@ -36,6 +39,7 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
 pub(super) async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -> Result<SignedIn, Failure> {
     let signed_in = outcome?;
     let _ = client.wait_synced(CONNECT).await;
+    let _ = client.wait_history(HISTORY).await;
     Ok(signed_in)
 }
 

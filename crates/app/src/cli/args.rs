@@ -7,9 +7,13 @@ use parlour_client::{ServerUrl, State};
 
 use super::output::Color;
 
+mod account;
 mod group;
 
-pub(crate) use self::group::{GroupAction, GroupArgs, RoleArg};
+pub(crate) use self::{
+    account::{BackupAction, BackupArgs, DraftArgs, RecoverArgs, RecoveryCodeArgs},
+    group::{GroupAction, GroupArgs, RoleArg},
+};
 
 /// Private messaging that works through your server, without it, and across many.
 #[derive(Debug, Parser)]
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Make groups and change them
     Group(GroupArgs),
+    /// Show a text that has not been sent, or keep one; the other devices of the account have it too
+    Draft(DraftArgs),
+    /// Keep an encrypted copy of the history at the server
+    Backup(BackupArgs),
     /// Send a message
     Send(SendArgs),
     /// Print messages that this profile has not printed yet, oldest first
@@ -201,32 +209,6 @@ pub(crate) struct LoginArgs {
     pub(crate) make: MakeArgs,
     #[command(flatten)]
     pub(crate) password: PasswordArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RecoveryCodeArgs {
-    #[command(flatten)]
-    pub(crate) password: PasswordArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RecoverArgs {
-    /// The server's address, wss://HOST:PORT#FINGERPRINT
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub(crate) server: ServerUrl,
-    /// The account's name
-    pub(crate) name: String,
-    /// Leave the other devices in the account; without it they are ended, as a lost or stolen one should be
-    #[arg(long)]
-    pub(crate) keep_devices: bool,
-    /// Read the recovery code from the first line of standard input
-    #[arg(long)]
-    pub(crate) code_stdin: bool,
-    /// Read the new password from standard input: the first line, or the second after --code-stdin
-    #[arg(long)]
-    pub(crate) password_stdin: bool,
-    #[command(flatten)]
-    pub(crate) make: MakeArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,14 @@
-//! `recovery-code`, `recover`.
+//! `recovery-code`, `recover`, `draft`.
 
 use parlour_client::{Client, Recover};
 use serde_json::json;
 
 use super::{
     account::{settled, welcome},
-    args::{RecoverArgs, RecoveryCodeArgs},
+    args::{DraftArgs, RecoverArgs, RecoveryCodeArgs},
     errors::Failure,
-    profile::{Session, closed, with_client},
+    output::plain,
+    profile::{CONNECT, Session, closed, with_client},
     secret,
 };
 
@@ -31,7 +32,25 @@ pub(crate) async fn recover(args: RecoverArgs, session: &Session) -> Result<(), 
     let signed_in = closed(&client, outcome).await?;
     welcome(&signed_in, "recovered", &session.output)?;
     if !keep_devices {
-        session.output.note("note: the account's other devices have been ended. The recovery code is still good; `parlour recovery-code` makes a new one.");
+        session.output.note(
+            "note: the account's other devices have been ended. The recovery code is still good; `parlour recovery-code` makes\n      \
+             a new one.",
+        );
     }
     Ok(())
+}
+
+pub(crate) async fn draft(args: DraftArgs, session: &Session) -> Result<(), Failure> {
+    let DraftArgs { to, text, clear } = args;
+    let text = with_client(session, async |client: &Client| {
+        if clear || !text.is_empty() {
+            client.set_draft(&to, &text.join(" ")).await?;
+        } else {
+            // What another device has kept meanwhile.
+            let _ = client.wait_synced(CONNECT).await;
+        }
+        Ok(client.draft(&to).await?)
+    })
+    .await?;
+    session.output.row(&json!({"to": to, "draft": text}), |_| plain(&text).to_string())
 }

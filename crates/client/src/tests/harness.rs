@@ -95,6 +95,8 @@ pub(super) struct World {
     unix_ms: u64,
     steady: Duration,
     trace: bool,
+    /// Answers that the server gives instead of the true ones, by handler.
+    pub(super) lies: BTreeMap<&'static str, Vec<u8>>,
 }
 
 fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, secrets: &[u8]) -> Service<MemoryStore> {
@@ -116,7 +118,7 @@ impl World {
         let service = service(&store, &fanout, &secrets);
         let (nodes, people) = (Vec::new(), Vec::new());
         let trace = std::env::var_os("PARLOUR_TRACE").is_some();
-        Self { service, store, fanout, secrets, nodes, people, rng, unix_ms: 1_700_000_000_000, steady: Duration::ZERO, trace }
+        Self { service, store, fanout, secrets, nodes, people, rng, unix_ms: 1_700_000_000_000, steady: Duration::ZERO, trace, lies: BTreeMap::new() }
     }
 
     fn now(&self) -> Now {
@@ -204,6 +206,13 @@ impl World {
         let core = self.nodes[node].core.as_mut().unwrap();
         core.enrol_for_test(&account, &list);
         self.go_online(node);
+        node
+    }
+
+    /// The same for a device that knows nothing of the time before it, as after a login.
+    pub(super) fn sibling(&mut self, person: usize) -> usize {
+        let node = self.device(person);
+        self.nodes[node].core.as_mut().unwrap().want_history_for_test();
         node
     }
 
@@ -441,6 +450,7 @@ impl World {
                     let fault = failure.to_wire();
                     Error::new(fault.code, fault.message)
                 });
+                let answer = self.lies.get(name).map_or(answer, |lie| Ok(lie.clone()));
                 link.inbox.push(Input::Answer(id, answer));
                 true
             }
