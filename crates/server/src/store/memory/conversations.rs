@@ -79,6 +79,23 @@ impl Conversation {
         self.seats.insert(device, Seat { joined: self.head, cursor: self.head, welcome });
     }
 
+    /// Takes the name that a commit gives, if it gives one.
+    fn keep_name(&mut self, accounts: &mut Accounts, commit: &CommitWrite) {
+        let created = commit.create.as_ref().and_then(|create| create.name.clone());
+        if let Some(name) = created.or_else(|| commit.change.as_ref().and_then(|change| change.name.clone())) {
+            if let Some(before) = self.name.replace(name.clone()) {
+                accounts.free_name(&before);
+            }
+            accounts.name_group(name, commit.conversation);
+        }
+    }
+
+    /// What the devices need that the newest entry adds.
+    fn welcome(&self, entry: &Entry, welcome: Vec<u8>) -> Welcome {
+        let (conversation, seq, hash) = (entry.conversation, entry.seq, entry.hash());
+        Welcome { conversation, kind: self.kind, seq, hash, welcome, members: self.roster.accounts(), epoch: self.epoch }
+    }
+
     fn duplicate(&self, id: &MessageId) -> Option<Written> {
         self.ids.get(id).map(|stored| Written::Stored { stored: stored.clone(), duplicate: true })
     }
@@ -259,27 +276,20 @@ impl Conversations {
             self.all.insert(commit.conversation, Conversation::empty(create.kind));
         }
         let conversation = self.all.get_mut(&commit.conversation).expect("checked or made above");
-        let name = commit.create.as_ref().and_then(|create| create.name.clone());
-        if let Some(name) = name.or_else(|| commit.change.as_ref().and_then(|change| change.name.clone())) {
-            if let Some(before) = conversation.name.replace(name.clone()) {
-                accounts.free_name(&before);
-            }
-            accounts.name_group(name, commit.conversation);
-        }
+        conversation.keep_name(accounts, &commit);
         let parted = commit.change.as_ref().map(|change| change.removed.clone()).unwrap_or_default();
-        let mut removed = commit.removed;
         let evicted = conversation.seats.keys().filter(|device| accounts.owner(device).is_some_and(|a| parted.contains(&a)));
-        removed.extend(evicted.copied().collect::<Vec<_>>());
+        let mut removed = [commit.removed.clone(), evicted.copied().collect()].concat();
         removed.retain(|device| conversation.seats.remove(device).is_some());
+        let moved = created || commit.change.as_ref().is_some_and(|change| !change.added.is_empty() || !parted.is_empty());
+        let members = moved.then(|| roster.accounts());
+        conversation.roster = roster;
         for account in &parted {
             self.of_account.entry(*account).or_default().remove(&commit.conversation);
         }
-        let moved = created || commit.change.as_ref().is_some_and(|change| !change.added.is_empty() || !parted.is_empty());
-        let members = moved.then(|| roster.accounts());
         for member in members.iter().flatten() {
             self.of_account.entry(*member).or_default().insert(commit.conversation);
         }
-        conversation.roster = roster;
 
         let what = (commit.conversation, commit.id, EntryKind::COMMIT);
         let (entry, stored) = conversation.push(what, commit.commit, Some(commit.receipt), commit.now_ms);
@@ -292,11 +302,7 @@ impl Conversations {
         if joined {
             conversation.sit(commit.device, None);
         }
-        let welcome = commit.welcome.map(|welcome| {
-            let (kind, members) = (conversation.kind, conversation.roster.accounts());
-            let (seq, hash, epoch) = (entry.seq, entry.hash(), conversation.epoch);
-            Arc::new(Welcome { conversation: commit.conversation, kind, seq, hash, welcome, members, epoch })
-        });
+        let welcome = commit.welcome.map(|welcome| Arc::new(conversation.welcome(&entry, welcome)));
         let added: Vec<DeviceId> = commit.added.iter().map(|added| added.device).collect();
         for device in &added {
             conversation.sit(*device, welcome.clone());
