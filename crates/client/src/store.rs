@@ -12,6 +12,8 @@ mod intents;
 mod messages;
 mod mls;
 mod outbox;
+mod own;
+mod packs;
 mod profiles;
 mod reports;
 mod schema;
@@ -34,6 +36,8 @@ pub(crate) use self::{
     intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
+    own::OwnContent,
+    packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
 };
 
 /// An open database.
