@@ -6,7 +6,10 @@ use parlour_wire::{Code, DeviceId, MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{BackupStatus, Contact, Device, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State, Status, WhoAmI},
+    api::{
+        BackupStatus, Contact, Device, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State,
+        Status, WhoAmI,
+    },
     core::{Command, Core, Reply},
     error::Error,
     event::Events,

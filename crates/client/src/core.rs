@@ -31,11 +31,11 @@ mod groups;
 mod handover;
 mod import;
 mod input;
+mod intents;
+mod membership;
 pub(crate) mod own;
 pub(crate) mod pack;
 mod parcels;
-mod intents;
-mod membership;
 mod presence;
 mod profiles;
 mod query;
@@ -404,7 +404,7 @@ impl Core {
     }
 
     /// Says anything in any conversation, as a device that does not keep to the rules would.
-    pub(crate) fn say_for_test(&mut self, conversation: &ConversationId, body: parlour_wire::content::Body) {
+    pub(crate) fn say_in_for_test(&mut self, conversation: &ConversationId, body: parlour_wire::content::Body) {
         let (id, content) = (self.new_id(), parlour_wire::content::Content::new(self.now.unix_ms, body));
         self.store.begin().expect("a database");
         let kind = crate::store::OutboxKind::Report;

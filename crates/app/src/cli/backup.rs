@@ -14,15 +14,11 @@ pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<(), Fa
     let timeout = args.timeout;
     match args.action {
         BackupAction::On => {
-            let status = with_client(session, async |client: &Client| {
-                Ok(in_time(timeout, client.backup_on()).await?)
-            });
+            let status = with_client(session, async |client: &Client| Ok(in_time(timeout, client.backup_on()).await?));
             show(&status.await?, session)
         }
         BackupAction::Now => {
-            let status = with_client(session, async |client: &Client| {
-                Ok(in_time(timeout, client.backup_now()).await?)
-            });
+            let status = with_client(session, async |client: &Client| Ok(in_time(timeout, client.backup_now()).await?));
             show(&status.await?, session)
         }
         BackupAction::Off => {

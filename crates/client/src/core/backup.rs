@@ -351,7 +351,9 @@ impl Core {
     pub(super) fn backup_answered(&mut self, ticket: Option<Ticket>, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let outcome = match result {
             Ok(bytes) => self.begin_restore(&parlour_wire::decode(&bytes)?),
-            Err(error) if error.code == Code::FILE_NOT_FOUND => Err(Error::new(error.code, "the account has no backup at the server")),
+            Err(error) if error.code == Code::FILE_NOT_FOUND => {
+                Err(Error::new(error.code, "the account has no backup at the server"))
+            }
             Err(error) => Err(error),
         };
         match (outcome, ticket) {

@@ -49,7 +49,9 @@ impl Core {
     /// same account; but who has its recovery code could have done this as well as its owner.
     fn tell_replaced(&mut self, account: &AccountId, conversations: &[Conversation]) -> Result<(), Error> {
         let name = self.shown_name(account)?;
-        let text = format!("{name}'s devices have changed: all that {name} had before were ended, and a new one stands for the account.");
+        let text = format!(
+            "{name}'s devices have changed: all that {name} had before were ended, and a new one stands for the account."
+        );
         for conversation in conversations.iter().filter(|it| it.phase == ConversationPhase::Active) {
             self.note_by(conversation, account, &text, false)?;
         }

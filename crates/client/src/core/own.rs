@@ -9,12 +9,7 @@
 //! through an older one.
 
 use minicbor::{Decode, Encode};
-use parlour_wire::{
-    AccountId, ConversationId, DecodeError, DeviceId, MessageId,
-    codec::bounded,
-    id::BlobId,
-    limits,
-};
+use parlour_wire::{AccountId, ConversationId, DecodeError, DeviceId, MessageId, codec::bounded, id::BlobId, limits};
 
 /// Largest time of a change, Unix milliseconds: what an id's time may be (RFC 9562, 48 bits). A wilder clock is a mistake.
 const LATEST: u64 = (1 << 48) - 1;
@@ -310,14 +305,17 @@ mod tests {
     #[test]
     fn devices_that_saw_the_same_changes_in_any_order_agree() {
         let seed = rand::random();
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         for _ in 0..200 {
             let mut changes: Vec<_> = (0..8).map(|_| register(rng.gen_range(0..3), rng.gen_range(0..3), rng.r#gen())).collect();
             let merged = |changes: &[Register]| {
-                changes.iter().fold(None, |known: Option<Register>, change| {
-                    if change.wins(known.as_ref()) { Some(change.clone()) } else { known }
-                })
+                changes.iter().fold(
+                    None,
+                    |known: Option<Register>, change| {
+                        if change.wins(known.as_ref()) { Some(change.clone()) } else { known }
+                    },
+                )
             };
             let first = merged(&changes);
             changes.shuffle(&mut rng);
@@ -368,7 +366,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_kept_and_what_makes_no_sense_means_nothing() {
         let stamp = Stamp { at_ms: 7, device: DeviceId([3; 16]) };
-        let strange = |kind, subject: &[u8], value: &[u8]| Register { kind, subject: subject.to_vec(), value: value.to_vec(), stamp };
+        let strange =
+            |kind, subject: &[u8], value: &[u8]| Register { kind, subject: subject.to_vec(), value: value.to_vec(), stamp };
         for register in [
             strange(Kind(999), b"x", b"y"),
             strange(Kind::BLOCKED, b"short", &[1]),

@@ -244,7 +244,7 @@ mod tests {
             seq: Some(u64::from(n)),
             state: 2,
             shown: true,
-            content: (n % 3 == 0).then(|| vec![1; 20]),
+            content: n.is_multiple_of(3).then(|| vec![1; 20]),
             edited_ms: None,
             deleted: false,
             expires_ms: None,

@@ -170,13 +170,8 @@ impl Core {
             }
         };
         self.store.apply(&step.changes)?;
-        let send = api::Send {
-            conversation: *conversation,
-            id,
-            epoch: step.output.epoch,
-            payload: step.output.payload.clone(),
-            blobs,
-        };
+        let send =
+            api::Send { conversation: *conversation, id, epoch: step.output.epoch, payload: step.output.payload.clone(), blobs };
         let clear = (kind == OutboxKind::Report).then_some(bytes);
         let wire = parlour_wire::encode(&send);
         self.store.enqueue(&OutboxItem { id, conversation: *conversation, kind, epoch: send.epoch, wire, clear })?;

@@ -328,10 +328,17 @@ impl Core {
     /// Everything that the server had is here, presence included, and nothing of ours is under way.
     fn is_settled(&self) -> bool {
         let session = &self.session;
-        let background = |pending: &Pending| match pending {
-            Pending::Cursors | Pending::Publish(_) | Pending::Upload(_) | Pending::Intake(_) => true,
-            Pending::BackupSet(_) | Pending::BackupVersion | Pending::BackupGet(_) => true,
-            _ => false,
+        let background = |pending: &Pending| {
+            matches!(
+                pending,
+                Pending::Cursors
+                    | Pending::Publish(_)
+                    | Pending::Upload(_)
+                    | Pending::Intake(_)
+                    | Pending::BackupSet(_)
+                    | Pending::BackupVersion
+                    | Pending::BackupGet(_)
+            )
         };
         session.is_usable()
             && session.synced

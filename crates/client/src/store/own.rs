@@ -112,8 +112,7 @@ impl Store {
         let sql = "DELETE FROM own_shown WHERE message IN (SELECT message FROM own_shown ORDER BY message LIMIT ?1)
             RETURNING message";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let mut rows: Vec<_> =
-            statement.query_map([limit as i64], |row| row.get(0).map(MessageId))?.collect::<Result<_, _>>()?;
+        let mut rows: Vec<_> = statement.query_map([limit as i64], |row| row.get(0).map(MessageId))?.collect::<Result<_, _>>()?;
         rows.sort_unstable();
         Ok(rows)
     }
@@ -156,9 +155,8 @@ impl Store {
     pub(crate) fn own_stored(&self, id: &MessageId) -> Result<Option<OwnContent>, Error> {
         let sql = "DELETE FROM own_outbox WHERE id = ?1 RETURNING id, content, blob";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let row = statement.query_row([id.0], |row| {
-            Ok(OwnContent { id: MessageId(row.get(0)?), content: row.get(1)?, blob: row.get(2)? })
-        });
+        let row = statement
+            .query_row([id.0], |row| Ok(OwnContent { id: MessageId(row.get(0)?), content: row.get(1)?, blob: row.get(2)? }));
         Ok(row.optional()?)
     }
 }

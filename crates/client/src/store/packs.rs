@@ -376,7 +376,8 @@ impl Store {
     }
 
     pub(crate) fn set_wanted(&self, wanted: &Wanted) -> Result<(), Error> {
-        let sql = "INSERT OR REPLACE INTO wanted (one, ask, at_ms, giver, source, parts, taken) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql =
+            "INSERT OR REPLACE INTO wanted (one, ask, at_ms, giver, source, parts, taken) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
         let Wanted { ask, at_ms, giver, from_backup, parts, taken } = wanted;
         let (ask, giver) = (ask.map(|ask| ask.0), giver.map(|giver| giver.0));
         self.conn.prepare_cached(sql)?.execute(params![ask, int(*at_ms), giver, from_backup, parts, int(*taken)])?;

@@ -68,14 +68,21 @@ fn a_new_device_is_given_the_history_in_its_order_with_what_is_new_in_its_place(
     let (given, taken) = (world.history(a, "bob"), world.history(new, "bob"));
     assert_eq!(ids(&given), ids(&taken));
     for (one, other) in given.iter().zip(&taken) {
-        assert_eq!((one.sender, one.outgoing, one.sent_ms, one.stored_ms), (other.sender, other.outgoing, other.sent_ms, other.stored_ms));
+        assert_eq!(
+            (one.sender, one.outgoing, one.sent_ms, one.stored_ms),
+            (other.sender, other.outgoing, other.sent_ms, other.stored_ms)
+        );
         assert_eq!(one.shown, other.shown, "what was shown there is nothing new here");
     }
     assert!(!world.nodes[new].core.as_ref().unwrap().wanted_for_test());
-    let parts: Vec<u64> = world.nodes[new].events.iter().filter_map(|event| match event {
-        Event::HistoryTaken { messages, from_backup: false } => Some(*messages),
-        _ => None,
-    }).collect();
+    let parts: Vec<u64> = world.nodes[new]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::HistoryTaken { messages, from_backup: false } => Some(*messages),
+            _ => None,
+        })
+        .collect();
     assert!(parts.len() >= 3 && parts.iter().sum::<u64>() >= u64::from(old), "{parts:?}");
 }
 
@@ -88,7 +95,7 @@ fn reactions_edits_and_replies_are_handed_over() {
     let first = world.send(a, "bob", "helo").id;
     world.settle();
     world.ask(a, Command::Edit { id: first, text: "hello".to_owned() }).unwrap();
-    world.ask(b, Command::React { id: first, emoji: "👍".to_owned() }).unwrap();
+    world.ask(b, Command::React { id: first, emoji: "👍".to_owned(), remove: false }).unwrap();
     let gone = world.send(b, "alice", "oops").id;
     world.settle();
     world.ask(b, Command::Delete(gone)).unwrap();
@@ -96,9 +103,17 @@ fn reactions_edits_and_replies_are_handed_over() {
     let new = world.sibling(alice);
     world.settle();
     let taken = world.history(new, "bob");
-    assert_eq!(taken, world.history(a, "bob").into_iter().zip(&taken).map(|(message, other)| Message { state: other.state, ..message }).collect::<Vec<_>>());
+    assert_eq!(
+        taken,
+        world
+            .history(a, "bob")
+            .into_iter()
+            .zip(&taken)
+            .map(|(message, other)| Message { state: other.state, ..message })
+            .collect::<Vec<_>>()
+    );
     // What happens to them later finds them.
-    world.ask(b, Command::React { id: first, emoji: "🎉".to_owned() }).unwrap();
+    world.ask(b, Command::React { id: first, emoji: "🎉".to_owned(), remove: false }).unwrap();
     world.settle();
     let reactions = |messages: Vec<Message>| messages[0].reactions.len();
     assert_eq!((reactions(world.history(new, "bob")), reactions(world.history(a, "bob"))), (2, 2));
@@ -113,7 +128,11 @@ fn of_several_devices_one_answers() {
     world.settle();
     for node in [second, third] {
         assert_eq!(world.texts(node, "bob"), expected(50));
-        let taken: u64 = world.nodes[node].events.iter().map(|event| if let Event::HistoryTaken { messages, .. } = event { *messages } else { 0 }).sum();
+        let taken: u64 = world.nodes[node]
+            .events
+            .iter()
+            .map(|event| if let Event::HistoryTaken { messages, .. } = event { *messages } else { 0 })
+            .sum();
         assert!(taken <= 52, "{taken}: it came once");
     }
 }
@@ -193,7 +212,7 @@ fn a_backup_brings_the_history_back_when_no_other_device_is_left() {
     // What comes later is added to it.
     let later = world.send(b, "alice", "later").id;
     world.settle();
-    world.ask(a, Command::React { id: later, emoji: "👍".to_owned() }).unwrap();
+    world.ask(a, Command::React { id: later, emoji: "👍".to_owned(), remove: false }).unwrap();
     world.settle();
     let status = status(&mut world, a, Command::BackupNow);
     assert_eq!((status.version, status.pending), (2, 0));

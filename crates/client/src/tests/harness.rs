@@ -120,7 +120,19 @@ impl World {
         let service = service(&store, &fanout, &secrets);
         let (nodes, people) = (Vec::new(), Vec::new());
         let trace = std::env::var_os("PARLOUR_TRACE").is_some();
-        Self { service, store, fanout, secrets, nodes, people, rng, unix_ms: 1_700_000_000_000, steady: Duration::ZERO, trace, lies: BTreeMap::new() }
+        Self {
+            service,
+            store,
+            fanout,
+            secrets,
+            nodes,
+            people,
+            rng,
+            unix_ms: 1_700_000_000_000,
+            steady: Duration::ZERO,
+            trace,
+            lies: BTreeMap::new(),
+        }
     }
 
     fn now(&self) -> Now {

@@ -195,13 +195,13 @@ fn words_between_own_devices_mean_nothing_elsewhere_and_garbage_is_harmless() {
     let (kind, subject, value) = crate::core::own::Meaning::Petname(bob_id, Some("Boss".to_owned())).parts();
     let register = crate::core::own::Register { kind, subject, value, stamp };
     let forged = crate::core::own::Sync { registers: vec![register], ..Default::default() }.to_bytes();
-    world.nodes[bob].core.as_mut().unwrap().say_for_test(&direct, Body::Sync(forged));
+    world.nodes[bob].core.as_mut().unwrap().say_in_for_test(&direct, Body::Sync(forged));
     // An own device of ours says nonsense.
     let own = ConversationId::own(&alice_id);
     for nonsense in [vec![], vec![0xff; 1000], vec![0xa1, 0x00, 0x9f], b"{}".to_vec()] {
-        world.nodes[first].core.as_mut().unwrap().say_for_test(&own, Body::Sync(nonsense));
+        world.nodes[first].core.as_mut().unwrap().say_in_for_test(&own, Body::Sync(nonsense));
     }
-    world.nodes[first].core.as_mut().unwrap().say_for_test(&own, Body::Text("a text in the wrong place".to_owned()));
+    world.nodes[first].core.as_mut().unwrap().say_in_for_test(&own, Body::Text("a text in the wrong place".to_owned()));
     world.send(bob, "alice", "still here");
     world.settle();
     for node in [first, second] {

@@ -128,7 +128,9 @@ impl Ground {
         let sent = self.station.broadcast("land", &())?;
         expect(sent.reached == drones, "the order to land reaches every drone")?;
         let complete = |report: &Report| {
-            report.landed.is_some_and(|landed| report.logbook.len() as u32 >= landed.entries && report.received >= landed.telemetry)
+            report
+                .landed
+                .is_some_and(|landed| report.logbook.len() as u32 >= landed.entries && report.received >= landed.telemetry)
         };
         Ok(self.log.wait_until(|reports| reports.values().all(complete)).await)
     }
