@@ -4,6 +4,7 @@
 //! each of its inputs; the methods here only run statements.
 
 mod account;
+mod backup;
 mod changes;
 mod contacts;
 mod conversations;
@@ -11,6 +12,7 @@ mod groups;
 mod intents;
 mod messages;
 mod mls;
+mod order;
 mod outbox;
 mod own;
 mod packs;
@@ -29,15 +31,17 @@ use crate::error::Error;
 
 pub(crate) use self::{
     account::{Account, Pin},
+    backup::BackupRow,
     changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
     groups::MemberRow,
     intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
+    order::STEP,
     outbox::{OutboxItem, OutboxKind},
     own::OwnContent,
-    packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
+    packs::{Handover, Packable, Parcel, Purpose, Wanted},
 };
 
 /// An open database.
