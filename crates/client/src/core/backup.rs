@@ -355,7 +355,8 @@ impl Core {
         let outcome = match result {
             Ok(bytes) => self.begin_restore(&parlour_wire::decode(&bytes)?),
             Err(error) if error.code == Code::FILE_NOT_FOUND => {
-                Err(Error::new(error.code, "the account has no backup at the server"))
+                Err(Error::new(error.code, "the account has no backup at the server")
+                    .hint("`backup on` on a device that has the history makes one"))
             }
             Err(error) => Err(error),
         };
