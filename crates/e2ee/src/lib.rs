@@ -6,6 +6,7 @@
 //! - [`device`]: the device's key.
 //! - [`safety`]: the number that two people compare.
 //! - [`storage`]: rows in, changes out.
+//! - [`attachment`]: files, encrypted in chunks.
 //! - [`engine`] holds the conversations.
 //!
 //! Time is an argument and the network is somebody else's. Randomness comes from the operating system. OpenMLS reads the
@@ -13,6 +14,7 @@
 //! clock cannot lock a device out of its conversations.
 
 pub mod account;
+pub mod attachment;
 pub mod device;
 pub mod engine;
 pub mod error;
