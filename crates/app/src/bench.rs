@@ -6,6 +6,7 @@
 
 mod baseline;
 mod chat;
+mod group;
 mod idle;
 mod link;
 mod offline;
@@ -33,6 +34,17 @@ pub(crate) enum Load {
         /// Unanswered messages of each sender.
         window: usize,
     },
+    /// Deliveries in one group whose devices are all online.
+    Group {
+        /// Devices in the group.
+        devices: usize,
+        /// Devices that write.
+        senders: usize,
+        /// Messages in all.
+        messages: usize,
+        /// Unanswered messages of each sender.
+        window: usize,
+    },
     /// Memory of idle authenticated connections.
     Idle {
         /// How many.
@@ -55,6 +67,7 @@ pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Ve
     let folder = Folder::new(data)?;
     match load {
         Load::Chat { pairs, messages, window } => chat::run(&folder.0, *pairs, *messages, *window).await,
+        Load::Group { devices, senders, messages, window } => group::run(&folder.0, *devices, *senders, *messages, *window).await,
         Load::Idle { connections } => idle::run(&folder.0, *connections).await,
         Load::Offline { messages } => offline::run(&folder.0, *messages).await,
         Load::Link(amount) => link::run(&folder.0, *amount).await,

@@ -12,6 +12,7 @@ mod bench;
 mod completions;
 mod contacts;
 mod errors;
+mod groups;
 mod invite;
 mod messages;
 pub(crate) mod output;
@@ -125,6 +126,7 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Contacts(args) => contacts::contacts(args, session).await,
         Command::Key(args) => contacts::key(args, session).await,
         Command::Verify(args) => contacts::verify(args, session).await,
+        Command::Group(args) => groups::group(args, session).await,
         Command::Send(args) => messages::send(args, session).await,
         Command::History(args) => messages::history(args, session).await,
         Command::Status(args) => messages::status(args, session).await,

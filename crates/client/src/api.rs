@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use parlour_wire::{AccountId, ConversationId, DeviceId, MessageId, address::ServerUrl, api::Registration};
+pub use parlour_e2ee::HistoryPolicy;
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId, MessageId,
+    address::ServerUrl,
+    api::{Registration, Role, Suite},
+};
 use zeroize::Zeroizing;
 
 use crate::key::KeySource;
@@ -164,9 +169,10 @@ pub enum State {
     Queued,
     /// Safe on the server's disk.
     Stored,
-    /// Decrypted and stored by at least one device of the recipient.
+    /// Decrypted and stored by at least one device of the recipient. In a group: of every other member that was in it when the
+    /// message was written and still is.
     Delivered,
-    /// Shown to the recipient.
+    /// Shown to the recipient; in a group, to every such member.
     Read,
 }
 
@@ -210,9 +216,11 @@ pub struct Message {
     pub id: MessageId,
     /// Where.
     pub conversation: ConversationId,
-    /// Who else is in the (direct) conversation.
-    pub peer: AccountId,
-    /// The peer's name as it is to be shown.
+    /// Who else is in a direct conversation.
+    pub peer: Option<AccountId>,
+    /// `#name` of the group, if it is in one.
+    pub group: Option<String>,
+    /// The peer's name, or the group's with its `#`, as it is to be shown.
     pub peer_name: String,
     /// The account that wrote it.
     pub sender: AccountId,
@@ -252,14 +260,56 @@ pub struct Status {
 }
 
 /// How far a message has come on one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceStatus {
     /// Which device.
     pub device: DeviceId,
+    /// Whose device it is, if that is known.
+    pub account: Option<AccountId>,
+    /// Their name as it is to be shown; empty if not known.
+    pub name: String,
     /// How far.
     pub state: State,
     /// When the report arrived, Unix milliseconds.
     pub at_ms: u64,
+}
+
+/// A group that this account is in, or was in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its conversation.
+    pub id: ConversationId,
+    /// Its name, without the `#`.
+    pub name: String,
+    /// What this account may do in it.
+    pub role: Role,
+    /// How it is encrypted: hybrid (post-quantum and classical) up to 150 devices, classical above.
+    pub suite: Suite,
+    /// What people who come in get of the messages before.
+    pub history: HistoryPolicy,
+    /// How many members it has, this account among them.
+    pub members: usize,
+    /// This account is in it no more.
+    pub left: bool,
+}
+
+/// Somebody in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The account.
+    pub account: AccountId,
+    /// The name to show.
+    pub name: String,
+    /// The name at the server; empty if it is not known yet.
+    pub user: String,
+    /// What they may do.
+    pub role: Role,
+    /// How many devices they have, as far as known.
+    pub devices: usize,
+    /// Whether it is this account.
+    pub this: bool,
+    /// How the group is encrypted.
+    pub suite: Suite,
 }
 
 /// Which part of a history. Without `before` and `after`: the newest. The bounds are message ids and are left out themselves.

@@ -41,6 +41,8 @@ macro_rules! reply {
     };
 }
 
+mod groups;
+
 impl Client {
     /// Opens a profile, or makes it. Blocks for as long as the passphrase's key takes (about 0.2 s) and at most 2 s for
     /// another process to leave the profile. Must be called inside a tokio runtime; nothing is sent before [`Self::go_online`],
@@ -226,11 +228,12 @@ impl Client {
         reply!(self.ask(command).await, Reply::Contact(contact) => contact)
     }
 
-    /// Writes to somebody. When this returns, the message is safe on disk ([`State::Queued`] or further) and goes out as soon
+    /// Writes to somebody, or to a `#group`. When this returns, the message is safe on disk ([`State::Queued`] or further) and goes out as soon
     /// as it can, also after a restart.
     ///
     /// # Errors
     /// `user_not_found`; `unreachable` when the name is not known here and the server cannot be asked (nothing is queued);
+    /// `conversation_not_found` for a group that is not known here, `not_member` for one that this account is in no more;
     /// `key_changed`, `blocked`, `too_large`, `disk_full`, `profile_not_found` without an account.
     pub async fn send(&self, to: &str, text: &str, reply_to: Option<MessageId>) -> Result<Message, Error> {
         let command = Command::Send { to: to.to_owned(), text: text.to_owned(), reply_to };

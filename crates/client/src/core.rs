@@ -9,7 +9,9 @@
 //!
 //! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
 //! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
-//! - `send`: the outbox. `commit`: making conversations and changing their devices.
+//! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
+//! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
+//! - `target`: what a name means.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -17,7 +19,11 @@ mod commit;
 mod contacts;
 mod devices;
 mod enrol;
+mod gather;
+mod groups;
 mod input;
+mod intents;
+mod membership;
 mod presence;
 mod query;
 mod receive;
@@ -25,6 +31,7 @@ mod reports;
 mod send;
 mod session;
 mod sync;
+mod target;
 mod welcome;
 
 use std::time::Duration;
@@ -33,6 +40,7 @@ use parlour_e2ee::Engine;
 use parlour_wire::{AccountId, Code, ConversationId, MessageId, address::ServerUrl, api::Call};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
+pub use self::groups::GroupCommand;
 pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
 use self::session::{Pending, Phase, Session, Timer, Waiters};
 use crate::{
@@ -215,14 +223,15 @@ impl Core {
             Pending::Read(conversation) => self.read_answered(conversation, result),
             Pending::Outbox(id) => self.outbox_answered(&id, result),
             Pending::GroupInfo(conversation) => self.group_info_answered(conversation, result),
-            Pending::Claim(conversation, account) => self.claim_answered(conversation, account, result),
-            Pending::Publish => self.published(result),
+            Pending::Claim(conversation, account, suite) => self.claim_answered(conversation, (account, suite), result),
+            Pending::Publish(suite) => self.published(suite, result),
             Pending::ByName(name, then) => self.name_answered(&name, then, result),
             Pending::ById(account) => self.account_answered(account, result),
             Pending::Presence => self.presence_answered(result),
             Pending::Cursors => self.cursors_answered(result),
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
+            Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
         }
     }
 
@@ -242,6 +251,7 @@ impl Core {
                     self.session.dirty.insert(conversation);
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
+                Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
             }
         }
         Ok(())
@@ -360,6 +370,14 @@ impl Core {
     /// The last entry taken of the only conversation.
     pub(crate) fn head_for_test(&self) -> u64 {
         self.store.conversations().expect("a database")[0].seq
+    }
+
+    /// The only group, and the home's epoch of it here.
+    pub(crate) fn group_for_test(&mut self) -> (ConversationId, u64) {
+        let mut all = self.store.conversations().expect("a database").into_iter();
+        let id = all.find(crate::store::Conversation::is_group).expect("a group").id;
+        let (engine, store) = self.engine().expect("an engine");
+        (id, engine.epoch(store, &id).expect("in the group"))
     }
 
     pub(crate) fn fill_disk_for_test(&self, full: bool) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_wire::{AccountId, MessageId};
+use parlour_wire::{AccountId, ConversationId, MessageId};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
@@ -50,6 +50,13 @@ pub enum Event {
         presence: Presence,
         /// When they were last there, Unix milliseconds.
         seen_ms: u64,
+    },
+    /// The members, roles, name or policy of a group changed, or this account came in or went.
+    GroupChanged {
+        /// Which.
+        conversation: ConversationId,
+        /// Its name, without the `#`, if it is known.
+        name: Option<String>,
     },
     /// The list of contacts, or something about one, changed.
     ContactsChanged,

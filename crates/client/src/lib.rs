@@ -36,7 +36,7 @@ pub use key::{KeySource, Protection};
 pub use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId, MessageId,
     address::{InviteLink, ServerUrl},
-    api::Registration,
+    api::{Registration, Role, Suite},
     name::Name,
 };
 pub use profile::Profile;

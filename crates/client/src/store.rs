@@ -6,6 +6,8 @@
 mod account;
 mod contacts;
 mod conversations;
+mod groups;
+mod intents;
 mod messages;
 mod mls;
 mod outbox;
@@ -24,6 +26,8 @@ pub(crate) use self::{
     account::{Account, Pin},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
+    groups::MemberRow,
+    intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
 };

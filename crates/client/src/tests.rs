@@ -4,6 +4,8 @@
 
 mod conversations;
 mod enrolment;
+mod group_faults;
+mod groups;
 mod harness;
 mod live;
 mod profiles;

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ed25519_dalek::{Signer, SigningKey};
-use parlour_e2ee::{AccountKey, DeviceKeys, Engine, Member, NewConversation, Root, Rows, RowsError, Step};
+use parlour_e2ee::{AccountKey, DeviceKeys, Engine, HistoryPolicy, Member, NewConversation, Root, Rows, RowsError, Step};
 use parlour_wire::{
-    api::{ConversationKind, DeviceKeyPackage, Welcome},
+    api::{ConversationKind, DeviceKeyPackage, Suite, Welcome},
     id::{AccountId, ConversationId, MessageId},
     identity::VerifiedList,
     log::{Entry, EntryKind, RECEIPT_CONTEXT, receipt_bytes},
@@ -63,11 +63,14 @@ impl Pair {
         let lists: BTreeMap<_, _> = [&a, &b].map(|client| (client.list.account(), client.list.clone())).into();
         let conversation = ConversationId::direct(&a.list.account(), &b.list.account());
         let server = SigningKey::from_bytes(&[9; 32]);
-        let step = b.engine.key_packages(&b.disk, 1, 1).unwrap();
+        let step = b.engine.key_packages(&b.disk, Suite::HYBRID, 1, 1).unwrap();
         let package = DeviceKeyPackage { device: b.engine.device(), package: b.keep(step).remove(0) };
         let new = NewConversation {
             conversation,
             kind: ConversationKind::DIRECT,
+            suite: Suite::HYBRID,
+            name: None,
+            history: HistoryPolicy::None,
             receipt_key: server.verifying_key().to_bytes(),
             members: vec![Member { list: b.list.clone(), packages: vec![package] }],
         };
@@ -82,6 +85,7 @@ impl Pair {
             conversation,
             kind: ConversationKind::DIRECT,
             seq: 1,
+            epoch: 1,
             hash: commit.hash(),
             welcome: pending.welcome.unwrap(),
             members: lists.keys().copied().collect(),

@@ -60,7 +60,12 @@ impl DeviceKeys {
     #[must_use]
     pub fn sign_auth(&self, challenge: &[u8; 32], server_fingerprint: &[u8; 32], account: &AccountId) -> [u8; 64] {
         let bytes = auth_bytes(challenge, server_fingerprint, account, &self.id());
-        self.0.sign(&[AUTH_CONTEXT, &bytes].concat()).to_bytes()
+        self.sign_for(AUTH_CONTEXT, &bytes)
+    }
+
+    /// Signs `context ‖ bytes`.
+    pub(crate) fn sign_for(&self, context: &[u8], bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(&[context, bytes].concat()).to_bytes()
     }
 }
 

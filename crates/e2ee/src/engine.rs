@@ -14,18 +14,27 @@
 //!   listed nor revoked is refused.
 //! - **Time.** OpenMLS compares the lifetime of key packages to the system clock, also in commits read from an old log. Ours
 //!   are valid at all times: whether a device may speak is decided by its account's list, not by a clock.
+//! - **Epochs.** What goes to the server and comes out of here are the home's epochs: it counts the commits of the log. A commit that breaks
+//!   the rules is [`Opened::Void`] for every member alike: it takes a place in the home's count, and none in MLS's.
+//! - **Roles.** Who may change a group is in its policy; [`Engine::open`] judges every commit by the policy before and after it.
 //! - **Randomness** comes from OpenMLS's provider, which seeds itself from the operating system.
 
 mod commit;
 mod create;
+mod grounds;
+mod group;
 mod join;
+mod judge;
 mod leaf;
+mod leave;
 mod message;
 mod open;
 mod packages;
 mod policy;
 mod record;
+mod signal;
 mod suite;
+mod types;
 mod work;
 
 use std::{
@@ -35,12 +44,16 @@ use std::{
 
 use openmls_rust_crypto::RustCrypto;
 use parlour_wire::{
-    api::{Added, ConversationKind, DeviceKeyPackage, Welcome},
+    api::{Suite, Welcome},
     id::{AccountId, ConversationId, DeviceId, MessageId},
-    identity::{VerifiedCertificate, VerifiedList},
+    identity::VerifiedCertificate,
     log::{Entry, EntryKind},
 };
 
+pub use self::types::{
+    Drift, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
+    NewConversation, Opened, PendingCommit, Sealed, suite_for,
+};
 use crate::{
     device::DeviceKeys,
     error::E2eeError,
@@ -50,128 +63,6 @@ use work::{Cached, Work};
 
 /// Groups kept in memory. Loading one costs about a millisecond.
 const CACHED_GROUPS: usize = 256;
-
-/// A device in a conversation, and whose it is.
-pub type Leaf = (AccountId, DeviceId);
-
-/// The device lists that the caller has pinned: for each account the one with the highest version it has ever seen.
-pub trait Lists {
-    /// The pinned list of an account, if there is one.
-    fn list(&self, account: &AccountId) -> Option<VerifiedList>;
-}
-
-impl Lists for BTreeMap<AccountId, VerifiedList> {
-    fn list(&self, account: &AccountId) -> Option<VerifiedList> {
-        self.get(account).cloned()
-    }
-}
-
-/// An account whose devices are to come in.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// The account's pinned list.
-    pub list: VerifiedList,
-    /// Key packages of its devices, one for each.
-    pub packages: Vec<DeviceKeyPackage>,
-}
-
-/// A conversation to be made.
-#[derive(Clone, Debug)]
-pub struct NewConversation {
-    /// Its id: for a direct conversation [`ConversationId::direct`] of the two accounts.
-    pub conversation: ConversationId,
-    /// Direct or group.
-    pub kind: ConversationKind,
-    /// The key of the server whose receipts order the commits.
-    pub receipt_key: [u8; 32],
-    /// The other members, and this account with its other devices if it has some.
-    pub members: Vec<Member>,
-}
-
-/// A commit of this device that waits for its receipt. The fields are those of the server's request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingCommit {
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// The epoch that the commit ends.
-    pub parent_epoch: u64,
-    /// The MLS commit.
-    pub commit: Vec<u8>,
-    /// The MLS welcome for all devices in `added`.
-    pub welcome: Option<Vec<u8>>,
-    /// The MLS group info of the next epoch with its ratchet tree.
-    pub group_info: Vec<u8>,
-    /// Devices that come in by the welcome.
-    pub added: Vec<Added>,
-    /// Devices that go.
-    pub removed: Vec<DeviceId>,
-    /// Whether this device joins by it.
-    pub external: bool,
-}
-
-/// An encrypted message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
-    /// The epoch under which it is encrypted.
-    pub epoch: u64,
-    /// The MLS message. Sent again byte for byte, never encrypted again under the same id.
-    pub payload: Vec<u8>,
-}
-
-/// What an entry of the log turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// A message.
-    Message {
-        /// Whose.
-        sender: AccountId,
-        /// From which device.
-        device: DeviceId,
-        /// What it says: content of the MIMI model.
-        content: Vec<u8>,
-        /// Whether the sender's device has been revoked since, as far as this device knows.
-        revoked: bool,
-    },
-    /// A commit of another device, applied. A pending commit of this device, if there was one, is gone: it lost.
-    Commit {
-        /// The epoch reached.
-        epoch: u64,
-        /// Who made it.
-        committer: Leaf,
-        /// Devices that came in, the committer too if it joined by this commit.
-        added: Vec<Leaf>,
-        /// Devices that went. If this device is among them, the conversation is over for it.
-        removed: Vec<Leaf>,
-    },
-    /// The pending commit of this device, applied.
-    OwnCommit {
-        /// The epoch reached.
-        epoch: u64,
-    },
-    /// A message that claims to be of this device, which cannot decrypt it: the echo of a message sent. The claim is not
-    /// authenticated, so an id that is not in the outbox means nothing.
-    Own,
-}
-
-/// A conversation joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The epoch joined at.
-    pub epoch: u64,
-    /// The devices in it.
-    pub members: Vec<Leaf>,
-    /// The key of the server whose receipts order the commits.
-    pub receipt_key: [u8; 32],
-}
-
-/// How the devices in a conversation differ from the pinned lists of its accounts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drift {
-    /// Listed, but not in the conversation: to be added, or to join by themselves.
-    pub missing: Vec<Leaf>,
-    /// In the conversation, but not listed: to be removed before anything is sent.
-    pub revoked: Vec<Leaf>,
-}
 
 /// The conversations of one device. Keeps groups in memory; everything that must survive is in the caller's rows.
 pub struct Engine {
@@ -230,16 +121,22 @@ impl Engine {
     ///
     /// # Errors
     /// [`E2eeError::Storage`].
-    pub fn key_packages(&mut self, rows: &dyn Rows, count: usize, now_ms: u64) -> Result<Step<Vec<Vec<u8>>>, E2eeError> {
-        self.run(rows, None, |work| work.key_packages(count, now_ms))
+    pub fn key_packages(
+        &mut self,
+        rows: &dyn Rows,
+        suite: Suite,
+        count: usize,
+        now_ms: u64,
+    ) -> Result<Step<Vec<Vec<u8>>>, E2eeError> {
+        self.run(rows, None, |work| work.key_packages(suite, count, now_ms))
     }
 
     /// Makes the key package to be used when the others are gone. The one before it stays valid, the ones before that do not.
     ///
     /// # Errors
     /// [`E2eeError::Storage`].
-    pub fn last_resort_key_package(&mut self, rows: &dyn Rows, now_ms: u64) -> Result<Step<Vec<u8>>, E2eeError> {
-        self.run(rows, None, |work| work.last_resort_key_package(now_ms))
+    pub fn last_resort_key_package(&mut self, rows: &dyn Rows, suite: Suite, now_ms: u64) -> Result<Step<Vec<u8>>, E2eeError> {
+        self.run(rows, None, |work| work.last_resort_key_package(suite, now_ms))
     }
 
     /// Makes a conversation, with the commit that brings all devices in.
@@ -309,6 +206,44 @@ impl Engine {
         self.change_devices(rows, conversation, &[], &[], lists)
     }
 
+    /// Changes a group: its members, their roles, its name, its history policy. For admins. Accounts that have left go with it.
+    ///
+    /// # Errors
+    /// As [`Self::change_devices`]; [`E2eeError::NotAdmin`], [`E2eeError::LastAdmin`], [`E2eeError::NotMember`], and
+    /// [`E2eeError::GroupFull`] above what the suite or the server has room for.
+    pub fn change_group(
+        &mut self,
+        rows: &dyn Rows,
+        conversation: &ConversationId,
+        change: &GroupChange,
+        lists: &dyn Lists,
+    ) -> Result<Step<PendingCommit>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.change_group(change, lists))
+    }
+
+    /// Founds a group anew in another suite, with the same members, name and roles, and the devices whose packages are given (this
+    /// one's left out). For admins. Takes effect when the commit comes back with its receipt; until then the state of before goes on working.
+    ///
+    /// # Errors
+    /// As [`Self::change_group`].
+    pub fn refound(
+        &mut self,
+        rows: &dyn Rows,
+        conversation: &ConversationId,
+        suite: Suite,
+        members: &[Member],
+    ) -> Result<Step<PendingCommit>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.refound(suite, members))
+    }
+
+    /// The signed statement that this account leaves a group, for the server. Changes nothing here.
+    ///
+    /// # Errors
+    /// [`E2eeError::Forbidden`] outside groups, [`E2eeError::Removed`], [`E2eeError::NoConversation`].
+    pub fn leave(&mut self, rows: &dyn Rows, conversation: &ConversationId) -> Result<Step<Vec<u8>>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.leave())
+    }
+
     /// Gives up the pending commit of that parent epoch, after the server has refused it. A conversation that was to be made by
     /// it is gone. Does nothing if it is no longer pending: a later commit of this device may be, and stays.
     ///
@@ -343,8 +278,39 @@ impl Engine {
         self.run(rows, Some(entry.conversation), |work| match entry.kind {
             EntryKind::MESSAGE => work.open_message(entry),
             EntryKind::COMMIT => work.open_commit(entry, lists),
+            EntryKind::LEAVE => work.open_leave(entry),
             _ => Err(E2eeError::Malformed("entry kind")),
         })
+    }
+
+    /// Passes over a commit that [`Self::open`] keeps refusing with [`E2eeError::UnknownDevice`] although the lists have been
+    /// refreshed: it brings in a device that nobody stands for, and is void for everybody.
+    ///
+    /// # Errors
+    /// [`E2eeError::BadReceipt`], [`E2eeError::NoConversation`], [`E2eeError::Storage`].
+    pub fn pass_over(&mut self, rows: &dyn Rows, entry: &Entry, why: E2eeError) -> Result<Step<Opened>, E2eeError> {
+        self.run(rows, Some(entry.conversation), |work| work.pass_over(entry, why))
+    }
+
+    /// Encrypts a signal: something that is worth nothing later. It takes no step of a ratchet and is never stored.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub fn seal_signal(&mut self, rows: &dyn Rows, conversation: &ConversationId, content: &[u8]) -> Result<Vec<u8>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.seal_signal(content)).map(|step| step.output)
+    }
+
+    /// Opens a signal of the current epoch: whose, and what it says.
+    ///
+    /// # Errors
+    /// [`E2eeError::Undecryptable`] for anything else, [`E2eeError::NoConversation`].
+    pub fn open_signal(
+        &mut self,
+        rows: &dyn Rows,
+        conversation: &ConversationId,
+        payload: &[u8],
+    ) -> Result<(Leaf, Vec<u8>), E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.open_signal(payload)).map(|step| step.output)
     }
 
     /// Joins by a welcome. Replaces a conversation that this device was making itself, and an older state.
@@ -360,15 +326,18 @@ impl Engine {
     /// an older state of the conversation can still open entries.
     ///
     /// # Errors
-    /// [`E2eeError::CommitPending`] if a join is pending, and as [`Self::open`].
+    /// [`E2eeError::CommitPending`] if a join is pending, [`E2eeError::BadReceipt`] if the conversation is ordered by another server than
+    /// that of `receipt_key`, and as [`Self::open`].
     pub fn join_external(
         &mut self,
         rows: &dyn Rows,
         conversation: &ConversationId,
         group_info: &[u8],
+        home_epoch: u64,
+        receipt_key: &[u8; 32],
         lists: &dyn Lists,
     ) -> Result<Step<PendingCommit>, E2eeError> {
-        self.run(rows, Some(*conversation), |work| work.join_external(group_info, lists))
+        self.run(rows, Some(*conversation), |work| work.join_external(group_info, home_epoch, receipt_key, lists))
     }
 
     /// Compares the devices in a conversation with the pinned lists, and remembers which are revoked. To be called when a list
@@ -401,7 +370,15 @@ impl Engine {
         self.run(rows, Some(*conversation), |work| work.members()).map(|step| step.output)
     }
 
-    /// The current epoch of a conversation.
+    /// What a conversation is at the moment.
+    ///
+    /// # Errors
+    /// [`E2eeError::NoConversation`], [`E2eeError::Storage`].
+    pub fn view(&mut self, rows: &dyn Rows, conversation: &ConversationId) -> Result<GroupView, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.view()).map(|step| step.output)
+    }
+
+    /// The home's epoch at which this device is in a conversation.
     ///
     /// # Errors
     /// [`E2eeError::NoConversation`], [`E2eeError::Storage`].

@@ -44,6 +44,15 @@ pub enum E2eeError {
         /// Which account.
         account: AccountId,
     },
+    /// Only an admin of the group may do that.
+    #[error("not an admin of the group")]
+    NotAdmin,
+    /// A group keeps an admin as long as it has members.
+    #[error("the last admin of a group cannot cease to be one except by leaving")]
+    LastAdmin,
+    /// The conversation has no room for so many devices, in its suite or at all.
+    #[error("the conversation has no room for so many devices")]
+    GroupFull,
     /// The entry belongs to an epoch that this device has not reached: entries before it are missing.
     #[error("the entry is of epoch {entry}, this device is at {current}")]
     WrongEpoch {
@@ -114,7 +123,8 @@ impl E2eeError {
             Self::Undecryptable | Self::WrongConversation | Self::NoKeyPackage | Self::Malformed(_) => Code::BAD_FRAME,
             Self::BadCertificate => Code::KEY_CHANGED,
             Self::TooLarge => Code::TOO_LARGE,
-            Self::Forbidden(_) => Code::FORBIDDEN,
+            Self::GroupFull => Code::QUOTA,
+            Self::NotAdmin | Self::LastAdmin | Self::Forbidden(_) => Code::FORBIDDEN,
             Self::Storage(_) => Code::STORE_UNAVAILABLE,
             Self::Internal(_) => Code::INTERNAL,
         }

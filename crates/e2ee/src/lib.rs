@@ -24,7 +24,10 @@ pub mod storage;
 
 pub use account::{AccountError, AccountKey, Root};
 pub use device::DeviceKeys;
-pub use engine::{Drift, Engine, Joined, Leaf, Lists, Member, NewConversation, Opened, PendingCommit, Sealed};
+pub use engine::{
+    Drift, Engine, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
+    NewConversation, Opened, PendingCommit, Sealed, suite_for,
+};
 pub use error::E2eeError;
 pub use password::{ExportKey, LoggedIn, Login, Parameters, PasswordError, Registered, Registration};
 pub use safety::{SafetyNumber, safety_number};

@@ -5,6 +5,7 @@
 //! storage provider that OpenMLS sees.
 
 mod overlay;
+mod past;
 mod provider;
 
 use std::{collections::BTreeMap, fmt};
@@ -27,6 +28,15 @@ pub trait Rows {
     /// # Errors
     /// [`RowsError`] if the store cannot tell. An error is never taken for an absent row.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
+}
+
+/// A store without rows, for what is made aside.
+pub(crate) struct NoRows;
+
+impl Rows for NoRows {
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        Ok(None)
+    }
 }
 
 impl<R: Rows + ?Sized> Rows for &R {

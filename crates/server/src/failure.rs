@@ -37,6 +37,9 @@ pub enum Fault {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk for blobs failed.
+    #[error("blobs: {0}")]
+    Blobs(StoreError),
     /// Something that cannot be was.
     #[error("invariant broken: {0}")]
     Broken(&'static str),
@@ -59,9 +62,13 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::Rejected(rejection) => rejection.code,
-            Self::Failed(Fault::Store(StoreError::Overloaded)) => Code::OVERLOADED,
+            Self::Failed(Fault::Blobs(StoreError::Full)) => Code::DISK_FULL,
+            Self::Failed(Fault::Store(StoreError::Overloaded) | Fault::Blobs(StoreError::Overloaded)) => Code::OVERLOADED,
+            Self::Failed(Fault::Blobs(StoreError::Unavailable(_))) => Code::STORE_UNAVAILABLE,
             Self::Failed(Fault::Store(StoreError::Unavailable(_) | StoreError::Full)) => Code::STORE_UNAVAILABLE,
-            Self::Failed(Fault::Store(StoreError::Corrupt(_)) | Fault::Broken(_)) => Code::INTERNAL,
+            Self::Failed(Fault::Store(StoreError::Corrupt(_)) | Fault::Blobs(StoreError::Corrupt(_)) | Fault::Broken(_)) => {
+                Code::INTERNAL
+            }
         }
     }
 
@@ -70,7 +77,9 @@ impl Failure {
     pub fn to_wire(&self) -> header::Fault {
         let (message, retry_after_ms) = match self {
             Self::Rejected(rejection) => (rejection.text, rejection.retry_after_ms),
-            Self::Failed(Fault::Store(StoreError::Overloaded)) => ("the server has too much to do", None),
+            Self::Failed(Fault::Store(StoreError::Overloaded) | Fault::Blobs(StoreError::Overloaded)) => {
+                ("the server has too much to do", None)
+            }
             Self::Failed(_) if self.code().retry() => ("the server cannot store this at the moment", None),
             Self::Failed(_) => ("internal error", None),
         };
@@ -117,6 +126,11 @@ impl From<Refusal> for Rejection {
             Refusal::NotMember => Self::new(Code::NOT_MEMBER, "not in this conversation"),
             Refusal::AlreadyIn => Self::new(Code::ALREADY_EXISTS, "a device to be added is in the conversation"),
             Refusal::StaleEpoch => Self::new(Code::STALE_EPOCH, "the epoch is not current"),
+            Refusal::Forbidden => Self::new(Code::FORBIDDEN, "a member may not do this"),
+            Refusal::LastAdmin => Self::new(Code::FORBIDDEN, "a group keeps an admin"),
+            Refusal::TooMany => Self::new(Code::QUOTA, "the conversation has as many members or devices as it may"),
+            Refusal::NoBlob => Self::new(Code::FILE_NOT_FOUND, "no such file"),
+            Refusal::Quota => Self::new(Code::QUOTA, "the account may not keep more"),
         }
     }
 }
@@ -138,6 +152,7 @@ mod tests {
             (Fault::Store(StoreError::Overloaded), Code::OVERLOADED),
             (Fault::Store(StoreError::Unavailable("path /secret".into())), Code::STORE_UNAVAILABLE),
             (Fault::Store(StoreError::Corrupt("path /secret".into())), Code::INTERNAL),
+            (Fault::Blobs(StoreError::Full), Code::DISK_FULL),
             (Fault::Broken("secret"), Code::INTERNAL),
         ] {
             let wire = Failure::from(fault).to_wire();

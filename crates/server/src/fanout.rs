@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId,
-    api::{ConversationState, DevicesChanged, Entries, Lagging, Notice, Presence, Welcome},
+    api::{ConversationState, DevicesChanged, Entries, Lagging, Notice, Presence, Signal, Welcome},
     encode,
 };
 
@@ -263,8 +263,8 @@ impl Fanout {
 
     fn tell_entry(&self, registry: &mut Registry, conversation: ConversationId, run: &Run) {
         self.tell_run(registry, &conversation, run);
-        if let Some(members) = &run.created {
-            registry.create(&conversation, members);
+        if let Some(members) = &run.members {
+            registry.set_members(&conversation, members, &run.parted);
         }
         if run.joined {
             registry.join(&conversation, &[], run.from);
@@ -272,6 +272,26 @@ impl Fanout {
         for device in &run.removed {
             registry.part(&conversation, device);
         }
+    }
+
+    /// Passes a signal on to the other devices of a conversation that are online, if its sender is in it. What has no room for it
+    /// does without.
+    pub(crate) fn signal(&self, from: &DeviceId, signal: &Signal) {
+        let registry = self.registry();
+        if !registry.is_in(&signal.conversation, from) {
+            return;
+        }
+        let content = Bytes::from(encode(signal));
+        registry.each_in(&signal.conversation, |device, session| {
+            if device != *from && !session.is_lagging() {
+                let counter = if session.sink.push(Signal::NAME, content.clone()).is_ok() {
+                    &self.counts.pushes
+                } else {
+                    &self.counts.dropped
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 
@@ -281,8 +301,8 @@ impl Observer for Fanout {
         let mut runs = Runs::default();
         for change in changes {
             match change {
-                Committed::Entry { entry, from, added, removed, created, joined } => {
-                    let run = Run::of(entry, from, added, removed, created, joined);
+                Committed::Entry { entry, from, added, removed, members, parted, joined } => {
+                    let run = Run { added, removed, members, parted, joined, ..Run::of(entry, from) };
                     for (conversation, run) in runs.push(run) {
                         self.tell_entry(&mut registry, conversation, &run);
                     }

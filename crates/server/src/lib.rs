@@ -23,4 +23,4 @@ pub use failure::{Failure, Fault, Rejection};
 pub use fanout::{Fanout, Sink, SinkFull};
 pub use metrics::{Counters, RequestCount};
 pub use secrets::{Secrets, SecretsError};
-pub use service::{ACCOUNT_TOKEN, Answering, Now, Service, ServiceConfig, Session, account_token_hash, invite_hash};
+pub use service::{ACCOUNT_TOKEN, Answering, BlobRoom, Now, Service, ServiceConfig, Session, account_token_hash, invite_hash};

@@ -22,6 +22,27 @@ impl CipherSuite for Suite {
     type Ksf = Identity;
 }
 
+/// What a record is for. Each has an OPRF key of its own, so that a recovery code tried as a password tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Password,
+    Recovery,
+}
+
+impl Purpose {
+    pub(crate) const fn of(recovery: bool) -> Self {
+        if recovery { Self::Recovery } else { Self::Password }
+    }
+
+    /// Under which the OPRF key of a name is derived. Zero bytes occur in no name.
+    fn credential(self, name: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Password => name.to_vec(),
+            Self::Recovery => [name, b"\0recovery"].concat(),
+        }
+    }
+}
+
 /// The message, or the password behind it, is not good. The two are not told apart here.
 #[derive(Debug)]
 pub(crate) struct Refused;
@@ -52,9 +73,9 @@ impl Opaque {
     }
 
     /// Answers a `RegistrationRequest`.
-    pub(crate) fn register(&self, name: &[u8], request: &[u8]) -> Result<Vec<u8>, Refused> {
+    pub(crate) fn register(&self, name: &[u8], purpose: Purpose, request: &[u8]) -> Result<Vec<u8>, Refused> {
         let request = RegistrationRequest::deserialize(request).map_err(|_| Refused)?;
-        let started = ServerRegistration::<Suite>::start(&self.0, request, name).map_err(|_| Refused)?;
+        let started = ServerRegistration::<Suite>::start(&self.0, request, &purpose.credential(name)).map_err(|_| Refused)?;
         Ok(started.message.serialize().to_vec())
     }
 
@@ -74,12 +95,15 @@ impl Opaque {
         &self,
         rng: &mut (impl RngCore + CryptoRng),
         name: &[u8],
+        purpose: Purpose,
         record: Option<&[u8]>,
         ke1: &[u8],
     ) -> Result<(LoginState, Vec<u8>), Refused> {
         let record = record.map(ServerRegistration::deserialize).transpose().map_err(|_| Refused)?;
         let request = CredentialRequest::deserialize(ke1).map_err(|_| Refused)?;
-        let started = ServerLogin::<Suite>::start(rng, &self.0, record, request, name, parameters(name)).map_err(|_| Refused)?;
+        let credential = purpose.credential(name);
+        let started =
+            ServerLogin::<Suite>::start(rng, &self.0, record, request, &credential, parameters(name)).map_err(|_| Refused)?;
         Ok((LoginState(Zeroizing::new(started.state.serialize().to_vec())), started.message.serialize().to_vec()))
     }
 

@@ -1,6 +1,7 @@
 //! The service: sessions, the table of handlers with their access rules, and what every request goes through.
 
 mod accounts;
+mod blobs;
 mod conversations;
 mod devices;
 mod passwords;
@@ -21,14 +22,15 @@ use bytes::Bytes;
 use parlour_wire::{
     AccountId, Code, DecodeError, DeviceId,
     api::{self, Call, Notice as _},
-    decode, encode,
+    codec::bounded,
+    decode, encode, limits,
     name::Name,
 };
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 
-pub use self::session::Session;
 pub(crate) use self::session::Shared;
-use self::session::Who;
+pub use self::{blobs::BlobRoom, session::Session};
+use self::{blobs::Landing, session::Who};
 use crate::{
     Counters, Failure, Fanout, Rejection, Secrets, Sink,
     metrics::Metrics,
@@ -93,6 +95,8 @@ struct Core<S: Store> {
     fanout: Arc<Fanout>,
     secrets: Secrets,
     throttles: Throttles,
+    room: BlobRoom,
+    landing: Landing,
     metrics: Metrics,
     rng: Mutex<StdRng>,
 }
@@ -214,8 +218,16 @@ handlers! {
     Send, Device => conversations::send;
     Read, Device => conversations::read;
     GroupInfoGet, Device => conversations::group_info;
+    Leave, Device => conversations::leave;
+    GroupByName, Account => conversations::group_by_name;
     Sync, Device => conversations::sync;
     CursorsSet, Device => conversations::set_cursors;
+    BlobBegin, Device => blobs::begin;
+    BlobPut, Device => blobs::put;
+    BlobGet, Device => blobs::get;
+    BackupSet, Device => blobs::set_backup;
+    BackupGet, Device => blobs::backup;
+    BackupDelete, Device => blobs::delete_backup;
 }
 
 /// A handler: called with a decoded and checked request.
@@ -247,9 +259,23 @@ impl<S: Store> Service<S> {
     /// A service over a store whose observer is `fanout`. `seed` must be random and used once.
     #[must_use]
     pub fn new(config: ServiceConfig, store: Arc<S>, fanout: Arc<Fanout>, secrets: Secrets, seed: [u8; 32]) -> Self {
+        Self::with_blobs(config, store, fanout, secrets, seed, BlobRoom::in_memory())
+    }
+
+    /// The same, with a place for blobs; [`Self::new`] keeps them in memory.
+    #[must_use]
+    pub fn with_blobs(
+        config: ServiceConfig,
+        store: Arc<S>,
+        fanout: Arc<Fanout>,
+        secrets: Secrets,
+        seed: [u8; 32],
+        room: BlobRoom,
+    ) -> Self {
         let throttles = Throttles::new(&config.throttle);
         let (metrics, rng) = (Metrics::new(NAMES), Mutex::new(StdRng::from_seed(seed)));
-        let core = Core { config, store, fanout, secrets, throttles, metrics, rng };
+        let landing = Landing::default();
+        let core = Core { config, store, fanout, secrets, throttles, room, landing, metrics, rng };
         Self { core: Arc::new(core), next_session: AtomicU64::new(1) }
     }
 
@@ -302,6 +328,7 @@ impl<S: Store> Service<S> {
         self.core.fanout.drained(&session.0);
         let taken = match name {
             api::Cursors::NAME => self.take_cursors(session, content, now),
+            api::Signal::NAME => self.take_signal(session, content, now),
             _ => Err(Rejection::new(Code::UNKNOWN_REQUEST, "no handler of that name")),
         };
         if let Err(rejection) = taken {
@@ -322,6 +349,27 @@ impl<S: Store> Service<S> {
             drop(self.core.apply(Write::MoveCursors { device, cursors: call.cursors }));
         }
         Ok(())
+    }
+
+    fn take_signal(&self, session: &Session, content: &[u8], now: Now) -> Result<(), Rejection> {
+        let who = session.0.who()?;
+        Access::Device.check(&who)?;
+        let signal: api::Signal = decode(content)?;
+        bounded("payload", signal.payload.len(), limits::SIGNAL)?;
+        if let Some((_, device)) = who.device {
+            self.core.throttles.signals.take(&device.0, now.unix_ms).map_err(Rejection::rate_limited)?;
+            self.core.fanout.signal(&device, &signal);
+        }
+        Ok(())
+    }
+
+    /// Lets go of blobs that nothing needs: references of messages stored before `before_ms` (unless messages are kept for ever), what was
+    /// begun and not finished in a day, and what was stored and not named in a day. To be called from time to time.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not done then is done by the next call.
+    pub async fn collect_blobs(&self, before_ms: Option<u64>, now: Now) -> Result<(), StoreError> {
+        blobs::collect(&self.core, before_ms, now.unix_ms).await
     }
 
     /// The session's carrier has been lost (`up` is false) or is back. Its presence follows; it stays authenticated.

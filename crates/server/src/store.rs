@@ -5,18 +5,24 @@
 //! it is on disk. A write whose future is dropped is applied all the same. What the rules of the service refuse is a [`Refusal`]; what the engine cannot do is a [`StoreError`].
 //! The suite in `suite` is the specification; every engine runs it.
 
+pub mod blobs;
 pub mod memory;
+mod roster;
 pub mod suite;
+mod write;
 
 use std::{future::Future, sync::Arc};
 
-use parlour_wire::{
-    AccountId, ConversationId, DeviceId, MessageId,
-    api::{ConversationKind, ConversationState, Cursor, DeviceKeyPackage},
-    log::Entry,
-    name::Name,
-};
+use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, log::Entry, name::Name};
 use thiserror::Error;
+
+pub use self::{
+    roster::{Roster, RosterMember},
+    write::{AddedDevice, Append, CommitWrite, LeaveWrite, Write, Written},
+};
+
+/// Blobs that one account may have begun and not finished.
+pub const UPLOADS: usize = 16;
 
 /// Why an engine could not do its work. The caller's request was fine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,7 +44,7 @@ pub enum StoreError {
 /// Why a write was refused. Nothing of it was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Another account has the name.
+    /// Another account, or a group, has the name.
     #[error("name taken")]
     NameTaken,
     /// The account id exists.
@@ -77,6 +83,21 @@ pub enum Refusal {
     /// The epoch is not the current one (commit), or too old or in the future (message).
     #[error("stale epoch")]
     StaleEpoch,
+    /// A member may not do this: it needs an admin, or a device of somebody else would go.
+    #[error("not allowed")]
+    Forbidden,
+    /// The group would have no admin.
+    #[error("a group keeps an admin")]
+    LastAdmin,
+    /// The conversation would have more members or devices than one may have.
+    #[error("the conversation is full")]
+    TooMany,
+    /// A blob is not whole here, or not this account's to name.
+    #[error("no such blob")]
+    NoBlob,
+    /// The account would keep more than it may, or has begun too much.
+    #[error("the quota is used up")]
+    Quota,
 }
 
 /// An account.
@@ -111,10 +132,32 @@ pub struct Device {
     pub signature_key: [u8; 32],
     /// When it was last here, Unix milliseconds; 0 for never.
     pub seen_ms: u64,
-    /// One-time key packages left.
+    /// One-time key packages left, of the hybrid suite.
     pub key_packages: u32,
-    /// Whether a last-resort key package is there.
+    /// Whether a last-resort key package of the hybrid suite is there.
     pub last_resort: bool,
+    /// One-time key packages left, of the classical suite.
+    pub classical_key_packages: u32,
+    /// Whether a last-resort key package of the classical suite is there.
+    pub classical_last_resort: bool,
+}
+
+/// What opens an account's root secret: by password or by recovery code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opener {
+    /// OPAQUE password file.
+    pub record: Vec<u8>,
+    /// Root secret, wrapped.
+    pub wrapped_root: Vec<u8>,
+}
+
+/// An account's backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Counts its replacements.
+    pub version: u64,
+    /// Its sealed index.
+    pub index: Vec<u8>,
 }
 
 /// A device as a device list names it.
@@ -124,193 +167,6 @@ pub struct ListedDevice {
     pub id: DeviceId,
     /// Its Ed25519 signature key.
     pub signature_key: [u8; 32],
-}
-
-/// A device that a commit adds.
-pub type AddedDevice = parlour_wire::api::Added;
-
-/// One atomic change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Makes an account, using up an invitation if one is given. Answers [`Written::Done`]; refuses `NameTaken`,
-    /// `AccountExists`, `Invite…`, and `NoDevice` if one of the devices is another account's.
-    CreateAccount {
-        /// The account; `seen_ms` and `disabled` as given.
-        account: Account,
-        /// Its devices.
-        devices: Vec<ListedDevice>,
-        /// BLAKE3 hash of the invitation token, if registration is by invitation.
-        invite: Option<[u8; 32]>,
-        /// For the invitation's expiry.
-        now_ms: u64,
-    },
-    /// Replaces password file and wrapped root together. Refuses `NoAccount`.
-    ReplacePassword {
-        /// Whose.
-        account: AccountId,
-        /// OPAQUE password file.
-        record: Vec<u8>,
-        /// Root secret, wrapped anew.
-        wrapped_root: Vec<u8>,
-    },
-    /// Replaces the device list: devices that are new in it begin, devices that are gone from it end (their cursors, key
-    /// packages and welcomes go). A device that logged out does not come back by this. Refuses `NoAccount`, `StaleList`
-    /// unless `version` is the current one plus one, and `NoDevice` if one of the devices is another account's.
-    ReplaceDeviceList {
-        /// Whose.
-        account: AccountId,
-        /// CBOR of the signed list.
-        device_list: Vec<u8>,
-        /// Its version.
-        version: u64,
-        /// The devices in it.
-        devices: Vec<ListedDevice>,
-    },
-    /// Ends a device (logout): cursors, key packages and welcomes go. Refuses `NoDevice`.
-    RemoveDevice {
-        /// Which.
-        device: DeviceId,
-    },
-    /// Adds key packages; those above [`parlour_wire::limits::KEY_PACKAGES_PER_DEVICE`] are dropped. Refuses `NoDevice`.
-    PublishKeyPackages {
-        /// Whose.
-        device: DeviceId,
-        /// Each handed out once.
-        one_time: Vec<Vec<u8>>,
-        /// Replaces the earlier one, if given.
-        last_resort: Option<Vec<u8>>,
-    },
-    /// Takes one key package for each device of the account: the oldest one-time one, else the last-resort one. Answers
-    /// [`Written::KeyPackages`] in order of device id. Refuses `NoAccount`.
-    ClaimKeyPackages {
-        /// Whose.
-        account: AccountId,
-    },
-    /// Makes an invitation. Answers [`Written::Done`].
-    CreateInvite {
-        /// BLAKE3 hash of the token.
-        token: [u8; 32],
-        /// How often it may be used.
-        uses: u32,
-        /// When it ends, Unix milliseconds.
-        expires_ms: u64,
-    },
-    /// Appends a message. Answers [`Written::Stored`]; with `duplicate` if the conversation has an entry of this id already,
-    /// whatever the epoch is by then. Refuses `NoConversation`, `NotMember` (the device has no cursor), `StaleEpoch` (more than
-    /// [`parlour_wire::api::EPOCH_WINDOW`] behind, older than the last join of a device, or ahead).
-    Append(Append),
-    /// Appends a commit. Answers [`Written::Stored`]; with `duplicate` as for a message. Refuses `NoConversation`,
-    /// `ConversationExists`, `NotMember`, `StaleEpoch`, `NoDevice`, and `NoAccount` if a member of a conversation that it
-    /// creates is unknown.
-    Commit(Box<CommitWrite>),
-    /// Moves cursors forward (never back, never past the newest entry; unknown ones are skipped) and drops welcomes at or
-    /// before them. Answers `Done`.
-    MoveCursors {
-        /// Whose.
-        device: DeviceId,
-        /// How far.
-        cursors: Vec<Cursor>,
-    },
-    /// Notes that a device is here, for the device and its account; never back in time. Answers `Done`, also for an unknown
-    /// device.
-    Seen {
-        /// Which.
-        device: DeviceId,
-        /// Unix milliseconds.
-        now_ms: u64,
-    },
-    /// Deletes entries that every cursor of their conversation has passed and that are older than `before_ms`, at most `limit`
-    /// of them; never the newest entry of a conversation. Answers [`Written::Deleted`].
-    Retain {
-        /// Unix milliseconds.
-        before_ms: u64,
-        /// How many at most.
-        limit: u32,
-    },
-    /// Sets a value that the server keeps about itself, unless it is set. Answers `Done`.
-    InitSetting {
-        /// Which.
-        key: &'static str,
-        /// The value.
-        value: Vec<u8>,
-    },
-}
-
-/// A message to append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Append {
-    /// To which log.
-    pub conversation: ConversationId,
-    /// From which device.
-    pub device: DeviceId,
-    /// Made by the sender.
-    pub id: MessageId,
-    /// Epoch of the ciphertext.
-    pub epoch: u64,
-    /// The ciphertext.
-    pub payload: Vec<u8>,
-    /// Unix milliseconds.
-    pub now_ms: u64,
-}
-
-/// A commit to append. On acceptance, in one step: the entry is appended, the epoch is `parent_epoch + 1`, added devices get
-/// cursors at this entry and the welcome, removed devices lose theirs (removals come before additions, so a device in both
-/// starts afresh), the group info is replaced. The committer's own cursor is made (at this entry) if the commit creates the
-/// conversation or is external; otherwise it must have one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommitWrite {
-    /// To which log.
-    pub conversation: ConversationId,
-    /// Account of the committer.
-    pub account: AccountId,
-    /// From which device.
-    pub device: DeviceId,
-    /// Made by the committer.
-    pub id: MessageId,
-    /// The epoch that it ends; must be the current one (0 if it creates).
-    pub parent_epoch: u64,
-    /// Kind and members of a conversation that this commit creates.
-    pub create: Option<(ConversationKind, Vec<AccountId>)>,
-    /// The MLS commit.
-    pub commit: Vec<u8>,
-    /// The server's signature on it.
-    pub receipt: [u8; 64],
-    /// For the added devices. Their accounts must be members and the devices known, else `NotMember`/`NoDevice`. One that is in
-    /// already is refused (`AlreadyIn`) unless it is removed too: it would lose what it has not read.
-    pub welcome: Option<Vec<u8>>,
-    /// Added devices.
-    pub added: Vec<AddedDevice>,
-    /// Removed devices.
-    pub removed: Vec<DeviceId>,
-    /// For external joins into the new epoch.
-    pub group_info: Vec<u8>,
-    /// The committer joins by it; its account must be a member. If the device has a cursor already, the cursor moves here.
-    pub external: bool,
-    /// Unix milliseconds.
-    pub now_ms: u64,
-}
-
-/// What a write did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It is done.
-    Done,
-    /// An entry stands in the log.
-    Stored {
-        /// The answer for the sender.
-        stored: parlour_wire::api::Stored,
-        /// The entry had been stored before; this write changed nothing.
-        duplicate: bool,
-    },
-    /// The claimed packages.
-    KeyPackages {
-        /// The account's device list at that moment.
-        device_list: Vec<u8>,
-        /// One for each device that has any.
-        packages: Vec<DeviceKeyPackage>,
-    },
-    /// How many entries were deleted.
-    Deleted(u64),
 }
 
 /// What observers of a store are told, once it is on disk, in log order within a conversation.
@@ -326,8 +182,10 @@ pub enum Committed {
         added: Vec<DeviceId>,
         /// Devices that the entry removed and not added again; they get the entry as their last.
         removed: Vec<DeviceId>,
-        /// The member accounts, if the entry made the conversation.
-        created: Option<Vec<AccountId>>,
+        /// The member accounts after the entry, if it changed them; none left means that the conversation has ended.
+        members: Option<Vec<AccountId>>,
+        /// Accounts that were members before the entry and are not any more.
+        parted: Vec<AccountId>,
         /// Whether the sender joined by this entry: it made the conversation, or the commit is external.
         joined: bool,
     },
@@ -415,6 +273,26 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: u32,
     ) -> impl Future<Output = Result<Result<LogPage, Refusal>, StoreError>> + Send + 'static;
+
+    /// The group of this name.
+    fn group_by_name(&self, name: &Name) -> impl Future<Output = Result<Option<ConversationId>, StoreError>> + Send + 'static;
+
+    /// What opens an account by recovery code, if it has one.
+    fn recovery(&self, account: AccountId) -> impl Future<Output = Result<Option<Opener>, StoreError>> + Send + 'static;
+
+    /// The size of a blob that is whole, if the account may read it: it has stored it, its backup names it, or a message in a
+    /// conversation of which it is a member does.
+    fn blob(&self, blob: BlobId, account: AccountId) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send + 'static;
+
+    /// Whole blobs that nothing needs: no message, no backup, and not touched since `before_ms`. At most `limit`.
+    fn unneeded_blobs(
+        &self,
+        before_ms: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static;
+
+    /// The backup of an account.
+    fn backup(&self, account: AccountId) -> impl Future<Output = Result<Option<Backup>, StoreError>> + Send + 'static;
 
     /// Group info of a conversation, for a device of a member account. Refuses `NoConversation`, `NotMember`.
     fn group_info(

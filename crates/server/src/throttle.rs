@@ -46,6 +46,10 @@ pub struct ThrottleConfig {
     pub members_per_account: Rate,
     /// Cursors that one device moves: each is a look into the store by the one writer that everybody shares.
     pub cursors_per_device: Rate,
+    /// Signals of one device.
+    pub signals_per_device: Rate,
+    /// Blobs that one account begins; each is a write.
+    pub blobs_per_account: Rate,
     /// How many buckets each throttle remembers.
     pub buckets: usize,
     /// Whether loopback addresses are exempt from the throttles per address: behind a reverse proxy everybody has one.
@@ -67,6 +71,10 @@ impl Default for ThrottleConfig {
             members_per_account: Rate::new(10_000, 1000),
             // A device that comes back to many conversations moves them all; then one that reads as fast as it can.
             cursors_per_device: Rate::new(50_000, 1),
+            // Somebody types in several conversations at once.
+            signals_per_device: Rate::new(20, 250),
+            // A backup of a long history.
+            blobs_per_account: Rate::new(5000, 100),
             buckets: 1 << 16,
             exempt_loopback: true,
         }
@@ -165,6 +173,8 @@ pub(crate) struct Throttles {
     pub(crate) claims: Throttle<[u8; 32]>,
     pub(crate) members: Throttle<[u8; 32]>,
     pub(crate) cursors: Throttle<[u8; 16]>,
+    pub(crate) signals: Throttle<[u8; 16]>,
+    pub(crate) blobs: Throttle<[u8; 32]>,
     exempt_loopback: bool,
 }
 
@@ -179,6 +189,8 @@ impl Throttles {
             claims: Throttle::new(config.claims_per_account, config.buckets),
             members: Throttle::new(config.members_per_account, config.buckets),
             cursors: Throttle::new(config.cursors_per_device, config.buckets),
+            signals: Throttle::new(config.signals_per_device, config.buckets),
+            blobs: Throttle::new(config.blobs_per_account, config.buckets),
             exempt_loopback: config.exempt_loopback,
         }
     }

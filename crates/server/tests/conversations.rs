@@ -8,7 +8,7 @@ use parlour_server::{
     store::suite::block_on,
     throttle::{Rate, ThrottleConfig},
 };
-use parlour_wire::{Code, ConversationId, api, encode, limits, log, log::EntryKind};
+use parlour_wire::{Code, ConversationId, api, encode, limits, log, log::EntryKind, name::Name};
 use support::{Link, Person, World, commit, config, direct, message, message_id};
 
 struct Pair {
@@ -162,7 +162,8 @@ fn what_a_commit_says_must_fit() {
     let added = |person: &Person| api::Added { account: person.id(), device: person.device(1) };
     let group = ConversationId::group([5; 32]);
     let create = |kind, members: &[&Person]| {
-        Some(api::Create { kind, members: members.iter().map(|person| person.id()).collect(), name: None })
+        let name = (kind == api::ConversationKind::GROUP).then(|| Name::parse("team").unwrap());
+        Some(api::Create { kind, members: members.iter().map(|person| person.id()).collect(), name })
     };
     let (direct_kind, group_kind) = (api::ConversationKind::DIRECT, api::ConversationKind::GROUP);
     let with_carol = ConversationId::direct(&alice.id(), &carol.id());
@@ -227,10 +228,13 @@ fn a_second_phone_joins_by_itself_and_a_removed_one_is_out() {
     assert_eq!(bobs[1].inbox.seqs(), [3], "it is pushed to from there on");
     assert_eq!(bobs[0].inbox.seqs(), [3]);
 
-    world.ask(&mut alices[0], &api::Commit { removed: vec![bob.device(0)], ..commit(conversation, 4, 2) }).unwrap();
+    let removal = api::Commit { removed: vec![bob.device(0)], ..commit(conversation, 4, 2) };
+    assert_eq!(world.refused(&mut alices[0], &removal), Code::FORBIDDEN, "only its own account takes a phone out that it lists");
+    world.ask(&mut bobs[1], &removal).unwrap();
     world.ask(&mut alices[0], &message(conversation, 5, 3)).unwrap();
     assert_eq!(bobs[0].inbox.seqs(), [4], "the commit that removes a device is its last");
-    assert_eq!(bobs[1].inbox.seqs(), [4, 5]);
+    assert_eq!(bobs[1].inbox.seqs(), [5]);
+    assert_eq!(alices[0].inbox.seqs(), [4]);
     assert_eq!(world.refused(&mut bobs[0], &api::Read { conversation, after: 0, limit: 9 }), Code::NOT_MEMBER);
     let state = &world.ask(&mut bobs[0], &api::Sync { after: None }).unwrap().conversations[0];
     assert_eq!(state.cursor, None);
@@ -243,7 +247,11 @@ fn nobody_makes_others_members_without_end() {
     let (alice, mut alices) = world.person("alice", 1);
     let (bob, mut bobs) = world.person("bob", 1);
     let group = |id: u8| api::Commit {
-        create: Some(api::Create { kind: api::ConversationKind::GROUP, members: vec![alice.id(), bob.id()], name: None }),
+        create: Some(api::Create {
+            kind: api::ConversationKind::GROUP,
+            members: vec![alice.id(), bob.id()],
+            name: Some(Name::parse(&format!("group{id}")).unwrap()),
+        }),
         ..commit(ConversationId::group([id; 32]), id, 0)
     };
     world.ask(&mut alices[0], &group(1)).unwrap();

@@ -10,9 +10,9 @@ use std::{
 
 use parlour_server::{
     Fanout,
-    store::{Account, Device, GroupInfo, LogPage, Refusal, Store, StoreError, Write, Written},
+    store::{Account, Backup, Device, GroupInfo, LogPage, Opener, Refusal, Store, StoreError, Write, Written},
 };
-use parlour_wire::{AccountId, Code, ConversationId, DeviceId, api, limits, name::Name};
+use parlour_wire::{AccountId, BlobId, Code, ConversationId, DeviceId, api, limits, name::Name};
 use support::{FINGERPRINT, Person, World, config, direct, phone_key};
 
 #[test]
@@ -220,7 +220,15 @@ impl Store for Full {
         conversations(account: AccountId, device: DeviceId, after: Option<ConversationId>, limit: u32)
             -> (Vec<api::ConversationState>, bool);
         peers(account: AccountId) -> Vec<AccountId>;
+        recovery(account: AccountId) -> Option<Opener>;
+        blob(blob: BlobId, account: AccountId) -> Option<u64>;
+        unneeded_blobs(before_ms: u64, limit: u32) -> Vec<BlobId>;
+        backup(account: AccountId) -> Option<Backup>;
         setting(key: &'static str) -> Option<Vec<u8>>;
+    }
+
+    fn group_by_name(&self, _: &Name) -> impl Future<Output = Result<Option<ConversationId>, StoreError>> + Send + 'static {
+        ready(Err(StoreError::Full))
     }
 
     fn account_by_name(&self, _: &Name) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send + 'static {

@@ -4,9 +4,9 @@
 mod support;
 
 use parlour_server::store::suite::block_on;
-use parlour_wire::{Code, ConversationId, api, api::Call, code::Blame, encode};
+use parlour_wire::{BlobId, Code, ConversationId, api, api::Call, code::Blame, encode};
 use proptest::{prelude::*, sample::Index};
-use support::{Link, Person, World, direct, message};
+use support::{Link, Person, World, direct, message, message_id};
 
 /// Every request, well formed, as a link that is fully authorised may send it.
 fn requests(alice: &Person, bob: &Person, challenge: &[u8; 32]) -> Vec<(&'static str, Vec<u8>)> {
@@ -34,6 +34,14 @@ fn requests(alice: &Person, bob: &Person, challenge: &[u8; 32]) -> Vec<(&'static
         of(&message(conversation, 2, 1)),
         of(&api::Read { conversation, after: 0, limit: 9 }),
         of(&api::GroupInfoGet { conversation }),
+        of(&api::Leave { conversation, id: message_id(3), statement: alice.leave(0, conversation, 1) }),
+        of(&api::GroupByName { name: alice.name.clone() }),
+        of(&api::BlobBegin { blob: BlobId([1; 32]), size: 9 }),
+        of(&api::BlobPut { blob: BlobId([1; 32]), offset: 0, data: vec![1; 9] }),
+        of(&api::BlobGet { blob: BlobId([1; 32]), offset: 0, length: 9 }),
+        of(&api::BackupSet { version: 1, index: vec![1], blobs: vec![BlobId([1; 32])] }),
+        of(&api::BackupGet {}),
+        of(&api::BackupDelete {}),
         of(&api::Sync { after: Some(conversation) }),
         of(&api::CursorsSet { cursors: vec![api::Cursor { conversation, seq: 1 }] }),
         of(&api::Logout {}),
@@ -47,7 +55,9 @@ fn send(world: &World, link: &mut Link, name: &str, content: &[u8]) -> Result<()
 
 fn is_the_clients(result: Result<(), Code>) -> bool {
     result.is_ok()
-        || result.is_err_and(|code| code.traits().is_some_and(|row| row.blame == Blame::Caller || code == Code::TIMED_OUT))
+        || result.is_err_and(|code| {
+            code.traits().is_some_and(|row| row.blame == Blame::Caller || [Code::TIMED_OUT, Code::HASH_MISMATCH].contains(&code))
+        })
 }
 
 struct Setting {
@@ -115,7 +125,9 @@ proptest! {
             let link = if inside { &mut insider } else { &mut stranger };
             let result = send(&world, link, name, &content);
             prop_assert!(is_the_clients(result), "{} gave {:?}", name, result);
-            world.service.action(link.session.as_mut().unwrap(), "cursors", &content, world.now());
+            for action in ["cursors", "signal"] {
+                world.service.action(link.session.as_mut().unwrap(), action, &content, world.now());
+            }
             world.service.action(link.session.as_mut().unwrap(), name, &content, world.now());
         }
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use parlour_wire::{AccountId, Code, ConversationId, api};
+use parlour_wire::{AccountId, Code, ConversationId, api, name::Name};
 use support::{Link, Person, World, commit, direct, message};
 
 fn group(members: &[&Person], id: u8) -> api::Commit {
@@ -12,7 +12,7 @@ fn group(members: &[&Person], id: u8) -> api::Commit {
         create: Some(api::Create {
             kind: api::ConversationKind::GROUP,
             members: members.iter().map(|person| person.id()).collect(),
-            name: None,
+            name: Some(Name::parse(&format!("group{id}")).unwrap()),
         }),
         added: others.map(|person| api::Added { account: person.id(), device: person.device(0) }).collect(),
         welcome: (members.len() > 1).then(|| vec![id; 10]),

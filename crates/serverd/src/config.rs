@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use parlour_server::BlobRoom;
 use parlour_wire::api::Registration;
 use serde::Deserialize;
 use thiserror::Error;
@@ -55,6 +56,8 @@ pub struct RawConfig {
     pub session_grace: Option<String>,
     /// How long entries are kept after every device has taken them, such as `30d`; `forever` keeps them.
     pub retention: Option<String>,
+    /// How many bytes of files one account may keep, such as `1073741824`, `512MiB` or `2GiB`.
+    pub blob_quota: Option<String>,
     /// PEM file with the certificate chain.
     pub cert: Option<PathBuf>,
     /// PEM file with its private key.
@@ -102,6 +105,7 @@ impl RawConfig {
             registration: self.registration.or(below.registration),
             session_grace: self.session_grace.or(below.session_grace),
             retention: self.retention.or(below.retention),
+            blob_quota: self.blob_quota.or(below.blob_quota),
             cert: self.cert.or(below.cert),
             key: self.key.or(below.key),
             admin: self.admin.or(below.admin),
@@ -136,6 +140,7 @@ impl RawConfig {
             registration: registration(self.registration.as_deref().unwrap_or("open"))?,
             session_grace: duration("session-grace", self.session_grace.as_deref().unwrap_or("5m"))?,
             retention: retention(self.retention.as_deref().unwrap_or("30d"))?,
+            blob_quota: self.blob_quota.map_or(Ok(BlobRoom::QUOTA), |text| size("blob-quota", &text))?,
             certificate,
             admin,
             limits: Limits {
@@ -145,6 +150,7 @@ impl RawConfig {
                 drain: duration("limits.drain", self.limits.drain.as_deref().unwrap_or("10s"))?,
             },
             store_max_pages: None,
+            blob_room: None,
         })
     }
 }
@@ -164,6 +170,8 @@ pub struct Config {
     pub session_grace: Duration,
     /// How long entries are kept after every device has taken them; `None` keeps them.
     pub retention: Option<Duration>,
+    /// How many bytes of files one account may keep.
+    pub blob_quota: u64,
     /// The server's certificate.
     pub certificate: Certificate,
     /// Where health and metrics are served.
@@ -172,6 +180,8 @@ pub struct Config {
     pub limits: Limits,
     /// Largest database file in pages of 4 KiB; for tests of a full disk, set by code only.
     pub store_max_pages: Option<u32>,
+    /// Largest file of a blob in bytes; for tests of a full disk, set by code only.
+    pub blob_room: Option<u64>,
 }
 
 /// Where the certificate comes from.
@@ -242,6 +252,24 @@ pub fn duration(key: &'static str, text: &str) -> Result<Duration, ConfigError> 
     Ok(total)
 }
 
+/// Reads a number of bytes such as `4096`, `512KiB`, `100MiB` or `1GiB`.
+fn size(key: &'static str, text: &str) -> Result<u64, ConfigError> {
+    let wrong = || value(key, &format!("`{text}` is not a size; write for example 512MiB or 2GiB"));
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
 fn value(key: &'static str, reason: &str) -> ConfigError {
     ConfigError::Value { key, reason: reason.to_owned() }
 }
@@ -294,6 +322,7 @@ mod tests {
         assert_eq!(config.session_grace, Duration::from_secs(300));
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!(config.certificate, Certificate::SelfSigned);
+        assert_eq!(config.blob_quota, 1 << 30);
     }
 
     #[test]
@@ -325,6 +354,16 @@ mod tests {
         assert!(with(|raw| raw.session_grace = Some("5 minutes".to_owned())).starts_with("session-grace:"));
         assert!(with(|raw| raw.cert = Some("c".into())).starts_with("key:"));
         assert!(with(|raw| raw.limits.sessions = Some(0)).starts_with("limits.sessions:"));
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("2KiB", 2048), ("512 MiB", 512 << 20), ("3GiB", 3 << 30)] {
+            assert_eq!(size("x", text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "GiB", "1GB", "-1", "1.5GiB", "99999999TiB"] {
+            assert!(size("x", text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parlour.db, -wal, -shm   the store
+//! blobs/                   encrypted files
 //! certificate.pem, key.pem made at the first start, unless the configuration names others
 //! server.json              how the server can be reached, for commands beside it
 //! lock                     held while a server runs

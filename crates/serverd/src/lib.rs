@@ -7,6 +7,7 @@
 
 mod adapter;
 mod admin;
+mod blobs;
 pub mod config;
 mod data_dir;
 mod dispatch;

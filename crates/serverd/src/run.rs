@@ -11,7 +11,7 @@ use std::{
 
 use parlour_net::{KeepAlive, LinkConfig, ListenConfig, Listener, PemPair, ServerIdentity};
 use parlour_server::{
-    Fanout, Secrets, SecretsError, Service, ServiceConfig,
+    BlobRoom, Fanout, Now, Secrets, SecretsError, Service, ServiceConfig,
     store::{Store as _, StoreError, Write, Written},
     throttle::ThrottleConfig,
 };
@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     adapter::Adapter,
     admin::{self, Admin},
+    blobs::{self, DiskBlobs},
     config::{Certificate, Config},
     data_dir::{DataDir, Record},
     dispatch::Dispatcher,
@@ -97,7 +98,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Dispatcher::start(Arc::clone(&fanout), Arc::clone(&metrics)).map_err(|error| StartError::data(&config.data, &error))?;
     let store = Arc::new(open_store(&data, &config, observer, &metrics).await?);
     let secrets = Secrets::load(&*store, &mut OsRng).await.map_err(|error| secrets_error(&config.data, error))?;
-    let service = Arc::new(Service::new(service_config(&config), Arc::clone(&store), fanout, secrets, seed()));
+    let room = open_blobs(&data, &config, &store).await?;
+    let service = Arc::new(Service::with_blobs(service_config(&config), Arc::clone(&store), fanout, secrets, seed(), room));
     let counted = Arc::downgrade(&service);
     metrics.scrape(move || counted.upgrade().map(|service| service.counters()).unwrap_or_default());
 
@@ -112,7 +114,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (stop, stopping) = watch::channel(false);
     let parts = Parts {
-        adapter: Arc::new(Adapter::new(service, Arc::clone(&metrics), Arc::clone(&data))),
+        adapter: Arc::new(Adapter::new(Arc::clone(&service), Arc::clone(&metrics), Arc::clone(&data))),
+        service,
         listen: listen_config(&config),
         retention: config.retention,
         store,
@@ -133,6 +136,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 /// What a server consists of while it runs.
 struct Parts {
+    service: Arc<Service<SqliteStore>>,
     adapter: Arc<Adapter>,
     listen: ListenConfig,
     retention: Option<Duration>,
@@ -147,7 +151,7 @@ impl Parts {
         let (ended, end) = watch::channel(false);
         let admin = Admin { metrics: self.metrics, store: Arc::clone(&self.store), stopping: stopping.clone() };
         let mut serving_admin = tokio::spawn(admin::serve(admin_listener, admin, end));
-        let retaining = self.retention.map(|keep| tokio::spawn(retain(Arc::clone(&self.store), keep)));
+        let retaining = tokio::spawn(retain(Arc::clone(&self.store), self.service, self.retention));
 
         listener.serve(self.adapter, self.listen, stopping).await;
 
@@ -156,10 +160,8 @@ impl Parts {
             serving_admin.abort();
             let _aborted = serving_admin.await;
         }
-        if let Some(retaining) = retaining {
-            retaining.abort();
-            let _aborted = retaining.await;
-        }
+        retaining.abort();
+        let _aborted = retaining.await;
         close(self.store, self.fanning, self.data).await;
         tracing::info!("stopped");
     }
@@ -188,6 +190,21 @@ async fn open_store(data: &DataDir, config: &Config, observer: Dispatcher, metri
     // Going through a long write-ahead log takes a while.
     let opened = spawn_blocking(move || SqliteStore::open_with(&path, Arc::new(observer), options)).await;
     Ok(opened.expect("opening a store does not panic")?)
+}
+
+/// Opens the folder of blobs. Files that the store does not know are left over from a crash, and go.
+async fn open_blobs(data: &DataDir, config: &Config, store: &SqliteStore) -> Result<BlobRoom, StartError> {
+    let (folder, room) = (data.file("blobs"), config.blob_room);
+    let failed = |error: io::Error| StartError::data(&config.data, &error);
+    let opening = spawn_blocking({
+        let folder = folder.clone();
+        move || DiskBlobs::open(&folder, room).and_then(|opened| Ok((opened, blobs::listed(&folder)?)))
+    });
+    let (opened, listed) = opening.await.expect("opening a folder does not panic").map_err(failed)?;
+    let unknown = store.unknown_blobs(listed).await.map_err(|error| secrets_error(&config.data, error.into()))?;
+    let sweeping = spawn_blocking(move || unknown.iter().try_for_each(|blob| blobs::delete(&folder, blob)));
+    sweeping.await.expect("deleting files does not panic").map_err(failed)?;
+    Ok(BlobRoom { bytes: Arc::new(opened), quota: config.blob_quota })
 }
 
 fn service_config(config: &Config) -> ServiceConfig {
@@ -280,13 +297,16 @@ fn public_host(config: &Config, address: SocketAddr) -> String {
 }
 
 /// Deletes what need not be kept, from time to time.
-async fn retain(store: Arc<SqliteStore>, keep: Duration) {
-    let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+async fn retain(store: Arc<SqliteStore>, service: Arc<Service<SqliteStore>>, keep: Option<Duration>) {
+    let keep_ms = keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
     let mut times = tokio::time::interval(RETENTION_INTERVAL);
     loop {
         times.tick().await;
-        let before_ms = unix_ms().saturating_sub(keep_ms);
-        if let Err(error) = retain_before(&store, before_ms).await {
+        let now = Now { unix_ms: unix_ms() };
+        let before_ms = keep_ms.map(|keep_ms| now.unix_ms.saturating_sub(keep_ms));
+        // Without retention only conversations that have ended have anything to delete.
+        let retained = retain_before(&store, before_ms.unwrap_or(0)).await;
+        if let Err(error) = retained.and(service.collect_blobs(before_ms, now).await) {
             tracing::warn!(%error, "retention has to wait");
         }
     }

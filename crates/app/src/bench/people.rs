@@ -89,6 +89,11 @@ impl Person {
         }
     }
 
+    /// The person's device, as a commit adds it.
+    pub(crate) fn added(&self) -> api::Added {
+        api::Added { account: self.account, device: self.keys.id() }
+    }
+
     /// Makes the direct conversation with `other`, whose device is added by a welcome of random bytes.
     pub(crate) async fn converse(&self, link: &Link, other: &Self) -> anyhow::Result<ConversationId> {
         let conversation = ConversationId::direct(&self.account, &other.account);

@@ -7,6 +7,10 @@ use parlour_client::{ServerUrl, State};
 
 use super::output::Color;
 
+mod group;
+
+pub(crate) use self::group::{GroupAction, GroupArgs, RoleArg};
+
 /// Private messaging that works through your server, without it, and across many.
 #[derive(Debug, Parser)]
 #[command(name = "parlour", version, propagate_version = true, arg_required_else_help = true)]
@@ -58,6 +62,8 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Show the safety number with a contact, and note that it has been compared
     Verify(VerifyArgs),
+    /// Make groups and change them
+    Group(GroupArgs),
     /// Send a message
     Send(SendArgs),
     /// Print messages that this profile has not printed yet, oldest first
@@ -105,6 +111,21 @@ pub(crate) enum BenchLoad {
         messages: u32,
         /// Unanswered messages of each sender
         #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+        window: u16,
+    },
+    /// Deliveries in one group whose devices are all online
+    Group {
+        /// Devices in the group
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(2..=1000))]
+        devices: u16,
+        /// Devices that write
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
+        senders: u16,
+        /// Messages in all
+        #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        messages: u32,
+        /// Unanswered messages of each sender
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
         window: u16,
     },
     /// Memory of the server for idle connections
@@ -270,7 +291,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
-    /// A user name, name@server, or a name that you gave a contact
+    /// A user name, name@server, a name that you gave a contact, or #group (in quotes, where # begins a comment)
     pub(crate) to: String,
     /// What to say; `-` reads standard input
     #[arg(required = true, num_args = 1..)]
@@ -291,7 +312,7 @@ pub(crate) struct SendArgs {
 pub(crate) enum Wait {
     /// Safe on the server's disk
     Stored,
-    /// Decrypted and stored by a device of the recipient
+    /// Decrypted and stored by a device of the recipient; in a group, of every other member
     Delivered,
 }
 
@@ -316,14 +337,14 @@ pub(crate) struct RecvArgs {
     /// How long to wait [default: 10s; without end with --follow]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Only messages from this contact
+    /// Only messages from this contact or #group
     #[arg(long, value_name = "TO")]
     pub(crate) from: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// With whom
+    /// With whom, or in which #group
     pub(crate) to: String,
     /// At most so many messages
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]

@@ -15,6 +15,9 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failur
         BenchLoad::Chat { pairs, messages, window } => {
             Load::Chat { pairs: pairs.into(), messages: size(messages), window: window.into() }
         }
+        BenchLoad::Group { devices, senders, messages, window } => {
+            Load::Group { devices: devices.into(), senders: senders.into(), messages: size(messages), window: window.into() }
+        }
         BenchLoad::Idle { connections } => Load::Idle { connections: size(connections) },
         BenchLoad::Offline { messages } => Load::Offline { messages: size(messages) },
         BenchLoad::Link { requests, file_mib } => {

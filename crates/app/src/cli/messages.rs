@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_client::{Client, Code, Error, Message, MessageId, Page, State};
+use parlour_client::{Client, Code, Error, Message, MessageId, MessageKind, Page, State};
 
 use super::{
     args::{HistoryArgs, SendArgs, StatusArgs},
@@ -122,7 +122,7 @@ pub(crate) async fn status(args: StatusArgs, session: &Session) -> Result<(), Fa
     session.output.row(&StatusRow::from(&status), |output| {
         let devices = status.devices.iter().map(|device| {
             let at = Time::known(device.at_ms).map_or_else(String::new, Time::short);
-            format!("\n  {}  {}  {}", device.device, device.state.word(), output.dim(&at))
+            format!("\n  {}  {}  {}  {}", plain(&device.name), device.device, device.state.word(), output.dim(&at))
         });
         format!("{}{}", output.bold(status.state.word()), devices.collect::<String>())
     })
@@ -130,7 +130,7 @@ pub(crate) async fn status(args: StatusArgs, session: &Session) -> Result<(), Fa
 
 /// Takes what the server has, if it can be reached soon. The caller answers from the local store in any case, so nothing that goes
 /// wrong here matters to it.
-async fn refresh(client: &Client) {
+pub(crate) async fn refresh(client: &Client) {
     if let Ok(None) = try_online(client, REFRESH).await {
         let _ = client.wait_synced(REFRESH).await;
     }
@@ -141,5 +141,9 @@ pub(crate) fn message_line(message: &Message, output: &Output) -> String {
     let time = Time::known(message.sent_ms).map_or_else(String::new, Time::short);
     let mark = if message.outgoing { format!(" ({})", message.state.word()) } else { String::new() };
     let text = plain(&message.text).replace('\n', "\n    ");
-    format!("{} {}{}: {text}", output.dim(&time), output.bold(&plain(&message.sender_name)), output.dim(&mark))
+    let group = message.group.as_ref().map(|group| format!("{} ", plain(group))).unwrap_or_default();
+    if message.group.is_some() && message.kind == MessageKind::System {
+        return format!("{} {group}{}", output.dim(&time), output.dim(&text));
+    }
+    format!("{} {group}{}{}: {text}", output.dim(&time), output.bold(&plain(&message.sender_name)), output.dim(&mark))
 }

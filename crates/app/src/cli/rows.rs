@@ -1,6 +1,6 @@
 //! The JSON objects of the command line. Their keys are a promise to scripts: adding is free, changing is not.
 
-use parlour_client::{Contact, Device, Message, ServerFacts, State, Status, WhoAmI};
+use parlour_client::{Contact, Device, Group, GroupMember, HistoryPolicy, Message, ServerFacts, State, Status, WhoAmI};
 use serde::Serialize;
 
 use super::output::Time;
@@ -135,6 +135,9 @@ impl SentRow {
 pub(crate) struct MessageRow<'a> {
     id: String,
     conversation: String,
+    /// `#name`, in a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     from: &'a str,
     kind: &'static str,
     text: &'a str,
@@ -152,6 +155,7 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
         Self {
             id: message.id.to_string(),
             conversation: message.conversation.to_string(),
+            group: message.group.as_deref(),
             from: &message.sender_name,
             kind: message.kind.word(),
             text: &message.text,
@@ -161,6 +165,72 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
             reply_to: message.reply_to.map(|id| id.to_string()),
             outgoing: message.outgoing,
             state: message.state.word(),
+        }
+    }
+}
+
+/// `group create`, `group list`, and changes of a group.
+#[derive(Serialize)]
+pub(crate) struct GroupRow {
+    /// `#name`.
+    group: String,
+    id: String,
+    /// Of this account.
+    role: &'static str,
+    members: usize,
+    suite: &'static str,
+    history: String,
+    left: bool,
+}
+
+impl From<&Group> for GroupRow {
+    fn from(group: &Group) -> Self {
+        Self {
+            group: format!("#{}", group.name),
+            id: group.id.to_string(),
+            role: group.role.word(),
+            members: group.members,
+            suite: group.suite.word(),
+            history: match group.history {
+                HistoryPolicy::None => "none".to_owned(),
+                HistoryPolicy::Last(count) => count.to_string(),
+                HistoryPolicy::All => "all".to_owned(),
+            },
+            left: group.left,
+        }
+    }
+}
+
+/// `group members`, `group add`, `group role`.
+#[derive(Serialize)]
+pub(crate) struct MemberRow {
+    /// The name that the owner of the profile reads.
+    member: String,
+    role: &'static str,
+    id: String,
+    devices: usize,
+    /// Whether it is this account.
+    this: bool,
+    group: String,
+    suite: &'static str,
+}
+
+impl MemberRow {
+    /// A member of a group that has just been changed.
+    pub(crate) fn new(member: &GroupMember, group: &Group) -> Self {
+        Self::listed(member, &format!("#{}", group.name))
+    }
+
+    /// A member of the group that goes by this name, `#` included.
+    pub(crate) fn listed(member: &GroupMember, group: &str) -> Self {
+        Self {
+            member: member.name.clone(),
+            role: member.role.word(),
+            id: member.account.to_string(),
+            devices: member.devices,
+            this: member.this,
+            group: group.to_owned(),
+            suite: member.suite.word(),
         }
     }
 }
@@ -176,6 +246,8 @@ pub(crate) struct StatusRow {
 #[derive(Serialize)]
 struct StatusDevice {
     device: String,
+    /// Whose device it is.
+    name: String,
     state: &'static str,
     at: Option<Time>,
 }
@@ -184,6 +256,7 @@ impl From<&Status> for StatusRow {
     fn from(status: &Status) -> Self {
         let devices = status.devices.iter().map(|device| StatusDevice {
             device: device.device.to_string(),
+            name: device.name.clone(),
             state: device.state.word(),
             at: Time::known(device.at_ms),
         });
@@ -202,7 +275,8 @@ mod tests {
         let message = Message {
             id: MessageId([1; 16]),
             conversation: ConversationId([2; 32]),
-            peer: AccountId([3; 32]),
+            peer: Some(AccountId([3; 32])),
+            group: None,
             peer_name: "alice".to_owned(),
             sender: AccountId([3; 32]),
             sender_name: "alice".to_owned(),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use parlour_e2ee::{DeviceKeys, Engine};
 use parlour_wire::{
     Code,
-    api::{DeviceAuth, DeviceAuthAnswer, DevicesGet, Logout},
+    api::{DeviceAuth, DeviceAuthAnswer, DevicesGet, Logout, Suite},
     identity::VerifiedCertificate,
 };
 
 use super::{
     Core, Input, Output, Reply, Ticket,
-    session::{Pending, Phase, Timer},
+    session::{Pending, Phase, Stock, Timer},
 };
 use crate::{api::WhoAmI, error::Error, event::Event, store::Account};
 
@@ -127,8 +127,10 @@ impl Core {
             }
         };
         self.session.phase = Phase::Ready;
-        self.session.key_packages = Some(answer.key_packages);
-        self.session.last_resort = answer.last_resort;
+        let stock = |left, last_resort| Stock { left: Some(left), last_resort };
+        self.session.stocks.insert(Suite::HYBRID, stock(answer.key_packages, answer.last_resort));
+        let classical = stock(answer.classical_key_packages, answer.classical_last_resort);
+        self.session.stocks.insert(Suite::CLASSICAL, classical);
         let account = self.signed_in()?.account;
         let known = self.store.list(&account)?.map_or(0, |list| list.get().version);
         if answer.list_version > known {

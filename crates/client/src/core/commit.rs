@@ -1,18 +1,17 @@
-//! Commits: making a direct conversation, and keeping its devices in line with the device lists. A commit is applied only when
-//! the server's receipt for it is here; what it was for is never remembered but found again from the difference between group
-//! and lists.
+//! Commits: making a direct conversation, and keeping the devices of conversations in line with the device lists. A commit is applied
+//! only when the server's receipt for it is here. What maintenance is for is never remembered but found again from the difference
+//! between group and lists.
 
-use parlour_e2ee::{Drift, E2eeError, Member, NewConversation, PendingCommit};
+use std::time::Duration;
+
+use parlour_e2ee::{Drift, E2eeError, HistoryPolicy, Member, NewConversation, PendingCommit};
 use parlour_wire::{
-    AccountId, Code, ConversationId, DeviceId,
-    api::{self, ConversationKind, Create, KeyPackagesClaim, KeyPackagesClaimAnswer, Stored, Suite},
+    Code, ConversationId, DeviceId, MessageId,
+    api::{self, ConversationKind, Create, Role, Stored, Suite},
     identity::VerifiedList,
 };
 
-use super::{
-    Core,
-    session::{Pending, Timer},
-};
+use super::{Core, session::Timer};
 use crate::{
     error::Error,
     store::{Conversation, ConversationPhase, OutboxItem, OutboxKind},
@@ -21,32 +20,22 @@ use crate::{
 impl Core {
     /// Makes a direct conversation: key packages of all devices of both accounts, then the first commit.
     pub(super) fn create(&mut self, conversation: &Conversation) -> Result<(), Error> {
-        let id = conversation.id;
-        if self.is_claiming(&id) {
-            return Ok(());
+        let (id, Some(peer)) = (conversation.id, conversation.peer) else { return Ok(()) };
+        let me = self.me()?;
+        let own = self.store.list(&me)?.ok_or_else(|| Error::internal("no device list of our own"))?;
+        let alone = own.certificates().len() < 2;
+        let wanted: Vec<_> = std::iter::once(peer).chain((!alone).then_some(me)).collect();
+        let Some(mut members) = self.gather(&id, &wanted, Suite::HYBRID)? else { return Ok(()) };
+        if alone {
+            members.push(Member { list: own, packages: Vec::new() });
         }
-        let me = self.signed_in()?.account;
-        let creation = self.session.creating.entry(id).or_default();
-        let own_list = self.store.list(&me)?;
-        let alone = own_list.as_ref().is_none_or(|list| list.certificates().len() < 2);
-        for account in [conversation.peer, me] {
-            let needed = account != me || !alone;
-            if needed && !creation.claimed.contains_key(&account) {
-                return self.request(&KeyPackagesClaim { account, suite: Suite::HYBRID }, Pending::Claim(id, account));
-            }
-        }
-        let Some(creation) = self.session.creating.remove(&id) else { return Ok(()) };
-        let own = own_list.ok_or_else(|| Error::internal("no device list of our own"))?;
-        let mut claimed = creation.claimed;
-        let own = claimed.remove(&me).unwrap_or((own, Vec::new()));
-        let members =
-            std::iter::once(own).chain(claimed.into_values()).map(|(list, packages)| Member { list, packages }).collect();
+        self.session.creating.remove(&id);
         let receipt_key = self.signed_in()?.receipt_key;
-        let new = NewConversation { conversation: id, kind: ConversationKind::DIRECT, receipt_key, members };
+        let (kind, suite) = (ConversationKind::DIRECT, Suite::HYBRID);
+        let (name, history) = (None, HistoryPolicy::None);
+        let new = NewConversation { conversation: id, kind, suite, name, history, receipt_key, members };
         // State of a conversation that the server no longer has.
-        let (engine, store) = self.engine()?;
-        let step = engine.forget(store, &id).map_err(Error::internal)?;
-        self.store.apply(&step.changes)?;
+        self.forget_state(&id)?;
         let (engine, store) = self.engine()?;
         let step = match engine.create(store, &new) {
             Ok(step) => step,
@@ -59,59 +48,14 @@ impl Core {
         };
         self.store.apply(&step.changes)?;
         self.store.set_phase(&id, ConversationPhase::Creating)?;
-        let create = Create { kind: ConversationKind::DIRECT, members: vec![me, conversation.peer], name: None };
+        let create = Create { kind: ConversationKind::DIRECT, members: vec![me, peer], name: None };
         self.queue_commit(step.output, Some(create))?;
         self.session.dirty.insert(id);
         Ok(())
     }
 
-    fn is_claiming(&self, id: &ConversationId) -> bool {
-        self.session.inflight.values().any(|pending| matches!(pending, Pending::Claim(other, _) if other == id))
-    }
-
-    pub(super) fn claim_answered(
-        &mut self,
-        id: ConversationId,
-        account: AccountId,
-        result: Result<Vec<u8>, Error>,
-    ) -> Result<(), Error> {
-        self.session.dirty.insert(id);
-        let answer: KeyPackagesClaimAnswer = match result {
-            Ok(bytes) => parlour_wire::decode(&bytes)?,
-            Err(error) => {
-                if !error.is_transient() {
-                    self.trouble(Error { message: format!("a message waits: {}", error.message), ..error });
-                }
-                self.rest(id);
-                return Ok(());
-            }
-        };
-        let list = VerifiedList::parse(&answer.device_list)?;
-        if list.account() != account {
-            return Err(Error::new(Code::SERVER_MISBEHAVED, "the server sent the device list of another account"));
-        }
-        self.pin_list(&list)?;
-        let own_device = self.signed_in()?.device;
-        let packages: Vec<_> = answer.packages.into_iter().filter(|package| package.device != own_device).collect();
-        let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
-        if conversation.phase == ConversationPhase::Active {
-            return self.add_missing(&conversation, &list, packages);
-        }
-        if conversation.phase != ConversationPhase::Outside {
-            return Ok(());
-        }
-        if packages.is_empty() && account == conversation.peer {
-            let message = "the recipient has no device that could receive at the moment; the message stays queued";
-            self.trouble(Error::new(Code::NO_DEVICES, message));
-            self.rest(id);
-            return Ok(());
-        }
-        self.session.creating.entry(id).or_default().claimed.insert(account, (list, packages));
-        Ok(())
-    }
-
     /// Puts a commit into the outbox, in the transaction that holds it as pending.
-    pub(super) fn queue_commit(&mut self, commit: PendingCommit, create: Option<Create>) -> Result<(), Error> {
+    pub(super) fn queue_commit(&mut self, commit: PendingCommit, create: Option<Create>) -> Result<MessageId, Error> {
         let id = self.new_id();
         let commit = api::Commit {
             conversation: commit.conversation,
@@ -124,12 +68,13 @@ impl Core {
             removed: commit.removed,
             group_info: commit.group_info,
             external: commit.external,
-            change: None,
+            change: commit.change,
         };
         api::Call::check(&commit).map_err(Error::internal)?;
         let (epoch, wire) = (commit.parent_epoch, parlour_wire::encode(&commit));
         let (conversation, kind) = (commit.conversation, OutboxKind::Commit);
-        self.store.enqueue(&OutboxItem { id, conversation, kind, epoch, wire, clear: None })
+        self.store.enqueue(&OutboxItem { id, conversation, kind, epoch, wire, clear: None })?;
+        Ok(id)
     }
 
     /// The commit that makes or joins a conversation has been taken: this device reads from there.
@@ -141,11 +86,17 @@ impl Core {
 
     pub(super) fn commit_refused(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
         let id = item.conversation;
+        let intent = self.store.intent_of(&item.id)?;
         self.drop_commit(&id)?;
         let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
         let began = conversation.phase != ConversationPhase::Active;
         if began && conversation.phase != ConversationPhase::Stopped {
             self.store.set_phase(&id, ConversationPhase::Outside)?;
+        }
+        if let Some(intent) = intent
+            && self.intent_refused(&intent, &error)?
+        {
+            return Ok(());
         }
         match error.code {
             // Somebody else made it first: the sync brings the welcome, or the need to join.
@@ -177,25 +128,49 @@ impl Core {
         self.store.apply(&step.changes)?;
         self.session.sending.remove(&item.id);
         self.session.answered.remove(&item.id);
+        self.store.detach_intent(&item.id)?;
         self.store.dequeue(&item.id)
     }
 
     /// Looks after a random pause whether the devices of a conversation fit the lists. One's own devices come first, and a new
-    /// device joins by itself, so that most of the time nothing is left to do.
+    /// device joins by itself, so that most of the time nothing is left to do. In a group the admins go before the others.
     pub(super) fn set_maintenance(&mut self, conversation: &Conversation) -> Result<(), Error> {
         let drift = self.drift(&conversation.id)?;
         if drift == Drift::default() {
             return Ok(());
         }
         let me = self.me()?;
-        let (from, to) = match (drift.revoked.is_empty(), drift.missing.iter().any(|(account, _)| *account == me)) {
-            (false, _) => (50, 1_000),
-            (true, true) => (2_000, 5_000),
-            (true, false) => (6_000, 12_000),
+        let urgent = !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair;
+        let (from, to) = match (urgent, drift.missing.iter().any(|(account, _)| *account == me)) {
+            (true, _) if conversation.is_group() && conversation.role != Role::ADMIN => (1_000, 4_000),
+            (true, _) => (50, 1_000),
+            (false, true) => (2_000, 5_000),
+            (false, false) => (6_000, 12_000),
         };
         let after = self.jitter(from, to);
         self.set_timer(Timer::Maintain(conversation.id), after);
         Ok(())
+    }
+
+    /// A device that has come in by a welcome has given the group no keys of its own yet; until it does, commits are larger than they
+    /// need be. It does so once, some time later, and later in large groups.
+    pub(super) fn set_warm_up(&mut self, conversation: &Conversation, devices: usize) {
+        if conversation.is_group() {
+            let span = 1_000 * u64::try_from(devices).unwrap_or(u64::MAX).clamp(30, 1_000);
+            let after = Duration::from_secs(60) + self.jitter(0, 2 * span);
+            self.set_timer(Timer::WarmUp(conversation.id), after);
+        }
+    }
+
+    pub(super) fn warm_up(&mut self, id: &ConversationId) -> Result<(), Error> {
+        let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
+        let idle = conversation.phase == ConversationPhase::Active && self.store.pending_commit(id)?.is_none();
+        if !idle || !self.session.is_usable() {
+            return Ok(());
+        }
+        let (engine, store) = self.engine()?;
+        let step = engine.update(store, id, store);
+        self.queue_change(id, step)
     }
 
     fn drift(&mut self, id: &ConversationId) -> Result<Drift, Error> {
@@ -212,7 +187,7 @@ impl Core {
         }
     }
 
-    /// Removes devices that are in no list any more, then adds those that are missing.
+    /// Removes devices that are in no list any more or whose account has left, then adds those that are missing.
     pub(super) fn maintain(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
         let busy = self.store.pending_commit(id)?.is_some() || self.is_claiming(id) || self.session.reading.contains(id);
@@ -220,21 +195,19 @@ impl Core {
             return Ok(());
         }
         let drift = self.drift(id)?;
-        if !drift.revoked.is_empty() {
+        if !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair {
             let devices: Vec<DeviceId> = drift.revoked.iter().map(|(_, device)| *device).collect();
             let (engine, store) = self.engine()?;
-            let step = engine.remove_devices(store, id, &devices, store);
+            let step = engine.change_devices(store, id, &[], &devices, store);
             return self.queue_change(id, step);
         }
         match drift.missing.first() {
-            Some((account, _)) => {
-                self.request(&KeyPackagesClaim { account: *account, suite: Suite::HYBRID }, Pending::Claim(*id, *account))
-            }
+            Some((account, _)) => self.claim(id, *account, conversation.suite),
             None => Ok(()),
         }
     }
 
-    fn add_missing(
+    pub(super) fn add_missing(
         &mut self,
         conversation: &Conversation,
         list: &VerifiedList,

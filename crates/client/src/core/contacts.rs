@@ -81,7 +81,7 @@ impl Core {
 
     pub(super) fn name_answered(&mut self, name: &Name, then: Then, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let outcome = match result {
-            Ok(bytes) => self.name_known(name, &parlour_wire::decode(&bytes)?)?,
+            Ok(bytes) => self.name_known(name, &parlour_wire::decode(&bytes)?, matches!(then, Then::Run(..)))?,
             Err(error) if error.code == Code::USER_NOT_FOUND => Err(not_found(name.as_str())),
             Err(error) => Err(error),
         };
@@ -121,7 +121,7 @@ impl Core {
     }
 
     /// The server says who a name is. A name that was another account's before is a changed key: noted, told, and refused.
-    fn name_known(&mut self, name: &Name, answer: &AccountAnswer) -> Result<Result<(), Error>, Error> {
+    fn name_known(&mut self, name: &Name, answer: &AccountAnswer, asked: bool) -> Result<Result<(), Error>, Error> {
         let list = VerifiedList::parse(&answer.device_list)?;
         let claimed = list.account();
         if let Some(mut known) = self.store.contact_by_name("", name.as_str())?
@@ -138,6 +138,10 @@ impl Core {
         }
         self.pin_list(&list)?;
         self.name_account(&claimed, name.as_str())?;
+        if asked {
+            // Somebody who was known without being listed: a member of a group, or taken from the list before.
+            self.store.list_contact(&claimed)?;
+        }
         self.session.checked.insert(claimed);
         Ok(Ok(()))
     }
@@ -174,7 +178,7 @@ impl Core {
     }
 
     /// Splits `name@server`; whether the server is the own one.
-    fn split(&self, to: &str) -> Result<(Name, bool), Error> {
+    pub(super) fn split(&self, to: &str) -> Result<(Name, bool), Error> {
         let (name, server) = match to.split_once('@') {
             Some((name, server)) => (name, Some(server)),
             None => (to, None),
@@ -251,7 +255,7 @@ impl Core {
 
     fn change_contact(&mut self, ticket: Ticket, contact: ContactRow) -> Result<(), Error> {
         self.store.update_contact(&contact)?;
-        let dirty = self.store.conversations()?.into_iter().filter(|c| c.peer == contact.account).map(|c| c.id);
+        let dirty = self.store.conversations_of(&contact.account)?.into_iter().map(|conversation| conversation.id);
         self.session.dirty.extend(dirty);
         self.event(Event::ContactsChanged);
         self.reply_contact(ticket, contact)

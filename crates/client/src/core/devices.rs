@@ -27,8 +27,9 @@ impl Core {
             Pin::Pinned => {
                 self.event(Event::DevicesChanged { account });
                 let own = self.signed_in().is_ok_and(|own| own.account == account);
-                for conversation in self.store.conversations()? {
-                    if conversation.phase == ConversationPhase::Active && (own || conversation.peer == account) {
+                let all = if own { self.store.conversations()? } else { self.store.conversations_of(&account)? };
+                for conversation in all {
+                    if conversation.phase == ConversationPhase::Active {
                         self.set_maintenance(&conversation)?;
                     }
                 }
@@ -76,7 +77,7 @@ impl Core {
                 self.session.absent.insert(account);
             }
         }
-        let waiting: Vec<_> = self.store.conversations()?.into_iter().filter(|c| c.peer == account).map(|c| c.id).collect();
+        let waiting: Vec<_> = self.store.conversations_of(&account)?.into_iter().map(|conversation| conversation.id).collect();
         self.session.dirty.extend(waiting);
         self.unblock(&account)
     }

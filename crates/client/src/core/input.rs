@@ -5,8 +5,9 @@ use std::time::Duration;
 use parlour_wire::{MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
+use super::GroupCommand;
 use crate::{
-    api::{Contact, Device, Login, Message, Page, Register, SignedIn, State, Status, WhoAmI},
+    api::{Contact, Device, Group, GroupMember, Login, Message, Page, Register, SignedIn, State, Status, WhoAmI},
     error::Error,
     event::Event,
 };
@@ -92,7 +93,9 @@ pub enum Command {
         /// Whether it has.
         verified: bool,
     },
-    /// Write to somebody.
+    /// Something about groups.
+    Group(GroupCommand),
+    /// Write to somebody, or to a group.
     Send {
         /// To whom.
         to: String,
@@ -159,6 +162,14 @@ pub enum Reply {
     State(State),
     /// A fate.
     Status(Status),
+    /// A group that has been made or changed.
+    Group(Group),
+    /// Groups.
+    Groups(Vec<Group>),
+    /// Members of a group.
+    Members(Vec<GroupMember>),
+    /// Whether there is such a group.
+    Exists(bool),
 }
 
 /// What happens to a core.

@@ -1,11 +1,14 @@
 //! Who is there, as the server says; and enough key packages at the server for others to reach this device.
 
 use parlour_wire::{
-    api::{self, KeyPackagesPublish, PresenceAnswer, PresenceWatch},
+    api::{self, KeyPackagesPublish, PresenceAnswer, PresenceWatch, Suite},
     limits,
 };
 
-use super::{Core, session::Pending};
+use super::{
+    Core,
+    session::{Pending, Stock},
+};
 use crate::{api::Presence, error::Error, event::Event};
 
 /// Below so many one-time key packages at the server, it gets new ones.
@@ -61,34 +64,39 @@ impl Core {
         Ok(())
     }
 
-    /// Leaves key packages at the server when few are left. If this step is lost, the packages are never seen by anyone; if the
-    /// answer is lost, some may be there twice over, up to the server's limit.
+    /// Leaves key packages of each suite at the server when few are left. If this step is lost, the packages are never seen by
+    /// anyone; if the answer is lost, some may be there twice over, up to the server's limit.
     pub(super) fn pump_key_packages(&mut self) -> Result<(), Error> {
-        let Some(left) = self.session.key_packages.filter(|left| *left < FEW || !self.session.last_resort) else {
-            return Ok(());
+        let short = |(suite, stock): (&Suite, &Stock)| {
+            let left = stock.left.filter(|left| *left < FEW || !stock.last_resort)?;
+            Some((*suite, left, stock.last_resort))
         };
+        let short: Vec<_> = self.session.stocks.iter().filter_map(short).collect();
+        short.into_iter().try_for_each(|(suite, left, last_resort)| self.publish(suite, left, last_resort))
+    }
+
+    fn publish(&mut self, suite: Suite, left: u32, has_last_resort: bool) -> Result<(), Error> {
         let now_ms = self.now.unix_ms;
         let count = ENOUGH.saturating_sub(left) as usize;
         let (engine, store) = self.engine()?;
-        let step = engine.key_packages(store, count, now_ms).map_err(Error::internal)?;
+        let step = engine.key_packages(store, suite, count, now_ms).map_err(Error::internal)?;
         self.store.apply(&step.changes)?;
         let one_time = step.output.iter().map(|package| package.clone().into()).collect();
         let mut last_resort = None;
-        if !self.session.last_resort {
+        if !has_last_resort {
             let (engine, store) = self.engine()?;
-            let step = engine.last_resort_key_package(store, now_ms).map_err(Error::internal)?;
+            let step = engine.last_resort_key_package(store, suite, now_ms).map_err(Error::internal)?;
             self.store.apply(&step.changes)?;
             last_resort = Some(step.output.clone());
         }
-        self.session.key_packages = None;
-        self.request(&KeyPackagesPublish { one_time, last_resort, suite: parlour_wire::api::Suite::HYBRID }, Pending::Publish)
+        self.session.stocks.entry(suite).or_default().left = None;
+        self.request(&KeyPackagesPublish { one_time, last_resort, suite }, Pending::Publish(suite))
     }
 
-    pub(super) fn published(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+    pub(super) fn published(&mut self, suite: Suite, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         match result {
             Ok(_) => {
-                self.session.key_packages = Some(ENOUGH);
-                self.session.last_resort = true;
+                self.session.stocks.insert(suite, Stock { left: Some(ENOUGH), last_resort: true });
             }
             // The next authentication tells how many there are.
             Err(error) => tracing::debug!(%error, "key packages were not taken"),

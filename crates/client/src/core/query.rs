@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
-use super::{Command, Core, Output, Reply, Ticket, contacts::not_found, session::Phase};
+use super::{Command, Core, Output, Reply, Ticket, session::Phase};
 use crate::{
-    api::{Message, Page, State, Status},
+    api::{DeviceStatus, Message, Page, State, Status},
     error::Error,
     store::{Conversation, MessageRow},
 };
@@ -29,6 +29,7 @@ impl Core {
             Command::ContactKey(to) => return self.contact_key(ticket, &to),
             Command::SafetyNumber(to) => return self.safety_number(ticket, &to),
             Command::SetVerified { to, verified } => return self.set_verified(ticket, &to, verified),
+            Command::Group(command) => return self.group_command(ticket, command),
             Command::Send { to, text, reply_to } => return self.send(ticket, to, text, reply_to),
             Command::WaitState { id, state } => return self.wait_state(ticket, id, state),
             Command::Close => {
@@ -73,12 +74,6 @@ impl Core {
         Ok(Reply::Contacts(rows.map(|row| self.shown_contact(row)).collect()))
     }
 
-    fn conversation_with(&self, to: &str) -> Result<ConversationId, Error> {
-        let account = self.account.as_ref().ok_or_else(|| not_found(to))?;
-        let contact = self.known_or_not_found(to)?;
-        Ok(ConversationId::direct(&account.account, &contact.account))
-    }
-
     fn unshown(&self, from: Option<&str>, limit: u32) -> Result<Reply, Error> {
         let from = from.map(|from| self.conversation_with(from)).transpose()?;
         let rows = self.store.unshown(from.as_ref(), limit)?;
@@ -94,7 +89,14 @@ impl Core {
 
     fn status(&self, id: &MessageId) -> Result<Reply, Error> {
         let message = self.store.message(id)?.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
-        Ok(Reply::Status(Status { id: *id, state: message.state, devices: self.store.receipts(id)? }))
+        let conversation = self.store.conversation(&message.conversation)?;
+        let peer = conversation.and_then(|conversation| conversation.peer);
+        let devices = self.store.receipts(id)?.into_iter().map(|receipt| {
+            let account = receipt.account.or(peer);
+            let name = account.map_or(Ok(String::new()), |account| self.shown_name(&account))?;
+            Ok(DeviceStatus { device: receipt.device, account, name, state: receipt.state, at_ms: receipt.at_ms })
+        });
+        Ok(Reply::Status(Status { id: *id, state: message.state, devices: devices.collect::<Result<_, Error>>()? }))
     }
 
     fn wait_state(&mut self, ticket: Ticket, id: MessageId, state: State) -> Result<(), Error> {
@@ -138,7 +140,11 @@ impl Core {
     pub(super) fn shown_message(&self, row: MessageRow, conversation: &Conversation) -> Result<Message, Error> {
         Ok(Message {
             peer: conversation.peer,
-            peer_name: self.shown_name(&conversation.peer)?,
+            group: conversation.group_name(),
+            peer_name: match &conversation.peer {
+                Some(peer) => self.shown_name(peer)?,
+                None => conversation.group_name().unwrap_or_default(),
+            },
             sender_name: self.shown_name(&row.sender)?,
             id: row.id,
             conversation: row.conversation,
@@ -156,7 +162,7 @@ impl Core {
         })
     }
 
-    fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
+    pub(super) fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
         if let Some(own) = &self.account
             && own.account == *account
         {

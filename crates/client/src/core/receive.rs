@@ -106,15 +106,24 @@ impl Core {
         let (engine, store) = self.engine()?;
         let step = match engine.open(store, entry, store) {
             Ok(step) => step,
-            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(entry.conversation, entry.seq) => {
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(entry.conversation, entry.seq, account) => {
                 self.session.blocked.insert(conversation.id, account);
                 self.look_up_account(account)?;
                 return Ok(Taken::Waits);
             }
+            // Nobody stands for a device that it brings in, whatever list the server shows: it is void.
+            Err(error @ E2eeError::UnknownDevice { .. }) if entry.kind == EntryKind::COMMIT => {
+                let (engine, store) = self.engine()?;
+                match engine.pass_over(store, entry, error) {
+                    Ok(step) => step,
+                    Err(error) => return self.unreadable(conversation, entry, &error),
+                }
+            }
             Err(error) => return self.unreadable(conversation, entry, &error),
         };
         self.store.apply(&step.changes)?;
-        if own_commit {
+        let own_leave = entry.kind == EntryKind::LEAVE && self.store.outbox_item(&entry.id)?.is_some();
+        if own_leave || (own_commit && !matches!(step.output, Opened::Void { .. })) {
             self.store.dequeue(&entry.id)?;
             self.session.answered.remove(&entry.id);
         }
@@ -122,21 +131,53 @@ impl Core {
             Opened::Message { sender, device, content, .. } => {
                 self.take_message(conversation, entry, sender, device, &content)?
             }
-            Opened::Commit { removed, .. } => {
+            Opened::Commit { committer: (actor, _), added, removed, events, .. } => {
                 let me = self.signed_in()?.device;
                 if removed.iter().any(|(_, device)| *device == me) {
-                    self.store.set_phase(&conversation.id, ConversationPhase::Removed)?;
-                    self.session.forget(&conversation.id);
+                    if conversation.is_group() {
+                        self.taken_out(conversation, entry, actor, &events)?;
+                    } else {
+                        self.store.set_phase(&conversation.id, ConversationPhase::Removed)?;
+                        self.session.forget(&conversation.id);
+                    }
                     return Ok(Taken::Gone);
+                }
+                if conversation.is_group() {
+                    self.group_changed(conversation, entry, actor, &events, (&added, &removed))?;
                 }
                 self.set_maintenance(conversation)?;
             }
-            Opened::OwnCommit { epoch } => {
+            Opened::OwnCommit { epoch, events } => {
                 if conversation.joined_epoch == 0 {
                     self.store.set_joined_epoch(&conversation.id, epoch)?;
                     conversation.joined_epoch = epoch;
                 }
+                if conversation.is_group() {
+                    self.own_group_commit(conversation, entry, &events)?;
+                }
                 self.set_maintenance(conversation)?;
+            }
+            Opened::Left { account } => {
+                let me = self.me()?;
+                self.somebody_left(conversation, entry, account)?;
+                if account == me {
+                    return Ok(Taken::Gone);
+                }
+                self.set_maintenance(conversation)?;
+            }
+            Opened::Void { committer, why } => {
+                self.void_commit(conversation, entry, committer.map(|(account, _)| account), &why.to_string())?;
+                if own_commit {
+                    self.drop_commit(&conversation.id)?;
+                }
+                self.set_maintenance(conversation)?;
+            }
+            Opened::Own if self.session.rolled_back.insert(conversation.id) => {
+                let text = "This profile is an older copy of itself: what was written here since is with the others only.";
+                self.say(conversation, entry, text)?;
+                self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
+                self.rejoin(conversation, "the log has an entry of this device that it does not know")?;
+                return Ok(Taken::Gone);
             }
             Opened::Own => {
                 let text = "A message that was written on this device has been lost from it; the others have it.";
@@ -144,6 +185,23 @@ impl Core {
             }
         }
         Ok(Taken::Done)
+    }
+
+    /// A commit that breaks the rules has changed nothing; who made it is named.
+    fn void_commit(
+        &mut self,
+        conversation: &Conversation,
+        entry: &Entry,
+        committer: Option<AccountId>,
+        why: &str,
+    ) -> Result<(), Error> {
+        tracing::warn!(conversation = %conversation.id, seq = entry.seq, why, "a commit is void");
+        let who = committer.map_or_else(|| Ok("somebody".to_owned()), |account| self.shown_name(&account))?;
+        let actor = match committer.or(conversation.peer) {
+            Some(actor) => actor,
+            None => self.me()?,
+        };
+        self.tell(conversation, entry, &actor, &format!("A change by {who} was refused: {why}."), false)
     }
 
     /// Whether an entry's message is here already: ours, which the server has stored, or one that came before.
@@ -175,6 +233,8 @@ impl Core {
                 return Ok(Taken::Gone);
             }
             E2eeError::AlreadyRead | E2eeError::Duplicate => return Ok(Taken::Done),
+            // What the server lets through without a valid signature changes nothing.
+            _ if entry.kind == EntryKind::LEAVE => return Ok(Taken::Done),
             _ => {}
         }
         tracing::warn!(conversation = %conversation.id, seq = entry.seq, %error, "an entry could not be read");
@@ -186,7 +246,8 @@ impl Core {
             self.rejoin(conversation, "an entry could not be followed")?;
             return Ok(Taken::Gone);
         }
-        let before = payload_epoch(&entry.payload).is_some_and(|epoch| epoch < conversation.joined_epoch);
+        let before = *error == E2eeError::BeforeJoin
+            || payload_epoch(&entry.payload).is_some_and(|epoch| epoch < conversation.joined_epoch);
         let text = if before {
             "A message was sent before this device could read here.".to_owned()
         } else {
@@ -221,7 +282,7 @@ impl Core {
                 tracing::trace!(count = reports.len(), "a report of another device of ours");
                 return Ok(());
             }
-            Body::Report(reports) => return self.take_reports(conversation, &device, &reports),
+            Body::Report(reports) => return self.take_reports(conversation, (&sender, &device), &reports),
             Body::Unknown(content_type) => {
                 let text = format!("A message holds something that this version cannot show ({content_type}).");
                 return self.say(conversation, entry, &text);
@@ -243,7 +304,11 @@ impl Core {
             shown: outgoing,
         };
         if !outgoing {
-            self.know(&sender)?;
+            if conversation.is_group() {
+                self.store.know_of(&sender)?
+            } else {
+                self.know(&sender)?
+            }
             self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
         }
         self.add_message(conversation, row)
@@ -251,26 +316,24 @@ impl Core {
 
     /// Stores something that this program says about an entry, in the entry's place.
     fn say(&mut self, conversation: &Conversation, entry: &Entry, text: &str) -> Result<(), Error> {
-        let row = MessageRow {
-            id: entry.id,
-            conversation: conversation.id,
-            sender: conversation.peer,
-            device: DeviceId([0; 16]),
-            outgoing: false,
-            kind: MessageKind::System,
-            body: text.to_owned(),
-            reply_to: None,
-            sent_ms: entry.stored_ms,
-            stored_ms: Some(entry.stored_ms),
-            seq: Some(entry.seq),
-            state: State::Delivered,
-            shown: false,
-        };
-        self.add_message(conversation, row)
+        let sender = conversation.peer.map_or_else(|| self.me(), Ok)?;
+        self.tell(conversation, entry, &sender, text, false)
     }
 
     /// The same about the conversation as a whole.
     pub(super) fn note(&mut self, conversation: &Conversation, text: &str) -> Result<(), Error> {
+        let sender = conversation.peer.map_or_else(|| self.me(), Ok)?;
+        self.note_by(conversation, &sender, text, false)
+    }
+
+    /// The same about what somebody did; `shown`: the owner of this profile knows.
+    pub(super) fn note_by(
+        &mut self,
+        conversation: &Conversation,
+        actor: &AccountId,
+        text: &str,
+        shown: bool,
+    ) -> Result<(), Error> {
         let entry = Entry {
             conversation: conversation.id,
             seq: conversation.seq,
@@ -281,10 +344,10 @@ impl Core {
             payload: Vec::new(),
             receipt: None,
         };
-        self.say(conversation, &entry, text)
+        self.tell(conversation, &entry, actor, text, shown)
     }
 
-    fn add_message(&mut self, conversation: &Conversation, row: MessageRow) -> Result<(), Error> {
+    pub(super) fn add_message(&mut self, conversation: &Conversation, row: MessageRow) -> Result<(), Error> {
         let message = NewMessage { row, sealed: true };
         if self.store.add_message(&message)? {
             let message = self.shown_message(message.row, conversation)?;

@@ -1,7 +1,7 @@
 //! Delivery and read reports: encrypted like any message, batched per conversation, never reported on themselves.
 
 use parlour_wire::{
-    DeviceId, MessageId,
+    AccountId, DeviceId, MessageId,
     content::{Body, Content, Report, Status},
     limits,
 };
@@ -14,11 +14,11 @@ use crate::{
 };
 
 impl Core {
-    /// What a device of the peer says about messages of ours.
+    /// What a device of another account says about messages of ours.
     pub(super) fn take_reports(
         &mut self,
         conversation: &Conversation,
-        device: &DeviceId,
+        (account, device): (&AccountId, &DeviceId),
         reports: &[Report],
     ) -> Result<(), Error> {
         for report in reports {
@@ -34,10 +34,23 @@ impl Core {
             if !message.outgoing || message.conversation != conversation.id {
                 continue;
             }
-            self.store.add_receipt(&message.id, device, state, self.now.unix_ms)?;
-            if self.store.advance(&message.id, state)? {
+            self.store.add_receipt(&message.id, (account, device), state, self.now.unix_ms)?;
+            if conversation.is_group() {
+                self.advance_in_group(&message.id)?;
+            } else if self.store.advance(&message.id, state)? {
                 self.message_moved(message.id, state);
             }
+        }
+        Ok(())
+    }
+
+    /// In a group a message is as far as it is with the member that it is least far with. A member counts with its best device.
+    pub(super) fn advance_in_group(&mut self, id: &MessageId) -> Result<(), Error> {
+        let me = self.me()?;
+        if let Some(state) = self.store.state_with_all(id, &me)?
+            && self.store.advance(id, state)?
+        {
+            self.message_moved(*id, state);
         }
         Ok(())
     }

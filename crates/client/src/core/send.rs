@@ -9,11 +9,11 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
-use super::{Core, Reply, Ticket, session::Pending};
+use super::{Core, Reply, Ticket, intents::not_member, session::Pending, target::Target};
 use crate::{
     api::{MessageKind, State},
     error::Error,
-    store::{Conversation, ConversationPhase, MessageRow, NewMessage, OutboxItem, OutboxKind},
+    store::{Conversation, ConversationPhase, Intent, MessageRow, NewMessage, OutboxItem, OutboxKind},
 };
 
 /// Items of one conversation at the server at the same time. The server takes requests in order, so more than one keeps the
@@ -36,16 +36,9 @@ impl Core {
                 .hint("send it as a file, or in parts")
         })?;
         let again = super::Command::Send { to: to.clone(), text: text.clone(), reply_to };
-        let Some(contact) = self.resolve_checked(ticket, &to, again)? else { return Ok(()) };
-        if contact.blocked {
-            return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
-                .hint("unblock the contact to write to it"));
-        }
-        let id = ConversationId::direct(&me, &contact.account);
-        let conversation = self.store.direct_conversation(&id, &contact.account)?;
-        if conversation.phase == ConversationPhase::Stopped {
-            return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
-        }
+        let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
+        let conversation = self.conversation_to_write(target)?;
+        let id = conversation.id;
         let row = MessageRow {
             id: self.new_id(),
             conversation: id,
@@ -68,6 +61,26 @@ impl Core {
         Ok(())
     }
 
+    /// The conversation of a target, if this account may write there.
+    fn conversation_to_write(&self, target: Target) -> Result<Conversation, Error> {
+        let conversation = match target {
+            Target::Group(group) if group.phase == ConversationPhase::Removed => return Err(not_member(&group)),
+            Target::Group(group) => group,
+            Target::Person(contact) if contact.blocked => {
+                return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
+                    .hint("unblock the contact to write to it"));
+            }
+            Target::Person(contact) => {
+                let id = ConversationId::direct(&self.me()?, &contact.account);
+                self.store.direct_conversation(&id, &contact.account)?
+            }
+        };
+        if conversation.phase == ConversationPhase::Stopped {
+            return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
+        }
+        Ok(conversation)
+    }
+
     /// Does what can be done in one conversation.
     pub(super) fn pump_conversation(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
@@ -87,6 +100,9 @@ impl Core {
                     self.read_on(&conversation)?;
                 }
                 if !self.session.reading.contains(id) {
+                    if conversation.is_group() && head <= conversation.seq {
+                        self.drive_intents(&conversation)?;
+                    }
                     self.seal(&conversation)?;
                 }
                 self.send_outbox(id)
@@ -97,6 +113,9 @@ impl Core {
     /// Not in the conversation: joins it if it exists, makes it if there is something to say.
     fn pump_outside(&mut self, conversation: &Conversation) -> Result<(), Error> {
         let id = conversation.id;
+        if conversation.is_group() {
+            return self.pump_outside_group(conversation);
+        }
         if self.session.joining.contains(&id) || self.session.heads.contains_key(&id) {
             return self.ask_group_info(id);
         }
@@ -106,9 +125,18 @@ impl Core {
         self.create(conversation)
     }
 
+    fn pump_outside_group(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        match self.store.first_intent(&conversation.id)? {
+            Some(row) if matches!(row.intent, Intent::Create { .. }) => self.create_group(conversation, &row),
+            _ if self.session.joining.contains(&conversation.id) => self.ask_group_info(conversation.id),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the peer is who we think, so far as this session has asked. Asks otherwise.
     fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
-        let Some(contact) = self.store.contact(&conversation.peer)? else { return Ok(true) };
+        let Some(peer) = conversation.peer else { return Ok(true) };
+        let Some(contact) = self.store.contact(&peer)? else { return Ok(true) };
         if contact.blocked || contact.claimed.is_some() {
             return Ok(false);
         }
@@ -120,7 +148,7 @@ impl Core {
         let id = conversation.id;
         let items = self.store.outbox_of(&id, WINDOW)?;
         let room = WINDOW.saturating_sub(items.len());
-        if room == 0 || items.iter().any(|item| item.kind == OutboxKind::Commit) {
+        if room == 0 || items.iter().any(|item| matches!(item.kind, OutboxKind::Commit | OutboxKind::Leave)) {
             return Ok(());
         }
         let (engine, store) = self.engine()?;
@@ -200,6 +228,7 @@ impl Core {
             self.session.sending.insert(item.id, *id);
             let name = match item.kind {
                 OutboxKind::Commit => <api::Commit as api::Call>::NAME,
+                OutboxKind::Leave => <api::Leave as api::Call>::NAME,
                 OutboxKind::Message | OutboxKind::Report => <api::Send as api::Call>::NAME,
             };
             self.request_bytes(name, item.wire, Pending::Outbox(item.id));
@@ -225,6 +254,7 @@ impl Core {
                 Ok(())
             }
             Err(error) if item.kind == OutboxKind::Commit => self.commit_refused(&item, error),
+            Err(error) if item.kind == OutboxKind::Leave => self.leave_refused(&item, error),
             Err(error) if error.code == Code::STALE_EPOCH => self.stale(&item),
             Err(error) if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) => {
                 let Some(conversation) = self.store.conversation(&item.conversation)? else { return Ok(()) };
@@ -247,6 +277,10 @@ impl Core {
     fn stored(&mut self, item: &OutboxItem, stored: Stored) -> Result<(), Error> {
         self.session.stale.remove(&item.conversation);
         let (kind, payload) = match item.kind {
+            OutboxKind::Leave => {
+                let leave: api::Leave = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
+                (EntryKind::LEAVE, leave.statement)
+            }
             OutboxKind::Commit => {
                 let commit: api::Commit = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
                 if Self::begins_here(&commit) {
@@ -276,7 +310,20 @@ impl Core {
             receipt: stored.receipt,
         };
         self.session.answered.insert(item.id);
-        self.take_entries(&item.conversation, vec![entry])
+        self.take_entries(&item.conversation, vec![entry])?;
+        // Who has left gets no entries before its statement that were still under way.
+        if item.kind == OutboxKind::Leave { self.gone_from_server(&item.conversation) } else { Ok(()) }
+    }
+
+    fn leave_refused(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
+        if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) {
+            return self.gone_from_server(&item.conversation);
+        }
+        self.store.dequeue(&item.id)?;
+        match self.store.intent_of(&item.id)? {
+            Some(intent) => self.finish_intent(&intent, Err(error)),
+            None => Ok(()),
+        }
     }
 
     /// The group has moved on too far: what the server has not taken is encrypted anew under the same id, once the log has been
@@ -317,14 +364,14 @@ impl Core {
                 }
                 Ok(())
             }
-            OutboxKind::Commit => Ok(()),
+            OutboxKind::Commit | OutboxKind::Leave => Ok(()),
         }
     }
 
     /// The same for everything of a conversation: its group is another one from here on.
     pub(super) fn unseal_all(&mut self, id: &ConversationId) -> Result<(), Error> {
         for item in self.store.outbox_of(id, usize::MAX >> 1)? {
-            if item.kind != OutboxKind::Commit {
+            if matches!(item.kind, OutboxKind::Message | OutboxKind::Report) {
                 self.unseal(&item)?;
             }
         }

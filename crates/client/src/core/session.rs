@@ -7,13 +7,13 @@ use std::{
 
 use parlour_wire::{
     AccountId, ConversationId, MessageId,
-    api::{self, DeviceKeyPackage},
+    api::{self, DeviceKeyPackage, Suite},
     identity::VerifiedList,
     log::Entry,
     name::Name,
 };
 
-use super::{Command, Core, Input, Output, Reply, RequestId, Ticket, enrol::Flow};
+use super::{Command, Core, GroupCommand, Input, Output, Reply, RequestId, Ticket, enrol::Flow};
 use crate::{
     api::{Presence, State},
     error::Error,
@@ -46,14 +46,15 @@ pub(super) enum Pending {
     Read(ConversationId),
     Outbox(MessageId),
     GroupInfo(ConversationId),
-    Claim(ConversationId, AccountId),
-    Publish,
+    Claim(ConversationId, AccountId, Suite),
+    Publish(Suite),
     ByName(Name, Then),
     ById(AccountId),
     Presence,
     Cursors,
     Devices(Ticket),
     Logout(Ticket),
+    GroupByName(Ticket, Name),
 }
 
 /// What happens when a name has been looked up.
@@ -76,13 +77,25 @@ pub(super) enum Timer {
     Retry(ConversationId),
     /// Bring a conversation's devices in line with the device lists.
     Maintain(ConversationId),
+    /// Give a group keys of this device.
+    WarmUp(ConversationId),
 }
 
-/// A direct conversation that is being made.
+/// People who are to come into a conversation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Creation {
+    pub(super) suite: Option<Suite>,
+    pub(super) wanted: BTreeSet<AccountId>,
     /// Accounts whose key packages are here, with the device list that came with them.
     pub(super) claimed: BTreeMap<AccountId, (VerifiedList, Vec<DeviceKeyPackage>)>,
+}
+
+/// Key packages of one suite at the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stock {
+    /// How many are left, as far as known; `None`: enough, or being published.
+    pub(super) left: Option<u32>,
+    pub(super) last_resort: bool,
 }
 
 /// The memory of one link session.
@@ -120,7 +133,7 @@ pub(super) struct Session {
     /// Welcomes that wait for a device list.
     pub(super) welcomes: BTreeMap<ConversationId, api::Welcome>,
     /// How often a list has been fetched for an entry that did not fit the pinned one.
-    pub(super) refreshed: BTreeMap<(ConversationId, u64), u32>,
+    pub(super) refreshed: BTreeMap<(ConversationId, u64, AccountId), u32>,
     /// Cursors that the server does not know yet.
     pub(super) moved: BTreeMap<ConversationId, u64>,
     /// Conversations to look at in this step.
@@ -144,9 +157,15 @@ pub(super) struct Session {
     /// There are contacts that are not watched.
     pub(super) contacts_dirty: bool,
     pub(super) presence: BTreeMap<AccountId, Presence>,
-    /// Key packages left at the server, as far as known; `None`: enough, or being published.
-    pub(super) key_packages: Option<u32>,
-    pub(super) last_resort: bool,
+    pub(super) stocks: BTreeMap<Suite, Stock>,
+    /// Groups that the sync under way has to name, or they are gone.
+    pub(super) expected: BTreeSet<ConversationId>,
+    /// Members, as the server says, of groups that this device is not in yet.
+    pub(super) rosters: BTreeMap<ConversationId, Vec<AccountId>>,
+    /// Conversations in which an entry of this device was found that it does not know.
+    pub(super) rolled_back: BTreeSet<ConversationId>,
+    /// Refusals of intents that may pass.
+    pub(super) tries: BTreeMap<i64, u32>,
 }
 
 impl Session {
@@ -167,7 +186,12 @@ impl Session {
         match pending {
             Some(Pending::Enrol) => flow.into_iter().collect(),
             Some(Pending::Auth) => self.parked.iter().map(|(ticket, _)| *ticket).chain(flow).collect(),
-            Some(Pending::Devices(ticket) | Pending::Logout(ticket) | Pending::ByName(_, Then::Run(ticket, _))) => vec![*ticket],
+            Some(
+                Pending::Devices(ticket)
+                | Pending::Logout(ticket)
+                | Pending::GroupByName(ticket, _)
+                | Pending::ByName(_, Then::Run(ticket, _)),
+            ) => vec![*ticket],
             _ => Vec::new(),
         }
     }
@@ -196,6 +220,7 @@ impl Session {
             Pending::ByName(_, Then::Run(ticket, command)) => Some((ticket, command)),
             Pending::Devices(ticket) => Some((ticket, Command::Devices)),
             Pending::Logout(ticket) => Some((ticket, Command::Logout)),
+            Pending::GroupByName(ticket, name) => Some((ticket, Command::Group(GroupCommand::Exists(name.to_string())))),
             _ => None,
         });
         self.parked.extend(asked);
@@ -208,8 +233,8 @@ impl Session {
 
     /// Whether a device list may be fetched (again) for an entry. More than once, because an answer that was under way already
     /// may be older than the entry.
-    pub(super) fn may_refresh(&mut self, conversation: ConversationId, seq: u64) -> bool {
-        let tries = self.refreshed.entry((conversation, seq)).or_default();
+    pub(super) fn may_refresh(&mut self, conversation: ConversationId, seq: u64, account: AccountId) -> bool {
+        let tries = self.refreshed.entry((conversation, seq, account)).or_default();
         *tries += 1;
         *tries <= LIST_TRIES
     }
@@ -221,6 +246,7 @@ impl Session {
         self.welcomes.remove(conversation);
         self.creating.remove(conversation);
         self.joining.remove(conversation);
+        self.rosters.remove(conversation);
         self.dirty.remove(conversation);
     }
 }
@@ -231,6 +257,8 @@ pub(super) struct Waiters {
     pub(super) online: Vec<Ticket>,
     pub(super) synced: Vec<Ticket>,
     pub(super) states: Vec<(Ticket, MessageId, State)>,
+    /// With the number of the intent.
+    pub(super) intents: Vec<(Ticket, i64)>,
     pub(super) closing: Option<Ticket>,
 }
 
@@ -239,6 +267,7 @@ impl Waiters {
         self.online.retain(|t| *t != ticket);
         self.synced.retain(|t| *t != ticket);
         self.states.retain(|(t, _, _)| *t != ticket);
+        self.intents.retain(|(t, _)| *t != ticket);
     }
 }
 
@@ -261,7 +290,7 @@ impl Core {
     /// Everything that the server had is here, presence included, and nothing of ours is under way.
     fn is_settled(&self) -> bool {
         let session = &self.session;
-        let background = |pending: &Pending| matches!(pending, Pending::Cursors | Pending::Publish);
+        let background = |pending: &Pending| matches!(pending, Pending::Cursors | Pending::Publish(_));
         session.is_usable()
             && session.synced
             && session.flow.is_none()
@@ -295,6 +324,10 @@ impl Core {
         let waiting = std::mem::take(&mut self.waiters.online).into_iter().chain(std::mem::take(&mut self.waiters.synced));
         for ticket in waiting.collect::<Vec<_>>() {
             self.reply(ticket, Err(error.clone()));
+        }
+        for (ticket, _) in std::mem::take(&mut self.waiters.intents) {
+            let message = format!("{}; the change of the group is kept and goes on by itself", error.message);
+            self.reply(ticket, Err(Error { message, ..error.clone() }));
         }
     }
 

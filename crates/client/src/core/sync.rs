@@ -30,6 +30,9 @@ impl Core {
         }
         self.session.synced = false;
         self.session.sync_again = false;
+        let known = self.store.conversations()?.into_iter();
+        let inside = |phase| !matches!(phase, ConversationPhase::Creating | ConversationPhase::Removed);
+        self.session.expected = known.filter(|it| it.is_group() && inside(it.phase)).map(|it| it.id).collect();
         self.request(&api::Sync { after: None }, Pending::Sync)
     }
 
@@ -49,6 +52,9 @@ impl Core {
             return self.start_sync();
         }
         self.session.synced = true;
+        for gone in std::mem::take(&mut self.session.expected) {
+            self.gone_from_server(&gone)?;
+        }
         // A session that has just begun, or that the server could not keep up with, knows nothing of who is there.
         self.session.contacts_dirty = true;
         self.event(Event::Synced);
@@ -75,9 +81,8 @@ impl Core {
     }
 
     fn take_state(&mut self, state: ConversationState) -> Result<(), Error> {
-        let Some(peer) = self.direct_peer(&state.conversation, state.kind, &state.members)? else { return Ok(()) };
-        let conversation = self.store.direct_conversation(&state.conversation, &peer)?;
-        self.know(&peer)?;
+        self.session.expected.remove(&state.conversation);
+        let Some(conversation) = self.accept(&state.conversation, state.kind, &state.members)? else { return Ok(()) };
         let head = self.session.heads.entry(state.conversation).or_default();
         *head = (*head).max(state.head);
         if let Some(welcome) = state.welcome {
@@ -86,10 +91,19 @@ impl Core {
         let pending = self.store.pending_commit(&conversation.id)?.is_some();
         match conversation.phase {
             ConversationPhase::Stopped => {}
+            // The server has an acknowledgement that this database knows nothing of: an old copy has been put back. Its
+            // ratchets must not be used again.
+            ConversationPhase::Active if state.cursor.is_some_and(|cursor| cursor > conversation.seq) => {
+                self.note(
+                    &conversation,
+                    "This profile is an older copy of itself: messages after this one may be missing here.",
+                )?;
+                self.rejoin(&conversation, "the profile is an older copy of itself")?;
+            }
             // The outbox will find out.
             _ if pending => {}
             ConversationPhase::Active => match state.cursor {
-                Some(cursor) if cursor <= conversation.seq => {
+                Some(cursor) => {
                     if cursor < conversation.seq {
                         self.session.moved.insert(conversation.id, conversation.seq);
                         self.set_timer(Timer::Cursors, CURSOR_DELAY);
@@ -99,46 +113,50 @@ impl Core {
                         self.set_maintenance(&conversation)?;
                     }
                 }
-                // The server has an acknowledgement that this database knows nothing of: an old copy has been put back. Its
-                // ratchets must not be used again.
-                Some(_) => {
-                    self.note(
-                        &conversation,
-                        "This profile is an older copy of itself: messages after this one may be missing here.",
-                    )?;
-                    self.rejoin(&conversation, "the profile is an older copy of itself")?;
-                }
                 None => self.rejoin(&conversation, "this device was not in the conversation any more")?,
             },
             _ => {
                 self.session.joining.insert(conversation.id);
+                self.session.rosters.insert(conversation.id, state.members);
             }
         }
         self.session.dirty.insert(conversation.id);
         Ok(())
     }
 
-    /// The other account of a direct conversation of ours; `None` for a kind that this version does not know.
-    pub(super) fn direct_peer(
+    /// The conversation that the server names, made here if it is new; `None` for one whose members do not fit, or of a kind that
+    /// this version does not know.
+    pub(super) fn accept(
         &mut self,
         id: &ConversationId,
         kind: ConversationKind,
         members: &[AccountId],
-    ) -> Result<Option<AccountId>, Error> {
-        if kind != ConversationKind::DIRECT {
-            tracing::debug!(?id, ?kind, "a conversation of a kind that this version does not know");
-            return Ok(None);
-        }
+    ) -> Result<Option<Conversation>, Error> {
         let me = self.me()?;
-        let peer = members.iter().find(|member| **member != me).copied();
-        match peer {
-            Some(peer) if members.len() == 2 && *id == ConversationId::direct(&me, &peer) => Ok(Some(peer)),
-            _ => {
-                let message = "the server listed a direct conversation whose members do not fit its id";
-                self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));
-                Ok(None)
+        let conversation = match kind {
+            ConversationKind::DIRECT => {
+                let peer = members.iter().find(|member| **member != me).copied();
+                match peer {
+                    Some(peer) if members.len() == 2 && *id == ConversationId::direct(&me, &peer) => {
+                        let conversation = self.store.direct_conversation(id, &peer)?;
+                        self.know(&peer)?;
+                        Some(conversation)
+                    }
+                    _ => None,
+                }
             }
+            ConversationKind::GROUP if id.is_group() && members.contains(&me) => Some(self.store.group_conversation(id)?),
+            ConversationKind::GROUP => None,
+            other => {
+                tracing::debug!(?id, ?other, "a conversation of a kind that this version does not know");
+                return Ok(None);
+            }
+        };
+        if conversation.is_none() {
+            let message = "the server listed a conversation whose members do not fit its id";
+            self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));
         }
+        Ok(conversation)
     }
 
     /// Reads a log from where this device is, unless that is under way.

@@ -15,11 +15,10 @@ use crate::{
 impl Core {
     /// This device has been added to a conversation.
     pub(super) fn take_welcome(&mut self, welcome: Welcome) -> Result<(), Error> {
-        let Some(peer) = self.direct_peer(&welcome.conversation, welcome.kind, &welcome.members)? else { return Ok(()) };
-        let conversation = self.store.direct_conversation(&welcome.conversation, &peer)?;
-        self.know(&peer)?;
+        let Some(conversation) = self.accept(&welcome.conversation, welcome.kind, &welcome.members)? else { return Ok(()) };
         let head = self.session.heads.entry(conversation.id).or_default();
         *head = (*head).max(welcome.seq);
+        self.session.expected.remove(&conversation.id);
         match conversation.phase {
             ConversationPhase::Stopped => return Ok(()),
             ConversationPhase::Active if welcome.seq <= conversation.seq => {
@@ -36,11 +35,18 @@ impl Core {
 
     fn join(&mut self, conversation: &Conversation, welcome: Welcome) -> Result<(), Error> {
         let id = conversation.id;
+        if conversation.is_group()
+            && let Some(account) = self.look_up_members(&welcome.members)?
+        {
+            self.session.welcomes.insert(id, welcome);
+            self.session.blocked.insert(id, account);
+            return Ok(());
+        }
         let (engine, store) = self.engine()?;
         let step = match engine.join(store, &welcome, store) {
             Ok(step) => step,
             Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
-            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, 0) => {
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, 0, account) => {
                 self.session.welcomes.insert(id, welcome);
                 self.session.blocked.insert(id, account);
                 return self.look_up_account(account);
@@ -55,9 +61,20 @@ impl Core {
             }
         };
         self.store.apply(&step.changes)?;
-        self.session.key_packages = self.session.key_packages.map(|left| left.saturating_sub(1));
-        self.store.set_joined_epoch(&id, step.output.epoch)?;
-        self.entered(conversation, welcome.seq, &welcome.hash)
+        let (epoch, devices) = (step.output.epoch, step.output.members.len());
+        self.store.set_joined_epoch(&id, epoch)?;
+        if conversation.is_group() {
+            self.refresh_view(&id)?;
+        }
+        let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
+        let stock = self.session.stocks.entry(conversation.suite).or_default();
+        stock.left = stock.left.map(|left| left.saturating_sub(1));
+        self.entered(&conversation, welcome.seq, &welcome.hash)?;
+        self.set_warm_up(&conversation, devices);
+        if conversation.is_group() {
+            self.welcomed(&conversation, epoch)?;
+        }
+        Ok(())
     }
 
     /// This device is in the conversation, and reads on from here.
@@ -69,7 +86,7 @@ impl Core {
         self.session.joining.remove(&id);
         self.session.creating.remove(&id);
         // Only who shares a conversation may know who is there.
-        self.session.contacts_dirty |= !self.session.watched.contains(&conversation.peer);
+        self.session.contacts_dirty |= conversation.peer.is_some_and(|peer| !self.session.watched.contains(&peer));
         if let Some(held) = self.session.held.get_mut(&id) {
             held.retain(|held, _| *held > seq);
         }
@@ -113,6 +130,10 @@ impl Core {
         }
         let answer: GroupInfoAnswer = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) if error.code == Code::NOT_MEMBER && conversation.is_group() => {
+                self.session.joining.remove(&id);
+                return self.gone_from_server(&id);
+            }
             Err(error) if error.code == Code::CONVERSATION_NOT_FOUND => {
                 self.session.joining.remove(&id);
                 self.session.heads.remove(&id);
@@ -132,11 +153,17 @@ impl Core {
 
     fn join_external(&mut self, conversation: &Conversation, answer: &GroupInfoAnswer) -> Result<(), Error> {
         let id = conversation.id;
+        let roster = self.session.rosters.get(&id).cloned().unwrap_or_default();
+        if let Some(account) = self.look_up_members(&roster)? {
+            self.session.blocked.insert(id, account);
+            return Ok(());
+        }
+        let receipt_key = self.signed_in()?.receipt_key;
         let (engine, store) = self.engine()?;
-        let step = match engine.join_external(store, &id, &answer.group_info, store) {
+        let step = match engine.join_external(store, &id, &answer.group_info, answer.epoch, &receipt_key, store) {
             Ok(step) => step,
             Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
-            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, u64::MAX) => {
+            Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, u64::MAX, account) => {
                 self.session.blocked.insert(id, account);
                 return self.look_up_account(account);
             }

@@ -77,8 +77,8 @@ impl Store {
     /// Deletes every secret of this device and what cannot go on without them. Messages and contacts stay.
     pub(crate) fn forget_device(&self) -> Result<(), Error> {
         self.conn.execute_batch(
-            "UPDATE account SET device_secret = NULL; DELETE FROM mls; DELETE FROM outbox; DELETE FROM reports;
-             UPDATE conversations SET phase = 0, seq = 0, hash = zeroblob(32);
+            "UPDATE account SET device_secret = NULL; DELETE FROM mls; DELETE FROM outbox; DELETE FROM reports; DELETE FROM intents;
+             UPDATE conversations SET phase = 0, seq = 0, hash = zeroblob(32) WHERE phase <> 4;
              UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0;",
         )?;
         Ok(())

@@ -73,6 +73,19 @@ impl Store {
         Ok(self.conn.prepare_cached(sql)?.execute(params![account.0, name])? == 1)
     }
 
+    /// Keeps the name of somebody who shares a group with this account, without making a contact of them.
+    pub(crate) fn know_of(&self, account: &AccountId) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO contacts (account, name, removed) VALUES (?1, '', 1)";
+        self.conn.prepare_cached(sql)?.execute([account.0])?;
+        Ok(())
+    }
+
+    /// Puts somebody on the list whom the owner of this profile has named.
+    pub(crate) fn list_contact(&self, account: &AccountId) -> Result<(), Error> {
+        self.conn.prepare_cached("UPDATE contacts SET removed = 0 WHERE account = ?1")?.execute([account.0])?;
+        Ok(())
+    }
+
     pub(crate) fn update_contact(&self, contact: &ContactRow) -> Result<(), Error> {
         let sql = "UPDATE contacts SET name = ?2, petname = ?3, blocked = ?4, verified = ?5, added = ?6, seen_ms = ?7,
             claimed = ?8, removed = removed AND NOT ?6 WHERE account = ?1";

@@ -1,6 +1,10 @@
 //! Conversations: which there are, what state each is in, and how far its log has been taken.
 
-use parlour_wire::{AccountId, ConversationId};
+use parlour_e2ee::HistoryPolicy;
+use parlour_wire::{
+    AccountId, ConversationId,
+    api::{ConversationKind, Role, Suite},
+};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Store, int, uint};
@@ -17,7 +21,7 @@ pub(crate) enum ConversationPhase {
     Joining = 2,
     /// In it.
     Active = 3,
-    /// This device has been removed from it.
+    /// This device, or its account, is in it no more.
     Removed = 4,
     /// The server broke a promise about it; nothing is read or written any more.
     Stopped = 5,
@@ -40,8 +44,15 @@ impl ConversationPhase {
 #[derive(Clone, Debug)]
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
+    pub(crate) kind: ConversationKind,
     /// The other account of a direct conversation.
-    pub(crate) peer: AccountId,
+    pub(crate) peer: Option<AccountId>,
+    /// The name of a group, without the `#`.
+    pub(crate) name: Option<String>,
+    /// What this account may do in it.
+    pub(crate) role: Role,
+    pub(crate) suite: Suite,
+    pub(crate) history: HistoryPolicy,
     pub(crate) phase: ConversationPhase,
     /// The last entry taken.
     pub(crate) seq: u64,
@@ -53,18 +64,49 @@ pub(crate) struct Conversation {
     pub(crate) drifted: bool,
 }
 
-const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted";
+impl Conversation {
+    pub(crate) fn is_group(&self) -> bool {
+        self.kind == ConversationKind::GROUP
+    }
+
+    /// `#name` of a group.
+    pub(crate) fn group_name(&self) -> Option<String> {
+        self.is_group().then(|| format!("#{}", self.name.as_deref().unwrap_or("?")))
+    }
+}
+
+const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, kind, name, role, suite, history";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(Conversation {
         id: ConversationId(row.get(0)?),
-        peer: AccountId(row.get(1)?),
+        peer: AccountId::try_from(row.get::<_, Vec<u8>>(1)?.as_slice()).ok(),
         phase: ConversationPhase::from_int(row.get(2)?),
         seq: uint(row.get(3)?),
         hash: row.get(4)?,
         joined_epoch: uint(row.get(5)?),
         drifted: row.get(6)?,
+        kind: ConversationKind(row.get(7)?),
+        name: row.get(8)?,
+        role: Role(row.get(9)?),
+        suite: Suite(row.get(10)?),
+        history: history_from_int(row.get(11)?),
     })
+}
+
+fn history_from_int(value: i64) -> HistoryPolicy {
+    match value {
+        0 => HistoryPolicy::None,
+        last => u32::try_from(last).map_or(HistoryPolicy::All, HistoryPolicy::Last),
+    }
+}
+
+pub(super) fn history_to_int(history: HistoryPolicy) -> i64 {
+    match history {
+        HistoryPolicy::None => 0,
+        HistoryPolicy::Last(last) => i64::from(last),
+        HistoryPolicy::All => -1,
+    }
 }
 
 impl Store {
@@ -78,6 +120,24 @@ impl Store {
         let sql = "INSERT OR IGNORE INTO conversations (id, kind, peer, phase, hash) VALUES (?1, 0, ?2, 0, zeroblob(32))";
         self.conn.prepare_cached(sql)?.execute(params![id.0, peer.0])?;
         self.conversation(id)?.ok_or_else(|| Error::internal("a conversation vanished"))
+    }
+
+    /// A group, made if it is not there.
+    pub(crate) fn group_conversation(&self, id: &ConversationId) -> Result<Conversation, Error> {
+        let sql = "INSERT OR IGNORE INTO conversations (id, kind, peer, phase, hash) VALUES (?1, 1, x'', 0, zeroblob(32))";
+        self.conn.prepare_cached(sql)?.execute(params![id.0])?;
+        self.conversation(id)?.ok_or_else(|| Error::internal("a conversation vanished"))
+    }
+
+    /// The conversations that an account takes part in, as far as known here.
+    pub(crate) fn conversations_of(&self, account: &AccountId) -> Result<Vec<Conversation>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM conversations WHERE peer = ?1
+             OR id IN (SELECT conversation FROM members WHERE account = ?1) ORDER BY id"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map([account.0], read)?.collect::<Result<_, _>>()?;
+        Ok(rows)
     }
 
     pub(crate) fn conversations(&self) -> Result<Vec<Conversation>, Error> {

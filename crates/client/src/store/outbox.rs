@@ -15,6 +15,8 @@ pub(crate) enum OutboxKind {
     Report = 1,
     /// A commit; the engine holds it as pending.
     Commit = 2,
+    /// The statement that this account leaves a group.
+    Leave = 3,
 }
 
 /// An item.
@@ -40,7 +42,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
         kind: match row.get::<_, i64>(2)? {
             0 => OutboxKind::Message,
             1 => OutboxKind::Report,
-            _ => OutboxKind::Commit,
+            2 => OutboxKind::Commit,
+            _ => OutboxKind::Leave,
         },
         epoch: uint(row.get(3)?),
         wire: row.get(4)?,
@@ -78,7 +81,7 @@ impl Store {
     /// The conversations that have something to go out: items, messages to be encrypted, or reports.
     pub(crate) fn conversations_with_work(&self) -> Result<Vec<ConversationId>, Error> {
         let sql = "SELECT conversation FROM outbox UNION SELECT conversation FROM messages WHERE sealed = 0
-            UNION SELECT conversation FROM reports";
+            UNION SELECT conversation FROM reports UNION SELECT conversation FROM intents";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0).map(ConversationId))?.collect::<Result<_, _>>()?;
         Ok(rows)

@@ -6,7 +6,7 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, GROUPS];
 
 const FIRST: &str = "
 CREATE TABLE account (
@@ -106,6 +106,41 @@ CREATE TABLE reports (
     status INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reports_by_conversation ON reports (conversation);
+";
+
+/// `conversations.peer` is empty for whatever is not direct.
+const GROUPS: &str = "
+ALTER TABLE conversations ADD COLUMN name TEXT;                        -- of a group
+ALTER TABLE conversations ADD COLUMN role INTEGER NOT NULL DEFAULT 0;  -- of this account in it
+ALTER TABLE conversations ADD COLUMN suite INTEGER NOT NULL DEFAULT 79;
+ALTER TABLE conversations ADD COLUMN history INTEGER NOT NULL DEFAULT 0;  -- 0: none, -1: all, else the last N
+CREATE INDEX conversations_by_name ON conversations (name);
+CREATE INDEX conversations_by_peer ON conversations (peer);
+
+-- Who is in a group, as its policy said when it was last read.
+CREATE TABLE members (
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    account BLOB NOT NULL,
+    role INTEGER NOT NULL,
+    since INTEGER NOT NULL,      -- the epoch at which the account came in
+    after INTEGER NOT NULL,      -- the last message here before it came in
+    PRIMARY KEY (conversation, account)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX members_by_account ON members (account);
+
+-- What the owner of this profile wants changed about a group, until it is done or refused for good.
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    kind INTEGER NOT NULL,
+    accounts BLOB NOT NULL,      -- 32 bytes each
+    name TEXT,
+    value INTEGER NOT NULL DEFAULT 0,
+    entry BLOB                   -- the commit or statement in the outbox that is to do it
+) STRICT;
+CREATE INDEX intents_by_conversation ON intents (conversation, id);
+
+ALTER TABLE receipts ADD COLUMN account BLOB;  -- whose device it is
 ";
 
 impl Store {

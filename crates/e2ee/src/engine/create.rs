@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use parlour_wire::api::ConversationKind;
+
 use super::{
     NewConversation, PendingCommit,
+    group::check_room,
     policy::Policy,
     record::{Origin, Pending},
-    suite::{credential, group_builder},
+    suite::{credential, group_builder, mls_suite},
     work::Work,
 };
 use crate::error::E2eeError;
@@ -23,18 +26,22 @@ impl Work<'_> {
         let own = self.certificate.get().account();
         let mut accounts: BTreeSet<_> = new.members.iter().map(|member| member.list.account()).collect();
         accounts.insert(own);
-        let policy = Policy::new(new.receipt_key, new.kind, &accounts);
+        let policy = Policy::first(new.receipt_key, new.kind, &own, &accounts, new.name.clone(), new.history);
+        if (new.kind == ConversationKind::GROUP) != new.name.is_some() {
+            return Err(E2eeError::Malformed("name"));
+        }
         policy.check(&new.conversation, &own)?;
-        let (packages, added) = self.check_packages(&new.members, &policy)?;
+        let (packages, added) = self.check_packages(&new.members, &policy, new.suite)?;
         if added.iter().any(|added| added.device == self.keys.id()) {
             return Err(E2eeError::Forbidden("a device twice"));
         }
-        let mut group = group_builder()
+        check_room(new.suite, added.len() + 1)?;
+        let mut group = group_builder(mls_suite(new.suite)?)
             .with_group_id(self.group_id()?)
             .with_group_context_extensions(policy.extensions()?)
             .build(&self.provider, self.keys, credential(self.certificate))
             .map_err(|_| E2eeError::Internal("making a group"))?;
-        let bundle = self.commit(&mut group, packages, Vec::new())?;
+        let bundle = self.commit(&self.provider, &mut group, packages, Vec::new(), None)?;
         let pending = self.describe(0, bundle, added, Vec::new())?;
         record.pending = Some(Pending::new(Origin::Create, &pending.commit, 0, new.receipt_key));
         self.put_record(record)?;

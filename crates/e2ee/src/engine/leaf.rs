@@ -7,10 +7,10 @@ use parlour_wire::{
     api::Added,
     codec,
     id::{AccountId, DeviceId},
-    identity::{Certificate, Signed, VerifiedCertificate, VerifiedList},
+    identity::{Certificate, Signed, VerifiedCertificate},
 };
 
-use super::{Drift, Leaf, Lists, policy::Policy, record::Record, suite::CERTIFICATE_CREDENTIAL, work::Work};
+use super::{Drift, Leaf, Lists, grounds::disowns, policy::Policy, record::Record, suite::CERTIFICATE_CREDENTIAL, work::Work};
 use crate::error::E2eeError;
 
 /// What the account's list says about a device.
@@ -34,13 +34,16 @@ pub(super) fn leaves(group: &MlsGroup) -> Result<Vec<(openmls::prelude::LeafNode
     group.members().map(|member| Ok((member.index, named(&member.credential)?))).collect()
 }
 
-fn standing(list: &VerifiedList, device: &DeviceId) -> Option<Standing> {
-    if list.certificate(device).is_some() {
-        Some(Standing::Listed)
-    } else if list.get().revoked.contains(device) {
-        Some(Standing::Revoked)
+/// What the pinned list of its account says about a device.
+pub(super) fn standing(leaf: &Leaf, lists: &dyn Lists) -> Result<Standing, E2eeError> {
+    let unknown = E2eeError::UnknownDevice { account: leaf.0 };
+    let list = lists.list(&leaf.0).filter(|list| list.account() == leaf.0).ok_or(unknown.clone())?;
+    if list.certificate(&leaf.1).is_some() {
+        Ok(Standing::Listed)
+    } else if disowns(&list, &leaf.1) {
+        Ok(Standing::Revoked)
     } else {
-        None
+        Err(unknown)
     }
 }
 
@@ -51,6 +54,12 @@ pub(super) fn admit(
     policy: &Policy,
     lists: &dyn Lists,
 ) -> Result<(Leaf, Standing), E2eeError> {
+    let leaf = certified(credential, signature_key, policy)?;
+    Ok((leaf, standing(&leaf, lists)?))
+}
+
+/// Checks what all see alike of a leaf that wants in: its certificate, and that its account is a member.
+pub(super) fn certified(credential: &Credential, signature_key: &[u8], policy: &Policy) -> Result<Leaf, E2eeError> {
     if credential.credential_type() != CERTIFICATE_CREDENTIAL {
         return Err(E2eeError::BadCertificate);
     }
@@ -60,13 +69,10 @@ pub(super) fn admit(
         return Err(E2eeError::BadCertificate);
     }
     let (account, device) = (certificate.account(), certificate.device());
-    if !policy.members.contains(&account) {
+    if policy.member(&account).is_none() {
         return Err(E2eeError::NotMember { account });
     }
-    let unknown = E2eeError::UnknownDevice { account };
-    let list = lists.list(&account).filter(|list| list.account() == account).ok_or(unknown.clone())?;
-    let standing = standing(&list, &device).ok_or(unknown)?;
-    Ok(((account, device), standing))
+    Ok((account, device))
 }
 
 /// Checks every leaf of a group that this device is about to join. Gives those under quarantine.
@@ -86,10 +92,14 @@ pub(super) fn admit_all(group: &MlsGroup, policy: &Policy, lists: &dyn Lists) ->
 }
 
 /// How the leaves of a group differ from the lists. An account without a pinned list says nothing.
-pub(super) fn drift(group: &MlsGroup, policy: &Policy, lists: &dyn Lists) -> Result<Drift, E2eeError> {
+pub(super) fn drift(group: &MlsGroup, record: &Record, policy: &Policy, lists: &dyn Lists) -> Result<Drift, E2eeError> {
     let present: BTreeSet<Leaf> = leaves(group)?.into_iter().map(|(_, leaf)| leaf).collect();
-    let mut drift = Drift::default();
-    for account in &policy.members {
+    let mut drift = Drift { left: record.left_accounts(), repair: record.repair, ..Drift::default() };
+    for member in &policy.members {
+        let account = &member.account;
+        if record.has_left(account) {
+            continue;
+        }
         let Some(list) = lists.list(account) else { continue };
         let listed = list.certificates().iter().map(|certificate| (*account, certificate.get().device()));
         drift.missing.extend(listed.filter(|leaf| !present.contains(leaf)));
@@ -121,7 +131,7 @@ impl Work<'_> {
     pub(super) fn compare_devices(&mut self, lists: &dyn Lists) -> Result<Drift, E2eeError> {
         let mut record = self.take_record()?;
         let group = self.take_group()?;
-        let drift = drift(&group, &Policy::of(&group)?, lists)?;
+        let drift = drift(&group, &record, &Policy::of(&group)?, lists)?;
         let revoked = quarantine(&drift.revoked);
         if record.revoked == revoked {
             self.keep_record(record);

@@ -2,18 +2,18 @@
 
 use openmls::{
     framing::errors::{MessageDecryptionError, SecretTreeError},
-    group::ValidationError,
+    group::{MlsGroup, ValidationError},
     prelude::{ContentType, MlsGroupStateError, MlsMessageIn, ProcessMessageError, ProcessedMessageContent, ProtocolMessage},
 };
 use parlour_wire::{
-    id::{ConversationId, MessageId},
+    id::{AccountId, ConversationId, MessageId},
     limits,
     log::Entry,
 };
 use tls_codec::{Deserialize as _, Serialize as _};
 
 use super::{
-    Opened, Sealed,
+    Leaf, Opened, Sealed,
     leaf::{is_quarantined, named},
     record::Origin,
     work::Work,
@@ -43,6 +43,13 @@ pub(super) fn process_error(error: ProcessMessageError<StorageError>, otherwise:
     }
 }
 
+/// The devices of some accounts that are in a group.
+fn members_of(group: &MlsGroup, accounts: &[AccountId]) -> impl Iterator<Item = Leaf> {
+    let asked = !accounts.is_empty();
+    let leaves = group.members().take_while(move |_| asked).filter_map(|member| named(&member.credential).ok());
+    leaves.filter(|leaf| accounts.contains(&leaf.0))
+}
+
 impl Work<'_> {
     pub(super) fn encrypt(&mut self, id: MessageId, content: &[u8]) -> Result<Sealed, E2eeError> {
         let record = self.take_record()?;
@@ -53,10 +60,16 @@ impl Work<'_> {
             return Err(E2eeError::RevokedDevice { account: revoked.account, device: revoked.device });
         }
         let mut group = self.take_group()?;
+        if record.has_left(&self.certificate.get().account()) {
+            return Err(E2eeError::Removed);
+        }
+        if let Some(leaf) = members_of(&group, &record.left_accounts()).next() {
+            return Err(E2eeError::RevokedDevice { account: leaf.0, device: leaf.1 });
+        }
         if !group.is_active() {
             return Err(E2eeError::Removed);
         }
-        let epoch = group.epoch().as_u64();
+        let epoch = record.home(&group);
         group.set_aad(id.0.to_vec());
         let payload = group
             .create_message(&self.provider, self.keys, content)
@@ -73,15 +86,16 @@ impl Work<'_> {
 
     pub(super) fn open_message(&mut self, entry: &Entry) -> Result<Opened, E2eeError> {
         let message = parse(&entry.payload, &entry.conversation, ContentType::Application)?;
-        let record = self.take_record()?;
+        let mut record = self.take_record()?;
         let mut group = self.take_group()?;
         let (current, of) = (group.epoch().as_u64(), message.epoch().as_u64());
         if of > current {
-            return Err(E2eeError::WrongEpoch { current, entry: of });
+            return Err(E2eeError::WrongEpoch { current: record.home(&group), entry: of.saturating_add(record.ahead) });
         }
         if of < record.joined_epoch {
             return Err(E2eeError::BeforeJoin);
         }
+        let unproven = record.unproven;
         let processed =
             group.process_message(&self.provider, message).map_err(|error| process_error(error, E2eeError::Undecryptable))?;
         // The sender has bound its id to the message: the server cannot show one message as another.
@@ -91,13 +105,18 @@ impl Work<'_> {
         let (sender, device) = named(processed.credential())?;
         let opened = match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => {
+                record.unproven &= of != current;
                 let revoked = is_quarantined(&record, &(sender, device));
                 Opened::Message { sender, device, content: message.into_bytes(), revoked }
             }
             ProcessedMessageContent::OwnPrivateMessage => Opened::Own,
             _ => return Err(E2eeError::Undecryptable),
         };
-        self.keep_record(record);
+        if unproven == record.unproven {
+            self.keep_record(record)
+        } else {
+            self.put_record(record)?
+        }
         self.put_group(group);
         Ok(opened)
     }

@@ -1,24 +1,22 @@
-//! The rules of a conversation, kept in its group context where every member sees the same: who orders it, what kind it is,
-//! and whose it is. And which commits they allow.
+//! The rules of a conversation, kept in its group context where every member sees the same: who orders it, what kind it is, and for
+//! groups the name, the members and what they may do.
 
 use std::collections::BTreeSet;
 
 use minicbor::{Decode, Encode};
 use openmls::{
-    group::{GroupContext, MlsGroup, StagedCommit},
-    prelude::{Extension, Extensions, Proposal, Sender, UnknownExtension},
+    group::{GroupContext, MlsGroup},
+    prelude::{Extension, ExtensionType, Extensions, RequiredCapabilitiesExtension, UnknownExtension},
 };
 use parlour_wire::{
-    api::ConversationKind,
+    api::{Change, ConversationKind, Member as WireMember, Role},
     codec,
     id::{AccountId, ConversationId},
+    limits,
+    name::Name,
 };
 
-use super::{
-    Leaf, Lists,
-    leaf::{admit, leaves, named},
-    suite::POLICY_EXTENSION,
-};
+use super::{GroupEvent, GroupMember, HistoryPolicy, suite::POLICY_EXTENSION};
 use crate::error::E2eeError;
 
 /// Who decides which commit ends an epoch.
@@ -33,6 +31,19 @@ pub(super) enum Ordering {
     },
 }
 
+/// A member account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PolicyMember {
+    #[n(0)]
+    pub(super) account: AccountId,
+    #[n(1)]
+    pub(super) role: Role,
+    /// The home's epoch at which the account came in.
+    #[n(2)]
+    pub(super) since: u64,
+}
+
 /// The group context extension, CBOR.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -41,33 +52,80 @@ pub(super) struct Policy {
     pub(super) ordering: Ordering,
     #[n(1)]
     pub(super) kind: ConversationKind,
-    /// The member accounts, ascending.
+    /// Ascending by account.
     #[n(2)]
-    pub(super) members: Vec<AccountId>,
+    pub(super) members: Vec<PolicyMember>,
+    #[n(3)]
+    pub(super) name: Option<Name>,
+    /// How many messages a newcomer may be given: 0 none, the largest number all.
+    #[n(4)]
+    pub(super) history: u32,
+}
+
+const ALL: u32 = u32::MAX;
+
+impl From<HistoryPolicy> for u32 {
+    fn from(policy: HistoryPolicy) -> Self {
+        match policy {
+            HistoryPolicy::None => 0,
+            HistoryPolicy::Last(count) => count.min(ALL - 1),
+            HistoryPolicy::All => ALL,
+        }
+    }
+}
+
+/// What every leaf must support: OpenMLS lets no commit change an extension that is not required.
+fn required() -> RequiredCapabilitiesExtension {
+    RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
 }
 
 impl Policy {
-    /// The policy of a conversation ordered by a server.
-    pub(super) fn new(receipt_key: [u8; 32], kind: ConversationKind, members: &BTreeSet<AccountId>) -> Self {
-        Self { ordering: Ordering::Server { receipt_key }, kind, members: members.iter().copied().collect() }
+    /// The policy of a conversation that begins: in a group the creator is the first admin.
+    pub(super) fn first(
+        receipt_key: [u8; 32],
+        kind: ConversationKind,
+        creator: &AccountId,
+        members: &BTreeSet<AccountId>,
+        name: Option<Name>,
+        history: HistoryPolicy,
+    ) -> Self {
+        let role = |account| if kind == ConversationKind::GROUP && account == creator { Role::ADMIN } else { Role::MEMBER };
+        let members = members.iter().map(|account| PolicyMember { account: *account, role: role(account), since: 1 }).collect();
+        Self { ordering: Ordering::Server { receipt_key }, kind, members, name, history: history.into() }
     }
 
     pub(super) fn of(group: &MlsGroup) -> Result<Self, E2eeError> {
         Self::of_extensions(group.extensions())
     }
 
-    fn of_extensions(extensions: &Extensions<GroupContext>) -> Result<Self, E2eeError> {
+    pub(super) fn of_extensions(extensions: &Extensions<GroupContext>) -> Result<Self, E2eeError> {
+        if extensions.iter().count() != 2 || extensions.required_capabilities() != Some(&required()) {
+            return Err(E2eeError::Malformed("group context"));
+        }
         let UnknownExtension(bytes) = extensions.unknown(POLICY_EXTENSION).ok_or(E2eeError::Malformed("policy"))?;
-        let policy: Self = codec::decode(bytes).map_err(|_| E2eeError::Malformed("policy"))?;
-        if policy.members.is_empty() || !policy.members.is_sorted_by(|a, b| a < b) {
-            return Err(E2eeError::Malformed("policy"));
+        Self::decode(bytes)
+    }
+
+    /// Reads a policy and checks what must hold of any.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, E2eeError> {
+        let malformed = E2eeError::Malformed("policy");
+        let policy: Self = codec::decode(bytes).map_err(|_| malformed.clone())?;
+        let ascending = policy.members.is_sorted_by(|a, b| a.account < b.account);
+        if policy.members.is_empty() || policy.members.len() > limits::GROUP_DEVICES || !ascending {
+            return Err(malformed);
+        }
+        let group = policy.kind == ConversationKind::GROUP;
+        let roles = policy.members.iter().all(|member| [Role::MEMBER, Role::ADMIN].contains(&member.role));
+        if !roles || group != policy.name.is_some() || group != policy.has_admin() {
+            return Err(malformed);
         }
         Ok(policy)
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions<GroupContext>, E2eeError> {
         let extension = Extension::Unknown(POLICY_EXTENSION, UnknownExtension(codec::encode(self)));
-        Extensions::single(extension).map_err(|_| E2eeError::Internal("policy extension"))
+        Extensions::from_vec(vec![Extension::RequiredCapabilities(required()), extension])
+            .map_err(|_| E2eeError::Internal("policy extension"))
     }
 
     pub(super) fn receipt_key(&self) -> [u8; 32] {
@@ -75,96 +133,124 @@ impl Policy {
         receipt_key
     }
 
+    pub(super) fn history(&self) -> HistoryPolicy {
+        match self.history {
+            0 => HistoryPolicy::None,
+            ALL => HistoryPolicy::All,
+            count => HistoryPolicy::Last(count),
+        }
+    }
+
+    pub(super) fn member(&self, account: &AccountId) -> Option<&PolicyMember> {
+        self.members.binary_search_by(|member| member.account.cmp(account)).ok().and_then(|at| self.members.get(at))
+    }
+
+    pub(super) fn is_admin(&self, account: &AccountId) -> bool {
+        self.member(account).is_some_and(|member| member.role == Role::ADMIN)
+    }
+
+    pub(super) fn has_admin(&self) -> bool {
+        self.members.iter().any(|member| member.role == Role::ADMIN)
+    }
+
+    /// Makes an account a member; one that is there stays as it is.
+    pub(super) fn admit(&mut self, account: AccountId, since: u64) {
+        if let Err(at) = self.members.binary_search_by(|member| member.account.cmp(&account)) {
+            self.members.insert(at, PolicyMember { account, role: Role::MEMBER, since });
+        }
+    }
+
+    /// What is left without some accounts. If no admin is left, the member that has been in longest is one: all compute the same.
+    pub(super) fn without(&self, gone: &[AccountId]) -> Self {
+        let mut rest = self.clone();
+        rest.members.retain(|member| !gone.contains(&member.account));
+        if self.has_admin()
+            && !rest.has_admin()
+            && let Some(successor) = rest.members.iter_mut().min_by_key(|member| (member.since, member.account))
+        {
+            successor.role = Role::ADMIN;
+        }
+        rest
+    }
+
+    /// The accounts whose time as members ends with another policy; somebody who is taken out and let in again is one.
+    pub(super) fn gone(&self, new: &Self) -> Vec<AccountId> {
+        let stays = |member: &PolicyMember| new.member(&member.account).is_some_and(|now| now.since == member.since);
+        self.members.iter().filter(|member| !stays(member)).map(|member| member.account).collect()
+    }
+
+    pub(super) fn set_role(&mut self, account: &AccountId, role: Role) -> Result<(), E2eeError> {
+        let member = self.members.iter_mut().find(|member| member.account == *account);
+        member.ok_or(E2eeError::NotMember { account: *account })?.role = role;
+        Ok(())
+    }
+
+    pub(super) fn group_members(&self) -> Vec<GroupMember> {
+        let shown = |member: &PolicyMember| GroupMember { account: member.account, role: member.role, since: member.since };
+        self.members.iter().map(shown).collect()
+    }
+
     /// Whether these are the rules of that conversation, and `account` is a member of it.
     pub(super) fn check(&self, conversation: &ConversationId, account: &AccountId) -> Result<(), E2eeError> {
-        if !self.members.contains(account) {
+        if self.member(account).is_none() {
             return Err(E2eeError::NotMember { account: *account });
         }
-        if self.kind != ConversationKind::DIRECT {
-            return Ok(());
-        }
-        let (Some(first), Some(last), true) = (self.members.first(), self.members.last(), self.members.len() <= 2) else {
-            return Err(E2eeError::WrongConversation);
+        let (first, last) = (self.members.first(), self.members.last());
+        let fits = match (self.kind, first, last) {
+            (ConversationKind::DIRECT, Some(first), Some(last)) => {
+                self.members.len() <= 2 && ConversationId::direct(&first.account, &last.account) == *conversation
+            }
+            (ConversationKind::OWN, Some(only), _) => {
+                self.members.len() == 1 && ConversationId::own(&only.account) == *conversation
+            }
+            (ConversationKind::GROUP, ..) => conversation.is_group(),
+            _ => false,
         };
-        if ConversationId::direct(first, last) == *conversation { Ok(()) } else { Err(E2eeError::WrongConversation) }
+        if fits { Ok(()) } else { Err(E2eeError::WrongConversation) }
     }
-}
 
-/// What a commit does, once it has been found to be allowed.
-pub(super) struct Verdict {
-    pub(super) committer: Leaf,
-    pub(super) added: Vec<Leaf>,
-    pub(super) removed: Vec<Leaf>,
-}
-
-/// Checks what a commit of another device does before it is applied: who made it, every leaf it brings in, every leaf it takes
-/// out, and that it does nothing else.
-pub(super) fn judge(group: &MlsGroup, sender: &Sender, commit: &StagedCommit, lists: &dyn Lists) -> Result<Verdict, E2eeError> {
-    let policy = Policy::of(group)?;
-    let before = leaves(group)?;
-    let external = matches!(sender, Sender::NewMemberCommit);
-    for proposal in commit.queued_proposals() {
-        match proposal.proposal() {
-            Proposal::Add(_) | Proposal::Remove(_) => {}
-            Proposal::ExternalInit(_) if external => {}
-            _ => return Err(E2eeError::Forbidden("a proposal of this kind")),
+    /// How another policy of the same conversation differs from this one.
+    pub(super) fn events(&self, new: &Self, left: &[AccountId]) -> Vec<GroupEvent> {
+        let mut events = Vec::new();
+        let stays = |old: &PolicyMember, now: &PolicyMember| old.since == now.since;
+        for member in &self.members {
+            match new.member(&member.account).filter(|now| stays(member, now)) {
+                None if left.contains(&member.account) => events.push(GroupEvent::Left(member.account)),
+                None => events.push(GroupEvent::Removed(member.account)),
+                Some(now) if now.role != member.role => events.push(GroupEvent::Role(member.account, now.role)),
+                Some(_) => {}
+            }
         }
+        for member in &new.members {
+            if !self.member(&member.account).is_some_and(|old| stays(old, member)) {
+                events.push(GroupEvent::Added(member.account));
+                if member.role != Role::MEMBER {
+                    events.push(GroupEvent::Role(member.account, member.role));
+                }
+            }
+        }
+        if let Some(name) = new.name.as_ref().filter(|name| self.name.as_ref() != Some(name)) {
+            events.push(GroupEvent::Renamed(name.clone()));
+        }
+        if self.history != new.history {
+            events.push(GroupEvent::History(new.history()));
+        }
+        events
     }
-    let path = commit
-        .update_path_leaf_node()
-        .map(|leaf| admit(leaf.credential(), leaf.signature_key().as_slice(), &policy, lists))
-        .transpose()?
-        .map(|(leaf, _)| leaf);
-    let committer = match sender {
-        Sender::Member(index) => named(group.member(*index).ok_or(E2eeError::Malformed("commit"))?)?,
-        Sender::NewMemberCommit => path.ok_or(E2eeError::Malformed("commit"))?,
-        _ => return Err(E2eeError::Forbidden("a commit from outside")),
-    };
-    if path.is_some_and(|leaf| leaf != committer) {
-        return Err(E2eeError::Forbidden("a device in another's place"));
-    }
-    let mut removed = Vec::new();
-    for proposal in commit.remove_proposals() {
-        let index = proposal.remove_proposal().removed();
-        let leaf = before.iter().find(|(at, _)| *at == index).map(|(_, leaf)| *leaf).ok_or(E2eeError::Malformed("commit"))?;
-        check_removal(&committer, &leaf, external, lists)?;
-        removed.push(leaf);
-    }
-    let mut added = Vec::new();
-    for proposal in commit.add_proposals() {
-        let leaf = proposal.add_proposal().key_package().leaf_node();
-        added.push(admit(leaf.credential(), leaf.signature_key().as_slice(), &policy, lists)?.0);
-    }
-    if external {
-        added.push(committer);
-    }
-    check_unique(&before, &added, &removed)?;
-    if external {
-        // A device that joins again takes its own old leaf out: nobody came and nobody went but itself.
-        removed.retain(|leaf| *leaf != committer);
-    }
-    Ok(Verdict { committer, added, removed })
-}
 
-/// An account may remove its own devices. Others only those that their account no longer lists; by an external commit, a device
-/// only its own old leaf.
-pub(super) fn check_removal(committer: &Leaf, removed: &Leaf, external: bool, lists: &dyn Lists) -> Result<(), E2eeError> {
-    if external {
-        return if removed == committer { Ok(()) } else { Err(E2eeError::Forbidden("to remove another device while joining")) };
+    /// The same for the server, from a policy without those who have left: it knows of these already. `None` if it has nothing to
+    /// change.
+    pub(super) fn change(&self, new: &Self) -> Option<Change> {
+        let mut change = Change::default();
+        for event in self.events(new, &[]) {
+            match event {
+                GroupEvent::Added(account) => change.added.push(account),
+                GroupEvent::Removed(account) => change.removed.push(account),
+                GroupEvent::Role(account, role) => change.roles.push(WireMember { account, role }),
+                GroupEvent::Renamed(name) => change.name = Some(name),
+                GroupEvent::Left(_) | GroupEvent::History(_) | GroupEvent::Refounded(_) => {}
+            }
+        }
+        (change != Change::default()).then_some(change)
     }
-    let (account, device) = removed;
-    if committer.0 == *account {
-        return Ok(());
-    }
-    let list = lists.list(account).ok_or(E2eeError::UnknownDevice { account: *account })?;
-    // The committer may have seen a list that this device has not.
-    if list.certificate(device).is_some() { Err(E2eeError::UnknownDevice { account: *account }) } else { Ok(()) }
-}
-
-fn check_unique(before: &[(openmls::prelude::LeafNodeIndex, Leaf)], added: &[Leaf], removed: &[Leaf]) -> Result<(), E2eeError> {
-    let mut devices: BTreeSet<Leaf> = before.iter().map(|(_, leaf)| *leaf).collect();
-    for leaf in removed {
-        devices.remove(leaf);
-    }
-    if added.iter().all(|leaf| devices.insert(*leaf)) { Ok(()) } else { Err(E2eeError::Forbidden("a device twice")) }
 }

@@ -1,8 +1,13 @@
 //! What the engine remembers of a conversation beside OpenMLS's own state, and the index of key packages.
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
-use parlour_wire::{api::Added, codec};
+use openmls::group::MlsGroup;
+use parlour_wire::{api::Added, codec, id::AccountId};
 
+use super::{
+    grounds::{Farewell, Refounding},
+    policy::Policy,
+};
 use crate::{error::E2eeError, storage::Changes};
 
 /// How a pending commit came about.
@@ -18,6 +23,9 @@ pub(super) enum Origin {
     /// This device joins by it; the joined state is in a row of its own.
     #[n(2)]
     External,
+    /// It founds the group anew; the new state is in a row of its own.
+    #[n(3)]
+    Refound,
 }
 
 /// A commit of this device that waits for its receipt.
@@ -29,6 +37,7 @@ pub(super) struct Pending {
     /// BLAKE3 of the commit: MLS does not let a device recognise its own ciphertexts.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub(super) hash: [u8; 32],
+    /// The home's.
     #[n(2)]
     pub(super) parent_epoch: u64,
     /// Whose receipt is awaited.
@@ -55,12 +64,81 @@ pub(super) struct Record {
     /// Leaves whose devices are known to be revoked.
     #[n(1)]
     pub(super) revoked: Vec<Added>,
-    /// The epoch at which this device came in; 0 if it made the conversation.
+    /// The MLS epoch at which this device came in; 0 if it made the conversation.
     #[n(2)]
     pub(super) joined_epoch: u64,
+    /// How far the home's count of commits is ahead of the MLS epoch.
+    #[n(3)]
+    pub(super) ahead: u64,
+    /// Accounts that have left and whose leaves are still in.
+    #[n(4)]
+    pub(super) left: Vec<Leaver>,
+    /// The last commit was void.
+    #[n(5)]
+    pub(super) repair: bool,
+    /// This device has joined by external commit, and nothing since has shown that the others have taken it in.
+    #[n(6)]
+    pub(super) unproven: bool,
+    /// The group has ended to be founded anew, and this device waits for the welcome.
+    #[n(7)]
+    pub(super) refounded: Option<Refounded>,
+}
+
+/// An account that has left.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Leaver {
+    #[n(0)]
+    pub(super) account: AccountId,
+    /// When it had come in; a statement is good for this time only.
+    #[n(1)]
+    pub(super) since: u64,
+    #[n(2)]
+    pub(super) farewell: Farewell,
+}
+
+/// What is known of a group that has been founded anew.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Refounded {
+    #[n(0)]
+    pub(super) refounding: Refounding,
+    /// The home's epoch at which it begins.
+    #[n(1)]
+    pub(super) epoch: u64,
+    /// What the group was before.
+    #[n(2)]
+    pub(super) policy: Policy,
 }
 
 impl Record {
+    /// The home's epoch at which this device is.
+    pub(super) fn home(&self, group: &MlsGroup) -> u64 {
+        group.epoch().as_u64().saturating_add(self.ahead)
+    }
+
+    /// Notes that a group which has just been joined is at that epoch of the home.
+    ///
+    /// # Errors
+    /// [`E2eeError::Malformed`] if the home has counted less than MLS, which cannot be.
+    pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) -> Result<(), E2eeError> {
+        self.ahead = home_epoch.checked_sub(group.epoch().as_u64()).ok_or(E2eeError::Malformed("epoch"))?;
+        Ok(())
+    }
+
+    pub(super) fn left_accounts(&self) -> Vec<AccountId> {
+        self.left.iter().map(|leaver| leaver.account).collect()
+    }
+
+    pub(super) fn has_left(&self, account: &AccountId) -> bool {
+        self.left.iter().any(|leaver| leaver.account == *account)
+    }
+
+    /// Whether a state kept aside is to take this one's place.
+    pub(super) fn has_staged(&self) -> bool {
+        self.is_pending(Origin::External) || self.is_pending(Origin::Refound)
+    }
+
     pub(super) fn is_pending(&self, origin: Origin) -> bool {
         self.pending.as_ref().is_some_and(|pending| pending.origin == origin)
     }

@@ -9,12 +9,36 @@ use openmls::{
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
-use parlour_wire::{api::EPOCH_WINDOW, identity::VerifiedCertificate};
+use parlour_wire::{
+    api::{EPOCH_WINDOW, Suite},
+    identity::VerifiedCertificate,
+};
 
-use crate::storage::Overlay;
+use crate::{error::E2eeError, storage::Overlay};
 
 /// X-Wing (ML-KEM-768 and X25519), AES-128-GCM, SHA-256, Ed25519: code point 0x004F of draft-ietf-mls-pq-ciphersuites.
-pub(super) const SUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
+const HYBRID: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
+/// X25519, ChaCha20-Poly1305, SHA-256, Ed25519: 0x0003 of RFC 9420.
+const CLASSICAL: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
+
+/// OpenMLS's word for a suite.
+pub(super) fn mls_suite(suite: Suite) -> Result<Ciphersuite, E2eeError> {
+    match suite {
+        Suite::HYBRID => Ok(HYBRID),
+        Suite::CLASSICAL => Ok(CLASSICAL),
+        _ => Err(E2eeError::Malformed("suite")),
+    }
+}
+
+/// Our word for a suite, if it is one that we take.
+pub(super) fn wire_suite(suite: Ciphersuite) -> Result<Suite, E2eeError> {
+    match suite {
+        HYBRID => Ok(Suite::HYBRID),
+        CLASSICAL => Ok(Suite::CLASSICAL),
+        _ => Err(E2eeError::Malformed("suite")),
+    }
+}
+
 /// The group context extension that holds the conversation's policy; of the range for private use.
 pub(super) const POLICY_EXTENSION: u16 = 0xF150;
 /// The credential type of a signed device certificate; of the range for private use.
@@ -55,7 +79,7 @@ impl<'a> OpenMlsProvider for Provider<'a> {
 pub(super) fn capabilities() -> Capabilities {
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
-        Some(&[SUITE]),
+        Some(&[HYBRID, CLASSICAL]),
         Some(&[ExtensionType::Unknown(POLICY_EXTENSION), ExtensionType::LastResort]),
         Some(&[]),
         Some(&[CERTIFICATE_CREDENTIAL]),
@@ -89,9 +113,9 @@ pub(super) fn credential(certificate: &VerifiedCertificate) -> CredentialWithKey
 }
 
 /// The settings of [`join_config`] for a group that this device makes.
-pub(super) fn group_builder() -> openmls::group::MlsGroupBuilder {
+pub(super) fn group_builder(suite: Ciphersuite) -> openmls::group::MlsGroupBuilder {
     openmls::group::MlsGroup::builder()
-        .ciphersuite(SUITE)
+        .ciphersuite(suite)
         .with_capabilities(capabilities())
         .lifetime(lifetime())
         .with_wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)

@@ -117,6 +117,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    pub(super) fn clear_pending(&self, group: &mut MlsGroup) -> Result<(), E2eeError> {
+        if group.pending_commit().is_none() {
+            return Ok(());
+        }
+        group.clear_pending_commit(&self.provider.storage).map_err(|_| E2eeError::Internal("clearing a pending commit"))
+    }
+
     pub(super) fn abandon(&mut self, parent_epoch: u64) -> Result<(), E2eeError> {
         let mut record = self.take_record()?;
         let group = self.find_group()?;
@@ -129,13 +136,14 @@ impl<'a> Work<'a> {
             }
             (Some(Origin::Create), Some(group)) => self.delete_group(group)?,
             (Some(Origin::Member), Some(mut group)) => {
-                group
-                    .clear_pending_commit(&self.provider.storage)
-                    .map_err(|_| E2eeError::Internal("clearing a pending commit"))?;
+                self.clear_pending(&mut group)?;
                 self.put_group(group);
             }
-            (Some(Origin::External), group) => {
+            (Some(Origin::External | Origin::Refound), mut group) => {
                 self.delete_staged_join()?;
+                if let Some(group) = &mut group {
+                    self.clear_pending(group)?;
+                }
                 self.group = group;
             }
             (Some(Origin::Create | Origin::Member), None) => {}
@@ -148,7 +156,7 @@ impl<'a> Work<'a> {
         if let Some(group) = self.find_group()? {
             self.delete_group(group)?;
         }
-        if record.is_pending(Origin::External) {
+        if record.has_staged() {
             self.delete_staged_join()?;
         }
         record = Record::default();
@@ -158,7 +166,7 @@ impl<'a> Work<'a> {
     pub(super) fn epoch(&mut self) -> Result<u64, E2eeError> {
         let record = self.take_record()?;
         let group = self.take_group()?;
-        let epoch = group.epoch().as_u64();
+        let epoch = record.home(&group);
         self.keep_record(record);
         self.put_group(group);
         Ok(epoch)

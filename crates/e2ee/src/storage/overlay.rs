@@ -31,6 +31,10 @@ pub(crate) enum Kind {
     EpochEncryptionKeys = 16,
     KeyPackage = 17,
     Psk = 18,
+    /// Part of what OpenMLS calls the message secrets: the ratchets of a past epoch.
+    PastSecrets = 19,
+    /// The same: the leaves of a past epoch.
+    PastLeaves = 20,
     /// Ours: what the engine remembers of a conversation.
     Conversation = 64,
     /// Ours: a join by external commit that waits for its receipt.
@@ -79,13 +83,13 @@ pub(crate) fn row_key<K: serde::Serialize>(kind: Kind, key: &K) -> Result<Vec<u8
     Ok([&[kind as u8], hasher.finalize().as_bytes().as_slice()].concat())
 }
 
-fn encode<V: serde::Serialize>(value: &V) -> Result<Vec<u8>, StorageError> {
+pub(super) fn encode<V: serde::Serialize>(value: &V) -> Result<Vec<u8>, StorageError> {
     let mut bytes = Vec::new();
     ciborium::into_writer(value, &mut bytes).map_err(|_| StorageError::Encode)?;
     Ok(bytes)
 }
 
-fn decode<V: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<V, StorageError> {
+pub(super) fn decode<V: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<V, StorageError> {
     ciborium::from_reader(bytes).map_err(|_| StorageError::Decode)
 }
 
@@ -102,9 +106,9 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Takes the write set so far out of the overlay: the step goes on as if it had written nothing.
-    pub(crate) fn take(&self) -> Changes {
-        self.changes.take()
+    /// Drops the write set so far: the step goes on as if it had written nothing.
+    pub(crate) fn reset(&self) {
+        self.changes.take();
     }
 
     /// Writes what another overlay has recorded.

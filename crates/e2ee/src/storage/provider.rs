@@ -2,7 +2,10 @@
 
 use openmls_traits::storage::{CURRENT_VERSION as V, StorageProvider, traits};
 
-use super::overlay::{Kind, Overlay, StorageError, row_key};
+use super::{
+    overlay::{Kind, Overlay, StorageError, row_key},
+    past,
+};
 
 /// The group's rows that are written, read and deleted whole.
 macro_rules! group_rows {
@@ -38,7 +41,6 @@ impl StorageProvider<V> for Overlay<'_> {
         InterimTranscriptHash, InterimTranscriptHash: write_interim_transcript_hash, interim_transcript_hash;
         Context, GroupContext: write_context, group_context;
         ConfirmationTag, ConfirmationTag: write_confirmation_tag, confirmation_tag;
-        MessageSecrets, MessageSecrets: write_message_secrets, message_secrets;
         ResumptionPsks, ResumptionPskStore: write_resumption_psk_store, resumption_psk_store;
         OwnLeafIndex, LeafNodeIndex: write_own_leaf_index, own_leaf_index;
         EpochSecrets, GroupEpochSecrets: write_group_epoch_secrets, group_epoch_secrets;
@@ -52,10 +54,25 @@ impl StorageProvider<V> for Overlay<'_> {
         Context: delete_context;
         ConfirmationTag: delete_confirmation_tag;
         GroupState: delete_group_state;
-        MessageSecrets: delete_message_secrets;
         ResumptionPsks: delete_all_resumption_psk_secrets;
         OwnLeafIndex: delete_own_leaf_index;
         EpochSecrets: delete_group_epoch_secrets;
+    }
+
+    fn write_message_secrets<G: traits::GroupId<V>, S: traits::MessageSecrets<V>>(
+        &self,
+        group: &G,
+        secrets: &S,
+    ) -> Result<(), StorageError> {
+        past::write(self, group, secrets)
+    }
+
+    fn message_secrets<G: traits::GroupId<V>, S: traits::MessageSecrets<V>>(&self, group: &G) -> Result<Option<S>, StorageError> {
+        past::read(self, group)
+    }
+
+    fn delete_message_secrets<G: traits::GroupId<V>>(&self, group: &G) -> Result<(), StorageError> {
+        past::delete(self, group)
     }
 
     // The type parameters of these two are the other way round than those of their siblings.

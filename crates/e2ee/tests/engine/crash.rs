@@ -176,10 +176,11 @@ impl Schedule {
                 },
             );
         } else {
-            let (id, info) = (self.server.next_id(), self.server.group_info.clone());
+            let id = self.server.next_id();
+            let (info, home, key) = self.server.to_join();
             self.transact(
                 at,
-                |engine, rows, pinned| engine.join_external(rows, &conversation, &info, pinned),
+                |engine, rows, pinned| engine.join_external(rows, &conversation, &info, home, &key, pinned),
                 |tables, commit| tables.outbox.push(Outgoing::Commit { id, commit }),
             );
         }
@@ -249,7 +250,7 @@ impl Schedule {
                 match opened {
                     Opened::Message { content, .. } => tables.read.push(content),
                     Opened::Commit { .. } | Opened::OwnCommit { .. } => {}
-                    Opened::Own => panic!("an own message that is not known"),
+                    other => panic!("not in this schedule: {other:?}"),
                 }
             },
         );

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
 
 mod crash;
+mod groups;
 mod intruder;
+mod rogue;
+mod room;
 mod rules;
 mod storage;
 mod talk;

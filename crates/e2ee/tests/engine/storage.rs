@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use parlour_e2ee::{E2eeError, Member, Rows, RowsError};
+use parlour_wire::api::Suite;
 
 use crate::world::{Account, Disk, Pair, Server, lists};
 
@@ -64,7 +65,7 @@ fn a_broken_store_is_not_an_empty_one() {
     let new = server.new_conversation(vec![Member { list: bob.list(), packages: vec![b.package()] }]);
     a.disk.broken = true;
     assert_eq!(a.step(|engine, rows| engine.create(rows, &new)).unwrap_err(), broken());
-    assert_eq!(a.step(|engine, rows| engine.key_packages(rows, 1, 1)).unwrap_err(), broken());
+    assert_eq!(a.step(|engine, rows| engine.key_packages(rows, Suite::HYBRID, 1, 1)).unwrap_err(), broken());
     a.disk.broken = false;
     let pending = a.step(|engine, rows| engine.create(rows, &new)).unwrap();
     server.accept(&pending);
@@ -79,14 +80,14 @@ fn secrets_of_packages_nobody_used_are_forgotten_in_time() {
     const DAY: u64 = 24 * 60 * 60 * 1000;
     let mut alice = Account::new();
     let mut a = alice.device();
-    a.step(|engine, rows| engine.key_packages(rows, 3, DAY)).unwrap();
+    a.step(|engine, rows| engine.key_packages(rows, Suite::HYBRID, 3, DAY)).unwrap();
     let rows = a.disk.rows.len();
-    a.step(|engine, rows| engine.key_packages(rows, 3, 100 * DAY)).unwrap();
+    a.step(|engine, rows| engine.key_packages(rows, Suite::HYBRID, 3, 100 * DAY)).unwrap();
     assert_eq!(a.disk.rows.len(), rows + 3);
-    a.step(|engine, rows| engine.key_packages(rows, 3, 200 * DAY)).unwrap();
+    a.step(|engine, rows| engine.key_packages(rows, Suite::HYBRID, 3, 200 * DAY)).unwrap();
     assert_eq!(a.disk.rows.len(), rows + 3);
     for now in 0..4 {
-        a.step(|engine, rows| engine.last_resort_key_package(rows, now)).unwrap();
+        a.step(|engine, rows| engine.last_resort_key_package(rows, Suite::HYBRID, now)).unwrap();
     }
     assert_eq!(a.disk.rows.len(), rows + 3 + 2);
 }

@@ -48,17 +48,17 @@ fn a_new_device_joins_by_external_commit_and_then_all_read() {
     let conversation = pair.conversation();
     let mut second = pair.bob.device();
     let pinned = pair.lists();
-    let info = pair.server.group_info.clone();
-    let pending = second.step(|engine, rows| engine.join_external(rows, &conversation, &info, &pinned)).unwrap();
+    let (info, home, key) = pair.server.to_join();
+    let pending = second.step(|engine, rows| engine.join_external(rows, &conversation, &info, home, &key, &pinned)).unwrap();
     assert!(pending.external && pending.welcome.is_none());
     let refused = second.engine.encrypt(&second.disk, &conversation, MessageId([1; 16]), b"too early");
     assert_eq!(refused.unwrap_err(), E2eeError::AwaitingReceipt);
     let entry = pair.server.accept(&pending);
-    assert_eq!(second.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2 }));
+    assert_eq!(second.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2, events: vec![] }));
     let leaf = (second.account(), second.id());
     for old in [&mut pair.a[0], &mut pair.b[0]] {
         let opened = old.open(&entry, &pinned);
-        assert_eq!(opened, Ok(Opened::Commit { epoch: 2, committer: leaf, added: vec![leaf], removed: vec![] }));
+        assert_eq!(opened, Ok(Opened::Commit { epoch: 2, committer: leaf, added: vec![leaf], removed: vec![], events: vec![] }));
     }
     let hello = pair.server.say(&mut second, b"hello from a new device");
     let answer = pair.server.say(&mut pair.a[0], b"welcome");
@@ -76,13 +76,13 @@ fn a_device_that_lost_its_rows_joins_again_in_its_own_place() {
     let b = &mut pair.b[0];
     b.disk = crate::world::Disk::default();
     b.restart();
-    let info = pair.server.group_info.clone();
-    let pending = b.step(|engine, rows| engine.join_external(rows, &conversation, &info, &pinned)).unwrap();
+    let (info, home, key) = pair.server.to_join();
+    let pending = b.step(|engine, rows| engine.join_external(rows, &conversation, &info, home, &key, &pinned)).unwrap();
     let entry = pair.server.accept(&pending);
-    assert_eq!(b.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2 }));
+    assert_eq!(b.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2, events: vec![] }));
     let leaf = (pair.b[0].account(), pair.b[0].id());
     let opened = pair.a[0].open(&entry, &pinned);
-    assert_eq!(opened, Ok(Opened::Commit { epoch: 2, committer: leaf, added: vec![leaf], removed: vec![] }));
+    assert_eq!(opened, Ok(Opened::Commit { epoch: 2, committer: leaf, added: vec![leaf], removed: vec![], events: vec![] }));
     let a = &mut pair.a[0];
     assert_eq!(a.engine.members(&a.disk, &conversation).unwrap().len(), 2);
     let entry = pair.server.say(&mut pair.b[0], b"back");
@@ -97,13 +97,13 @@ fn a_device_is_added_by_welcome_and_removed_after_revocation() {
     let pinned = pair.lists();
     let leaf = (second.account(), second.id());
     let drift = pair.a[0].step(|engine, rows| engine.compare_devices(rows, &conversation, &pinned)).unwrap();
-    assert_eq!(drift, Drift { missing: vec![leaf], revoked: vec![] });
+    assert_eq!(drift, Drift { missing: vec![leaf], ..Drift::default() });
 
     let add = Member { list: pair.bob.list(), packages: vec![second.package()] };
     let pending = pair.a[0].step(|engine, rows| engine.add_devices(rows, &conversation, &[add], &pinned)).unwrap();
     assert_eq!(pending.added, vec![Added { account: leaf.0, device: leaf.1 }]);
     let entry = pair.server.accept(&pending);
-    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2 }));
+    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2, events: vec![] }));
     assert!(matches!(pair.b[0].open(&entry, &pinned), Ok(Opened::Commit { added, .. }) if added == vec![leaf]));
     assert_eq!(second.join(&pair.server.welcome.clone().unwrap(), &pinned), Ok(2));
 
@@ -116,7 +116,7 @@ fn a_device_is_added_by_welcome_and_removed_after_revocation() {
 
     let pending = pair.a[0].step(|engine, rows| engine.remove_devices(rows, &conversation, &[leaf.1], &pinned)).unwrap();
     let entry = pair.server.accept(&pending);
-    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 3 }));
+    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 3, events: vec![] }));
     assert!(matches!(pair.b[0].open(&entry, &pinned), Ok(Opened::Commit { removed, .. }) if removed == vec![leaf]));
     assert!(matches!(second.open(&entry, &pinned), Ok(Opened::Commit { removed, .. }) if removed == vec![leaf]));
     let secret = pair.server.say(&mut pair.a[0], b"secret");
@@ -138,10 +138,10 @@ fn the_loser_of_a_race_abandons_and_follows_the_winner() {
     assert!(pair.server.commit(id, &loser).is_err());
     pair.b[0].step(|engine, rows| engine.abandon(rows, &conversation, 1)).unwrap();
     assert!(matches!(pair.b[0].open(&entry, &pinned), Ok(Opened::Commit { epoch: 2, .. })));
-    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2 }));
+    assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 2, events: vec![] }));
     let again = pair.b[0].step(|engine, rows| engine.update(rows, &conversation, &pinned)).unwrap();
     let entry = pair.server.accept(&again);
-    assert_eq!(pair.b[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 3 }));
+    assert_eq!(pair.b[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 3, events: vec![] }));
     assert!(matches!(pair.a[0].open(&entry, &pinned), Ok(Opened::Commit { epoch: 3, .. })));
 }
 
@@ -188,7 +188,7 @@ fn messages_of_the_epoch_window_are_still_read() {
     for epoch in 2..=4 {
         let pending = pair.a[0].step(|engine, rows| engine.update(rows, &conversation, &pinned)).unwrap();
         let entry = pair.server.accept(&pending);
-        assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch }));
+        assert_eq!(pair.a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch, events: vec![] }));
         pair.b[0].open(&entry, &pinned).unwrap();
     }
     assert_eq!(pair.a[0].open(&late[0], &pinned), Ok(message(&pair.b[0], &[0])));
@@ -208,11 +208,12 @@ fn a_device_alone_talks_to_itself() {
     let new = server.new_conversation(vec![]);
     let pending = a.step(|engine, rows| engine.create(rows, &new)).unwrap();
     let entry = server.accept(&pending);
-    assert_eq!(a.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 1 }));
+    assert_eq!(a.open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 1, events: vec![] }));
     let mut second = alice.device();
     let pinned = lists(&[&alice]);
-    let (conversation, info) = (server.conversation, server.group_info.clone());
-    let pending = second.step(|engine, rows| engine.join_external(rows, &conversation, &info, &pinned)).unwrap();
+    let conversation = server.conversation;
+    let (info, home, key) = server.to_join();
+    let pending = second.step(|engine, rows| engine.join_external(rows, &conversation, &info, home, &key, &pinned)).unwrap();
     let entry = server.accept(&pending);
     second.open(&entry, &pinned).unwrap();
     a.open(&entry, &pinned).unwrap();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signer, SigningKey};
 use parlour_e2ee::{
-    AccountKey, Changes, DeviceKeys, E2eeError, Engine, Member, NewConversation, Opened, PendingCommit, Root, Rows, RowsError,
-    Step,
+    AccountKey, Changes, DeviceKeys, E2eeError, Engine, HistoryPolicy, Member, NewConversation, Opened, PendingCommit, Root,
+    Rows, RowsError, Step,
 };
 use parlour_wire::{
-    api::{ConversationKind, DeviceKeyPackage, EPOCH_WINDOW, Welcome},
+    api::{ConversationKind, DeviceKeyPackage, EPOCH_WINDOW, Suite, Welcome},
     id::{AccountId, ConversationId, DeviceId, MessageId},
     identity::{VerifiedCertificate, VerifiedList},
     log::{Entry, EntryKind, RECEIPT_CONTEXT, receipt_bytes},
@@ -129,7 +129,12 @@ impl Client {
     }
 
     pub fn package(&mut self) -> DeviceKeyPackage {
-        let packages = self.step(|engine, rows| engine.key_packages(rows, 1, 1)).unwrap();
+        let packages = self.step(|engine, rows| engine.key_packages(rows, Suite::HYBRID, 1, 1)).unwrap();
+        DeviceKeyPackage { device: self.id(), package: packages.into_iter().next().unwrap() }
+    }
+
+    pub fn classical_package(&mut self) -> DeviceKeyPackage {
+        let packages = self.step(|engine, rows| engine.key_packages(rows, Suite::CLASSICAL, 1, 1)).unwrap();
         DeviceKeyPackage { device: self.id(), package: packages.into_iter().next().unwrap() }
     }
 
@@ -140,16 +145,13 @@ impl Client {
     pub fn join(&mut self, welcome: &Welcome, lists: &Pinned) -> Result<u64, E2eeError> {
         self.step(|engine, rows| engine.join(rows, welcome, lists)).map(|joined| joined.epoch)
     }
-
-    pub fn epoch(&mut self, conversation: &ConversationId) -> u64 {
-        self.engine.epoch(&self.disk, conversation).unwrap()
-    }
 }
 
 /// The home server of one conversation.
 pub struct Server {
     key: SigningKey,
     pub conversation: ConversationId,
+    pub kind: ConversationKind,
     pub epoch: Option<u64>,
     pub log: Vec<Entry>,
     pub group_info: Vec<u8>,
@@ -165,7 +167,8 @@ impl Server {
     pub fn new(a: &AccountId, b: &AccountId) -> Self {
         Self {
             key: SigningKey::from_bytes(&[9; 32]),
-            conversation: ConversationId::direct(a, b),
+            conversation: if a == b { ConversationId::own(a) } else { ConversationId::direct(a, b) },
+            kind: if a == b { ConversationKind::OWN } else { ConversationKind::DIRECT },
             epoch: None,
             log: Vec::new(),
             group_info: Vec::new(),
@@ -177,6 +180,33 @@ impl Server {
 
     pub fn receipt_key(&self) -> [u8; 32] {
         self.key.verifying_key().to_bytes()
+    }
+
+    /// A group instead.
+    pub fn group(members: &[AccountId]) -> Self {
+        let mut server = Self::new(&members[0], &members[0]);
+        server.conversation = ConversationId::group([7; 32]);
+        server.kind = ConversationKind::GROUP;
+        server.members = members.to_vec();
+        server
+    }
+
+    /// What a device needs to join by external commit.
+    pub fn to_join(&self) -> (Vec<u8>, u64, [u8; 32]) {
+        (self.group_info.clone(), self.epoch.unwrap_or(0), self.receipt_key())
+    }
+
+    /// Appends what is no commit of ours with a good receipt, as a server does that cannot look inside.
+    pub fn append_commit(&mut self, payload: &[u8]) -> Entry {
+        let (id, parent) = (self.next_id(), self.epoch.unwrap_or(0));
+        self.epoch = Some(parent + 1);
+        self.append(id, EntryKind::COMMIT, payload, Some(self.receipt(parent, payload)))
+    }
+
+    /// Appends a leave statement.
+    pub fn leave(&mut self, statement: &[u8]) -> Entry {
+        let id = self.next_id();
+        self.append(id, EntryKind::LEAVE, statement, None)
     }
 
     pub fn next_id(&mut self) -> MessageId {
@@ -223,7 +253,8 @@ impl Server {
         if let Some(welcome) = &commit.welcome {
             self.welcome = Some(Welcome {
                 conversation: self.conversation,
-                kind: ConversationKind::DIRECT,
+                epoch: commit.parent_epoch + 1,
+                kind: self.kind,
                 seq: entry.seq,
                 hash: entry.hash(),
                 welcome: welcome.clone(),
@@ -259,7 +290,10 @@ impl Server {
     pub fn new_conversation(&self, members: Vec<Member>) -> NewConversation {
         NewConversation {
             conversation: self.conversation,
-            kind: ConversationKind::DIRECT,
+            kind: self.kind,
+            suite: Suite::HYBRID,
+            name: None,
+            history: HistoryPolicy::None,
             receipt_key: self.receipt_key(),
             members,
         }
@@ -292,7 +326,7 @@ impl Pair {
         let new = server.new_conversation(vec![own, other]);
         let pending = a[0].step(|engine, rows| engine.create(rows, &new)).unwrap();
         let entry = server.accept(&pending);
-        assert_eq!(a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 1 }));
+        assert_eq!(a[0].open(&entry, &pinned), Ok(Opened::OwnCommit { epoch: 1, events: vec![] }));
         let welcome = server.welcome.clone().unwrap();
         for client in a[1..].iter_mut().chain(&mut b) {
             assert_eq!(client.join(&welcome, &pinned), Ok(1));

@@ -28,8 +28,19 @@ struct Online {
     rooms: Vec<ConversationId>,
     /// How many loads of its conversations are under way.
     loads: u32,
-    /// What commits did meanwhile: whether the device is in the conversation.
-    meanwhile: BTreeMap<ConversationId, bool>,
+    /// What commits did meanwhile.
+    meanwhile: BTreeMap<ConversationId, Place>,
+}
+
+/// Where a device is with respect to a conversation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is in.
+    In,
+    /// Its account is a member.
+    Near,
+    /// Its account is no member any more.
+    Away,
 }
 
 /// A conversation with a member who is online.
@@ -116,22 +127,22 @@ impl Registry {
         }
         let rooms = self.devices.remove(device).map(|online| online.rooms).unwrap_or_default();
         for conversation in rooms {
-            let Some(room) = self.rooms.get_mut(&conversation) else { continue };
-            room.devices.retain(|(other, _)| other != device);
-            if room.devices.is_empty() {
-                self.forget_room(&conversation);
-            }
+            self.leave_room(&conversation, device);
         }
     }
 
     fn forget_room(&mut self, conversation: &ConversationId) {
         let members = self.rooms.remove(conversation).map(|room| room.members).unwrap_or_default();
         for member in members {
-            if let Some(rooms) = self.memberships.get_mut(&member) {
-                rooms.retain(|room| room != conversation);
-                if rooms.is_empty() {
-                    self.memberships.remove(&member);
-                }
+            self.forget_membership(&member, conversation);
+        }
+    }
+
+    fn forget_membership(&mut self, member: &AccountId, conversation: &ConversationId) {
+        if let Some(rooms) = self.memberships.get_mut(member) {
+            rooms.retain(|room| room != conversation);
+            if rooms.is_empty() {
+                self.memberships.remove(member);
             }
         }
     }
@@ -139,8 +150,11 @@ impl Registry {
     pub(super) fn load(&mut self, device: &DeviceId, states: &[ConversationState]) {
         for state in states {
             let Some(online) = self.devices.get(device) else { return };
-            let here = online.meanwhile.get(&state.conversation).copied().unwrap_or(state.cursor.is_some());
-            self.place(&state.conversation, &state.members, device, here);
+            let read = if state.cursor.is_some() { Place::In } else { Place::Near };
+            match online.meanwhile.get(&state.conversation).copied().unwrap_or(read) {
+                Place::Away => {}
+                place => self.place(&state.conversation, &state.members, device, place == Place::In),
+            }
         }
     }
 
@@ -179,33 +193,81 @@ impl Registry {
         }
     }
 
-    fn note(&mut self, conversation: &ConversationId, device: &DeviceId, here: bool) {
+    fn note(&mut self, conversation: &ConversationId, device: &DeviceId, place: Place) {
         if let Some(online) = self.devices.get_mut(device)
             && online.loads > 0
         {
-            online.meanwhile.insert(*conversation, here);
+            online.meanwhile.insert(*conversation, place);
         }
     }
 
-    /// A conversation has been made: the devices of its members that are online are near it.
-    pub(super) fn create(&mut self, conversation: &ConversationId, members: &[AccountId]) {
-        let sessions = members.iter().filter_map(|member| self.accounts.get(member)).flatten();
-        let devices: BTreeSet<DeviceId> = sessions.filter_map(|key| self.seats.get(key)?.device).collect();
-        for device in devices {
-            self.place(conversation, members, &device, false);
+    /// The devices of some accounts that are online.
+    fn devices_of(&self, accounts: &[AccountId]) -> BTreeSet<DeviceId> {
+        let sessions = accounts.iter().filter_map(|account| self.accounts.get(account)).flatten();
+        sessions.filter_map(|key| self.seats.get(key)?.device).collect()
+    }
+
+    /// A conversation has been made, or its members have changed: the devices of members that are online are near it, those of
+    /// accounts that went are not any more.
+    pub(super) fn set_members(&mut self, conversation: &ConversationId, members: &[AccountId], parted: &[AccountId]) {
+        for device in self.devices_of(parted) {
+            self.note(conversation, &device, Place::Away);
+            self.leave_room(conversation, &device);
+            if let Some(online) = self.devices.get_mut(&device) {
+                online.rooms.retain(|room| room != conversation);
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(conversation) {
+            let mut after = members.to_vec();
+            after.sort_unstable();
+            let before = std::mem::replace(&mut room.members, after);
+            for account in before.iter().filter(|account| !members.contains(account)) {
+                self.forget_membership(account, conversation);
+            }
+            for account in members.iter().filter(|account| before.binary_search(account).is_err()) {
+                insert_sorted(self.memberships.entry(*account).or_default(), *conversation);
+            }
+        }
+        for device in self.devices_of(members) {
+            if !self.is_near(conversation, &device) {
+                self.note(conversation, &device, Place::Near);
+                self.place(conversation, members, &device, false);
+            }
+        }
+    }
+
+    fn is_near(&self, conversation: &ConversationId, device: &DeviceId) -> bool {
+        self.rooms.get(conversation).is_some_and(|room| room.devices.iter().any(|(other, _)| other == device))
+    }
+
+    /// Whether a device that is online is in a conversation.
+    pub(super) fn is_in(&self, conversation: &ConversationId, device: &DeviceId) -> bool {
+        self.rooms.get(conversation).is_some_and(|room| room.devices.contains(&(*device, true)))
+    }
+
+    /// A device that goes, or is no member's any more, is not in the room; an empty room is forgotten.
+    fn leave_room(&mut self, conversation: &ConversationId, device: &DeviceId) {
+        let Some(room) = self.rooms.get_mut(conversation) else { return };
+        room.devices.retain(|(other, _)| other != device);
+        if room.devices.is_empty() {
+            self.forget_room(conversation);
         }
     }
 
     /// A device has come into a conversation.
     pub(super) fn join(&mut self, conversation: &ConversationId, members: &[AccountId], device: DeviceId) {
-        self.note(conversation, &device, true);
+        self.note(conversation, &device, Place::In);
         self.place(conversation, members, &device, true);
     }
 
     /// A device has left a conversation; its account stays a member.
     pub(super) fn part(&mut self, conversation: &ConversationId, device: &DeviceId) {
-        self.note(conversation, device, false);
-        self.place(conversation, &[], device, false);
+        if self.is_near(conversation, device) {
+            self.note(conversation, device, Place::Near);
+            self.place(conversation, &[], device, false);
+        } else if self.devices.get(device).is_some_and(|online| online.meanwhile.get(conversation) != Some(&Place::Away)) {
+            self.note(conversation, device, Place::Near);
+        }
     }
 
     pub(super) fn account_of(&self, key: u64) -> Option<AccountId> {

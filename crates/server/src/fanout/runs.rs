@@ -7,12 +7,13 @@ use parlour_wire::{AccountId, ConversationId, DeviceId, limits, log::Entry};
 
 /// Entries for one push, oldest first.
 pub(super) struct Run {
-    entries: Vec<Arc<Entry>>,
-    bytes: usize,
+    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) bytes: usize,
     pub(super) from: DeviceId,
     pub(super) added: Vec<DeviceId>,
     pub(super) removed: Vec<DeviceId>,
-    pub(super) created: Option<Vec<AccountId>>,
+    pub(super) members: Option<Vec<AccountId>>,
+    pub(super) parted: Vec<AccountId>,
     pub(super) joined: bool,
 }
 
@@ -25,20 +26,23 @@ struct SharedEntries<'a> {
 }
 
 impl Run {
-    pub(super) fn of(
-        entry: Arc<Entry>,
-        from: DeviceId,
-        added: Vec<DeviceId>,
-        removed: Vec<DeviceId>,
-        created: Option<Vec<AccountId>>,
-        joined: bool,
-    ) -> Self {
-        Self { bytes: entry.payload.len(), entries: vec![entry], from, added, removed, created, joined }
+    /// A run of one entry that changes nothing about who is in the conversation.
+    pub(super) fn of(entry: Arc<Entry>, from: DeviceId) -> Self {
+        Self {
+            bytes: entry.payload.len(),
+            entries: vec![entry],
+            from,
+            added: Vec::new(),
+            removed: Vec::new(),
+            members: None,
+            parted: Vec::new(),
+            joined: false,
+        }
     }
 
     /// Whether it changes who is in the conversation. Such an entry goes alone.
     fn changes_devices(&self) -> bool {
-        self.joined || self.created.is_some() || !self.added.is_empty() || !self.removed.is_empty()
+        self.joined || self.members.is_some() || !self.added.is_empty() || !self.removed.is_empty()
     }
 
     fn takes(&self, other: &Self) -> bool {
@@ -105,7 +109,7 @@ mod tests {
             payload: vec![6; size],
             receipt: Some([7; 64]),
         };
-        Run::of(Arc::new(entry), DeviceId([from; 16]), vec![], vec![], None, false)
+        Run::of(Arc::new(entry), DeviceId([from; 16]))
     }
 
     fn seqs(run: &Run) -> Vec<u64> {

@@ -144,7 +144,8 @@ impl Model {
             from: device(from),
             added: added_devices,
             removed,
-            created,
+            members: created,
+            parted: vec![],
             joined,
         }];
         changes.extend(added.iter().map(|n| Committed::Welcome {

@@ -16,7 +16,7 @@ use parlour_wire::{
 use super::{ACCOUNT_TOKEN, Ask, account_token_hash, invite_hash};
 use crate::{
     Failure, Rejection,
-    opaque::{LOGIN_PARAMETERS, Opaque},
+    opaque::{LOGIN_PARAMETERS, Opaque, Purpose},
     store::{Account, ListedDevice, Refusal, Store, Write},
 };
 
@@ -62,10 +62,11 @@ pub(super) async fn register_start<S: Store>(ask: Ask<S>, call: RegisterStart) -
     if let Some(token) = invitation(ask.core.config.registration, &call.name, call.invite.as_deref())? {
         ask.core.store.invite(token, ask.now_ms).await??;
     }
-    if ask.core.store.account_by_name(&call.name).await?.is_some() {
+    let group = ask.core.store.group_by_name(&call.name).await?;
+    if group.is_some() || ask.core.store.account_by_name(&call.name).await?.is_some() {
         return Err(Refusal::NameTaken.into());
     }
-    let response = ask.core.secrets.opaque.register(call.name.as_str().as_bytes(), &call.request);
+    let response = ask.core.secrets.opaque.register(call.name.as_str().as_bytes(), Purpose::Password, &call.request);
     let response = response.map_err(|_| Rejection::bad("not an OPAQUE registration request"))?;
     ask.session.begin_registration(call.name, ask.now_ms);
     Ok(OpaqueAnswer { response, login: 0 })
@@ -105,7 +106,7 @@ pub(super) async fn register_finish<S: Store>(ask: Ask<S>, call: RegisterFinish)
 }
 
 /// Names and ids can be guessed; nobody may do so quickly.
-fn check_lookups<S: Store>(ask: &Ask<S>) -> Result<(), Failure> {
+pub(super) fn check_lookups<S: Store>(ask: &Ask<S>) -> Result<(), Failure> {
     let account = ask.account()?;
     Ok(ask.core.throttles.lookups.take(&account.0, ask.now_ms).map_err(Rejection::rate_limited)?)
 }

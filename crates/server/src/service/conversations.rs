@@ -3,23 +3,21 @@
 use std::{collections::BTreeSet, future::Future};
 
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId,
+    AccountId, Code, ConversationId, DeviceId,
     api::{
-        Commit, ConversationKind, Create, CursorsSet, Done, GroupInfoAnswer, GroupInfoGet, Read, ReadAnswer, Send as SendMessage,
-        Stored, Sync as SyncPage, SyncAnswer,
+        Change, Commit, ConversationKind, Create, CursorsSet, Done, GroupByName, GroupInfoAnswer, GroupInfoGet, Leave, Read,
+        ReadAnswer, Role, Send as SendMessage, Stored, Sync as SyncPage, SyncAnswer,
     },
     codec::bounded,
     limits,
+    log::LeaveStatement,
 };
 
-use super::{Ask, devices::page_limit};
+use super::{Ask, accounts::check_lookups, devices::page_limit};
 use crate::{
     Failure, Fault, Rejection,
-    store::{Append, CommitWrite, Store, Write, Written},
+    store::{Append, CommitWrite, LeaveWrite, Refusal, Store, Write, Written},
 };
-
-/// Member accounts of one conversation: not more than there may be devices (DESIGN 10).
-const MEMBERS: usize = 5000;
 
 fn stored(written: Written) -> Result<Stored, Failure> {
     match written {
@@ -29,12 +27,12 @@ fn stored(written: Written) -> Result<Stored, Failure> {
 }
 
 pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
-    let SendMessage { conversation, id, epoch, payload, .. } = call;
+    let SendMessage { conversation, id, epoch, payload, blobs } = call;
     let begun = ask.device().and_then(|(_, device)| {
         if payload.is_empty() {
             return Err(Rejection::bad("an empty message").into());
         }
-        let append = Append { conversation, device, id, epoch, payload, now_ms: ask.now_ms };
+        let append = Append { conversation, device, id, epoch, payload, blobs, now_ms: ask.now_ms };
         Ok(ask.core.apply(Write::Append(append)))
     });
     async move { stored(begun?.await??) }
@@ -43,9 +41,10 @@ pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Outp
 pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
     let begun = ask.device().and_then(|(account, device)| {
         check_commit(&call, &account)?;
-        if let Some(create) = &call.create {
-            let taken = ask.core.throttles.members.take_many(&account.0, create.members.len(), ask.now_ms);
-            taken.map_err(Rejection::rate_limited)?;
+        let created = call.create.as_ref().map_or(0, |create| create.members.len());
+        let members = created + call.change.as_ref().map_or(0, |change| change.added.len());
+        if members > 0 {
+            ask.core.throttles.members.take_many(&account.0, members, ask.now_ms).map_err(Rejection::rate_limited)?;
         }
         let write = commit_write(&ask, call, account, device);
         Ok(ask.core.apply(Write::Commit(Box::new(write))))
@@ -61,7 +60,8 @@ fn commit_write<S: Store>(ask: &Ask<S>, call: Commit, account: AccountId, device
         device,
         id: call.id,
         parent_epoch: call.parent_epoch,
-        create: call.create.map(|create| (create.kind, create.members)),
+        create: call.create,
+        change: call.change,
         commit: call.commit,
         receipt,
         welcome: call.welcome,
@@ -96,6 +96,9 @@ fn check_commit(call: &Commit, committer: &AccountId) -> Result<(), Rejection> {
     if call.parent_epoch == u64::MAX {
         return Err(Rejection::bad("no epoch follows the last one"));
     }
+    if let Some(change) = &call.change {
+        check_change(call, change, committer)?;
+    }
     match &call.create {
         None => Ok(()),
         Some(_) if call.external || call.parent_epoch != 0 || !call.removed.is_empty() => {
@@ -105,17 +108,69 @@ fn check_commit(call: &Commit, committer: &AccountId) -> Result<(), Rejection> {
     }
 }
 
+/// What can be said about a change without the store.
+fn check_change(call: &Commit, change: &Change, committer: &AccountId) -> Result<(), Rejection> {
+    for (field, len) in [("added", change.added.len()), ("removed", change.removed.len()), ("roles", change.roles.len())] {
+        bounded(field, len, limits::GROUP_DEVICES)?;
+    }
+    if call.create.is_some() || call.external {
+        return Err(Rejection::bad("who makes a conversation or joins by an external commit changes nothing else"));
+    }
+    if change.removed.contains(committer) {
+        return Err(Rejection::bad("nobody removes himself; one leaves"));
+    }
+    if !distinct(change.added.iter().chain(&change.removed)) || !distinct(change.roles.iter().map(|member| member.account)) {
+        return Err(Rejection::bad("an account is named twice"));
+    }
+    if change.roles.iter().any(|member| ![Role::MEMBER, Role::ADMIN].contains(&member.role)) {
+        return Err(Rejection::bad("an unknown role"));
+    }
+    Ok(())
+}
+
 fn check_create(create: &Create, conversation: &ConversationId, committer: &AccountId) -> Result<(), Rejection> {
-    bounded("members", create.members.len(), MEMBERS)?;
+    bounded("members", create.members.len(), limits::GROUP_DEVICES)?;
     if !create.members.contains(committer) || !distinct(create.members.iter()) {
         return Err(Rejection::bad("the creator is a member, and nobody is one twice"));
     }
     let fits = match (create.kind, create.members.as_slice()) {
         (ConversationKind::DIRECT, [a, b]) => *conversation == ConversationId::direct(a, b),
         (ConversationKind::GROUP, _) => conversation.is_group(),
+        (ConversationKind::OWN, [own]) => *conversation == ConversationId::own(own),
         _ => false,
     };
-    if fits { Ok(()) } else { Err(Rejection::bad("the conversation's id does not fit its kind and members")) }
+    if !fits {
+        return Err(Rejection::bad("the conversation's id does not fit its kind and members"));
+    }
+    if (create.kind == ConversationKind::GROUP) != create.name.is_some() {
+        return Err(Rejection::bad("groups have a name, other conversations have none"));
+    }
+    Ok(())
+}
+
+pub(super) async fn leave<S: Store>(ask: Ask<S>, call: Leave) -> Result<Stored, Failure> {
+    let (account, device) = ask.device()?;
+    let key = ask.core.store.device(device).await?.ok_or(Refusal::NoDevice)?.signature_key;
+    let statement = LeaveStatement::verify(&call.statement, &key)?;
+    if (statement.conversation, statement.account, statement.device) != (call.conversation, account, device) {
+        return Err(Rejection::new(Code::FORBIDDEN, "the statement is about something else").into());
+    }
+    let leave = LeaveWrite {
+        conversation: call.conversation,
+        account,
+        device,
+        id: call.id,
+        since: statement.since,
+        statement: call.statement,
+        now_ms: ask.now_ms,
+    };
+    stored(ask.core.apply(Write::Leave(leave)).await??)
+}
+
+pub(super) async fn group_by_name<S: Store>(ask: Ask<S>, call: GroupByName) -> Result<Done, Failure> {
+    check_lookups(&ask)?;
+    ask.core.store.group_by_name(&call.name).await?.ok_or(Refusal::NoConversation)?;
+    Ok(Done {})
 }
 
 pub(super) async fn read<S: Store>(ask: Ask<S>, call: Read) -> Result<ReadAnswer, Failure> {

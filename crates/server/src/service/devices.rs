@@ -6,7 +6,7 @@ use parlour_wire::{
     AccountId, Code,
     api::{
         DeviceAuth, DeviceAuthAnswer, DeviceSeen, DevicesGet, DevicesGetAnswer, DevicesUpdate, Done, KeyPackagesClaim,
-        KeyPackagesClaimAnswer, KeyPackagesPublish, Logout, Presence, PresenceAnswer, PresenceWatch,
+        KeyPackagesClaimAnswer, KeyPackagesPublish, Logout, Presence, PresenceAnswer, PresenceWatch, Suite,
     },
     codec::bounded,
     identity::{self, VerifiedList},
@@ -87,8 +87,8 @@ async fn enter<S: Store>(ask: &Ask<S>, call: &DeviceAuth) -> Result<DeviceAuthAn
         list_version: account.list_version,
         key_packages: device.key_packages,
         last_resort: device.last_resort,
-        classical_key_packages: 0,
-        classical_last_resort: false,
+        classical_key_packages: device.classical_key_packages,
+        classical_last_resort: device.classical_last_resort,
     })
 }
 
@@ -117,7 +117,13 @@ pub(super) async fn get<S: Store>(ask: Ask<S>, _: DevicesGet) -> Result<DevicesG
     Ok(DevicesGetAnswer { device_list: account.device_list, seen: devices.iter().map(seen).collect() })
 }
 
+/// Packages are kept of the suites that groups have, and of no others.
+fn check_suite(suite: Suite) -> Result<(), Rejection> {
+    if [Suite::HYBRID, Suite::CLASSICAL].contains(&suite) { Ok(()) } else { Err(Rejection::bad("not a suite of groups here")) }
+}
+
 fn check_packages(call: &KeyPackagesPublish) -> Result<(), Rejection> {
+    check_suite(call.suite)?;
     let packages = call.one_time.iter().map(|package| package.as_slice()).chain(call.last_resort.as_deref());
     for package in packages {
         bounded("key package", package.len(), limits::KEY_PACKAGE)?;
@@ -135,7 +141,7 @@ pub(super) fn publish<S: Store>(
     let begun = ask.device().and_then(|(_, device)| {
         check_packages(&call)?;
         let one_time = call.one_time.into_iter().map(Vec::from).collect();
-        Ok(ask.core.apply(Write::PublishKeyPackages { device, one_time, last_resort: call.last_resort }))
+        Ok(ask.core.apply(Write::PublishKeyPackages { device, suite: call.suite, one_time, last_resort: call.last_resort }))
     });
     async move {
         begun?.await?.map_err(|_| REVOKED)?;
@@ -145,9 +151,10 @@ pub(super) fn publish<S: Store>(
 
 pub(super) async fn claim<S: Store>(ask: Ask<S>, call: KeyPackagesClaim) -> Result<KeyPackagesClaimAnswer, Failure> {
     let (account, _) = ask.device()?;
+    check_suite(call.suite)?;
     // Whoever claims all of somebody's packages leaves the last-resort one for others.
     ask.core.throttles.claims.take(&account.0, ask.now_ms).map_err(Rejection::rate_limited)?;
-    match ask.core.apply(Write::ClaimKeyPackages { account: call.account }).await?? {
+    match ask.core.apply(Write::ClaimKeyPackages { account: call.account, suite: call.suite }).await?? {
         Written::KeyPackages { device_list, packages } => Ok(KeyPackagesClaimAnswer { device_list, packages }),
         _ => Err(Fault::Broken("a claim was answered with something else").into()),
     }

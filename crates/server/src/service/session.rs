@@ -40,6 +40,8 @@ pub(crate) struct Who {
 pub(crate) struct PendingLogin {
     pub(crate) number: u64,
     pub(crate) name: Name,
+    /// By recovery code.
+    pub(crate) recovery: bool,
     /// The account and a hash of the record that the login began with; absent for an unknown name.
     pub(crate) known: Option<(AccountId, [u8; 32])>,
     pub(crate) state: LoginState,
@@ -136,6 +138,10 @@ impl Shared {
 
     pub(crate) fn set_lagging(&self) {
         self.lagging.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_lagging(&self) -> bool {
+        self.lagging.load(Ordering::Acquire)
     }
 
     /// Whether it lagged; it does not afterwards. Read first: this is asked for every push and request.

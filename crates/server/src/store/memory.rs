@@ -1,6 +1,7 @@
 //! The store that keeps everything in memory: for tests, simulation, and servers that are meant to forget.
 
 mod accounts;
+mod blobs;
 mod conversations;
 
 use std::{
@@ -10,10 +11,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use parlour_wire::{AccountId, ConversationId, DeviceId, api::ConversationState, limits, name::Name};
+use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, limits, name::Name};
 
-use self::{accounts::Accounts, conversations::Conversations};
-use super::{Account, Committed, Device, GroupInfo, LogPage, Observer, Refusal, Store, StoreError, Write, Written, page_bytes};
+use self::{accounts::Accounts, blobs::BlobTable, conversations::Conversations};
+use super::{
+    Account, Backup, Committed, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written,
+    page_bytes,
+};
 
 /// A [`Store`] in memory. Nothing survives it.
 pub struct MemoryStore {
@@ -31,6 +35,7 @@ impl fmt::Debug for MemoryStore {
 struct State {
     accounts: Accounts,
     conversations: Conversations,
+    blobs: BlobTable,
     settings: BTreeMap<&'static str, Vec<u8>>,
 }
 
@@ -53,8 +58,8 @@ impl State {
             Write::CreateAccount { account, devices, invite, now_ms } => {
                 self.accounts.create(account, &devices, invite, now_ms).map(|()| Written::Done)
             }
-            Write::ReplacePassword { account, record, wrapped_root } => {
-                self.accounts.replace_password(account, record, wrapped_root).map(|()| Written::Done)
+            Write::ReplacePassword { account, recovery, record, wrapped_root } => {
+                self.accounts.replace_password(account, recovery, Opener { record, wrapped_root }).map(|()| Written::Done)
             }
             Write::ReplaceDeviceList { account, device_list, version, devices } => {
                 let ended = self.accounts.replace_list(account, device_list, version, &devices)?;
@@ -66,16 +71,17 @@ impl State {
                 self.end(account, version, vec![device], heard);
                 Ok(Written::Done)
             }
-            Write::PublishKeyPackages { device, one_time, last_resort } => {
-                self.accounts.publish(device, one_time, last_resort).map(|()| Written::Done)
+            Write::PublishKeyPackages { device, suite, one_time, last_resort } => {
+                self.accounts.publish(device, suite, one_time, last_resort).map(|()| Written::Done)
             }
-            Write::ClaimKeyPackages { account } => self.accounts.claim(account),
+            Write::ClaimKeyPackages { account, suite } => self.accounts.claim(account, suite),
             Write::CreateInvite { token, uses, expires_ms } => {
                 self.accounts.invite(token, uses, expires_ms);
                 Ok(Written::Done)
             }
-            Write::Append(append) => self.conversations.append(append, heard),
-            Write::Commit(commit) => self.conversations.commit(&self.accounts, *commit, heard),
+            Write::Append(append) => self.conversations.append(&self.accounts, &mut self.blobs, append, heard),
+            Write::Commit(commit) => self.conversations.commit(&mut self.accounts, *commit, heard),
+            Write::Leave(leave) => self.leave(leave, heard),
             Write::MoveCursors { device, cursors } => {
                 self.conversations.move_cursors(device, &cursors);
                 Ok(Written::Done)
@@ -89,7 +95,40 @@ impl State {
                 self.settings.entry(key).or_insert(value);
                 Ok(Written::Done)
             }
+            other => self.apply_to_blobs(other),
         }
+    }
+
+    fn apply_to_blobs(&mut self, write: Write) -> Result<Written, Refusal> {
+        match write {
+            Write::BeginBlob { account, blob, size, quota, now_ms } => {
+                self.accounts.get(&account).ok_or(Refusal::NoAccount)?;
+                self.blobs.begin(&self.conversations, (account, blob), size, quota, now_ms)
+            }
+            Write::FinishBlob { account, blob, size, now_ms } => self.blobs.finish((account, blob), size, now_ms),
+            Write::AbandonBlob { account, blob } => Ok(self.blobs.abandon((account, blob))),
+            Write::AbandonOldBlobs { before_ms, limit } => Ok(self.blobs.abandon_old(before_ms, limit)),
+            Write::ReleaseBlobs { before_ms, limit } => Ok(self.blobs.release(before_ms, limit)),
+            Write::DropBlob { blob, before_ms } => self.blobs.drop_one(&blob, before_ms),
+            Write::SetBackup { account, version, index, blobs } => {
+                self.accounts.get(&account).ok_or(Refusal::NoAccount)?;
+                self.blobs.set_backup(&self.conversations, account, Backup { version, index }, blobs)
+            }
+            Write::DeleteBackup { account } => {
+                self.blobs.delete_backup(&account);
+                Ok(Written::Done)
+            }
+            _ => unreachable!("the other writes are applied by the caller"),
+        }
+    }
+
+    fn leave(&mut self, leave: super::LeaveWrite, heard: &mut Vec<Committed>) -> Result<Written, Refusal> {
+        let conversation = leave.conversation;
+        let written = self.conversations.leave(&mut self.accounts, leave, heard)?;
+        if !self.conversations.exists(&conversation) {
+            self.blobs.forget_conversation(&conversation);
+        }
+        Ok(written)
     }
 
     fn end(&mut self, account: AccountId, version: u64, ended: Vec<DeviceId>, heard: &mut Vec<Committed>) {
@@ -185,6 +224,31 @@ impl Store for MemoryStore {
 
     fn peers(&self, account: AccountId) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send + 'static {
         ready(Ok(self.state().conversations.peers(&account)))
+    }
+
+    fn group_by_name(&self, name: &Name) -> impl Future<Output = Result<Option<ConversationId>, StoreError>> + Send + 'static {
+        ready(Ok(self.state().accounts.group_by_name(name)))
+    }
+
+    fn recovery(&self, account: AccountId) -> impl Future<Output = Result<Option<Opener>, StoreError>> + Send + 'static {
+        ready(Ok(self.state().accounts.recovery(&account).cloned()))
+    }
+
+    fn blob(&self, blob: BlobId, account: AccountId) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send + 'static {
+        let state = self.state();
+        ready(Ok(state.blobs.readable(&state.conversations, &blob, &account)))
+    }
+
+    fn unneeded_blobs(
+        &self,
+        before_ms: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
+        ready(Ok(self.state().blobs.unneeded(before_ms, limit)))
+    }
+
+    fn backup(&self, account: AccountId) -> impl Future<Output = Result<Option<Backup>, StoreError>> + Send + 'static {
+        ready(Ok(self.state().blobs.backup(&account).cloned()))
     }
 
     fn setting(&self, key: &'static str) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send + 'static {

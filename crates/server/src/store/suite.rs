@@ -10,8 +10,10 @@
 //! The first form drives futures with [`block_on`], which fits any engine that answers from threads of its own.
 
 mod accounts;
+mod blobs;
 mod commits;
 mod devices;
+mod groups;
 mod logs;
 mod pages;
 mod restart;
@@ -26,11 +28,11 @@ use std::{
 
 use parlour_wire::{
     AccountId, ConversationId, DeviceId, MessageId,
-    api::{Added, ConversationKind, Cursor, Stored},
+    api::{Added, ConversationKind, Create, Cursor, Stored},
     name::Name,
 };
 
-pub use self::{accounts::*, commits::*, devices::*, logs::*, pages::*, restart::*};
+pub use self::{accounts::*, blobs::*, commits::*, devices::*, groups::*, logs::*, pages::*, restart::*};
 use super::{Account, Append, CommitWrite, Committed, ListedDevice, Observer, Refusal, Store, StoreError, Write, Written};
 
 /// Where an engine under test keeps its data. Every check gets a fresh one.
@@ -54,6 +56,7 @@ macro_rules! store_suite {
             names_are_unique
             an_account_is_found_by_name_and_by_id
             a_password_is_replaced_with_its_wrapped_root
+            a_recovery_code_stands_beside_the_password
             an_invitation_lasts_for_its_uses
             an_invitation_ends_at_its_time
             a_refused_registration_uses_up_nothing
@@ -65,6 +68,7 @@ macro_rules! store_suite {
             key_packages_are_handed_out_once
             the_last_resort_package_is_handed_out_again
             key_packages_are_bounded
+            key_packages_are_kept_by_suite
             settings_are_set_once
             entries_are_numbered_and_chained
             the_order_is_the_order_of_calls
@@ -94,6 +98,21 @@ macro_rules! store_suite {
             conversations_come_in_pages
             a_page_of_conversations_is_bounded_in_bytes
             peers_share_a_conversation
+            a_group_changes_by_its_admins
+            a_removed_account_is_out_with_all_its_devices
+            only_the_right_devices_are_removed
+            users_and_groups_share_their_names
+            a_group_is_left_by_a_statement_of_its_time
+            the_last_to_leave_ends_the_group
+            a_conversation_has_a_bounded_number_of_devices
+            a_group_survives_a_restart
+            a_blob_is_whole_when_it_is_finished
+            a_blob_is_read_by_owners_and_members
+            a_message_names_only_blobs_that_its_sender_may_read
+            what_an_account_keeps_is_bounded
+            blobs_go_when_nothing_needs_them
+            a_backup_is_replaced_by_the_next_version_only
+            a_backup_keeps_its_blobs
             what_was_acknowledged_survives_a_restart
         }
     };
@@ -211,7 +230,7 @@ fn create_account(n: u8, text: &str, devices: u8, invite: Option<[u8; 32]>) -> W
 
 fn append(conversation: u8, device: DeviceId, id: u32, epoch: u64) -> Append {
     let payload = format!("message {id}").into_bytes();
-    Append { conversation: conversation_id(conversation), device, id: message_id(id), epoch, payload, now_ms: NOW }
+    Append { conversation: conversation_id(conversation), device, id: message_id(id), epoch, payload, blobs: vec![], now_ms: NOW }
 }
 
 /// A commit by device 1 of account `n`, adding and removing nobody.
@@ -223,6 +242,7 @@ fn commit(conversation: u8, n: u8, id: u32, parent_epoch: u64) -> CommitWrite {
         id: message_id(id),
         parent_epoch,
         create: None,
+        change: None,
         commit: format!("commit {id}").into_bytes(),
         receipt: [7; 64],
         welcome: None,
@@ -238,7 +258,11 @@ fn commit(conversation: u8, n: u8, id: u32, parent_epoch: u64) -> CommitWrite {
 fn creation(conversation: u8, n: u8, id: u32, members: &[u8]) -> CommitWrite {
     let added: Vec<Added> = members.iter().filter(|&&m| m != n).map(|&m| added(m, 1)).collect();
     CommitWrite {
-        create: Some((ConversationKind::GROUP, members.iter().map(|&m| account_id(m)).collect())),
+        create: Some(Create {
+            kind: ConversationKind::GROUP,
+            members: members.iter().map(|&m| account_id(m)).collect(),
+            name: None,
+        }),
         welcome: (!added.is_empty()).then(|| format!("welcome {id}").into_bytes()),
         added,
         ..commit(conversation, n, id, 0)

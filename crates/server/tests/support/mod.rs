@@ -22,6 +22,7 @@ use parlour_wire::{
     api::{self, Call, Notice, Registration},
     decode, encode,
     identity::{self, Certificate, DeviceList, VerifiedList},
+    log,
     name::Name,
 };
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
@@ -207,7 +208,18 @@ impl<S: Store> World<S> {
     }
 
     pub fn login(&mut self, link: &mut Link, name: &Name, password: &str) -> Result<api::LoginFinishAnswer, Failure> {
-        let (login, finalization) = self.login_start(link, name, password)?;
+        self.log_in(link, name, password, false)
+    }
+
+    /// By password or by recovery code.
+    pub fn log_in(
+        &mut self,
+        link: &mut Link,
+        name: &Name,
+        password: &str,
+        recovery: bool,
+    ) -> Result<api::LoginFinishAnswer, Failure> {
+        let (login, finalization) = self.log_in_start(link, name, password, recovery)?;
         // A client that notices the wrong password has nothing to finish with; an attacker sends something anyway.
         let finalization = finalization.unwrap_or_else(|| vec![1; 64]);
         self.ask(link, &api::LoginFinish { login, finalization })
@@ -215,9 +227,19 @@ impl<S: Store> World<S> {
 
     /// The number of the login, and KE3 if the password is right.
     pub fn login_start(&mut self, link: &mut Link, name: &Name, password: &str) -> Result<(u64, Option<Vec<u8>>), Failure> {
+        self.log_in_start(link, name, password, false)
+    }
+
+    pub fn log_in_start(
+        &mut self,
+        link: &mut Link,
+        name: &Name,
+        password: &str,
+        recovery: bool,
+    ) -> Result<(u64, Option<Vec<u8>>), Failure> {
         let started = ClientLogin::<Suite>::start(&mut self.rng, password.as_bytes()).unwrap();
         let request = started.message.serialize().to_vec();
-        let answer = self.ask(link, &api::LoginStart { name: name.clone(), request, recovery: false })?;
+        let answer = self.ask(link, &api::LoginStart { name: name.clone(), request, recovery })?;
         let response = CredentialResponse::deserialize(&answer.response).unwrap();
         let parameters = ClientLoginFinishParameters::new(Some(b"parlour login v1"), identifiers(name), None);
         let finished = started.state.finish(&mut self.rng, password.as_bytes(), response, parameters);
@@ -230,6 +252,14 @@ impl<S: Store> World<S> {
             self.ask(link, &api::PasswordStart { request: started.message.serialize().to_vec(), recovery: false })?.response;
         let upload = upload(&mut self.rng, started.state, &person.name, password.as_bytes(), &response);
         self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x33; 72], recovery: false }).map(|_| ())
+    }
+
+    pub fn set_recovery(&mut self, link: &mut Link, person: &Person, code: &str) -> Result<(), Failure> {
+        let started = ClientRegistration::<Suite>::start(&mut self.rng, code.as_bytes()).unwrap();
+        let request = started.message.serialize().to_vec();
+        let response = self.ask(link, &api::PasswordStart { request, recovery: true })?.response;
+        let upload = upload(&mut self.rng, started.state, &person.name, code.as_bytes(), &response);
+        self.ask(link, &api::PasswordFinish { upload, wrapped_root: vec![0x44; 72], recovery: true }).map(|_| ())
     }
 
     /// A person with an account and `phones` devices, each on a link of its own.
@@ -299,6 +329,12 @@ impl Person {
     pub fn finish(&self, upload: Vec<u8>, invite: Option<&str>) -> api::RegisterFinish {
         let (name, invite) = (self.name.clone(), invite.map(Into::into));
         api::RegisterFinish { name, invite, upload, wrapped_root: vec![0x22; 72], device_list: self.list.clone() }
+    }
+
+    /// The statement by which a phone says that its account leaves.
+    pub fn leave(&self, phone: u8, conversation: ConversationId, since: u64) -> Vec<u8> {
+        let statement = log::LeaveStatement { conversation, account: self.id(), device: self.device(phone), since };
+        signed(&self.phones[usize::from(phone)], log::LEAVE_CONTEXT, encode(&statement))
     }
 
     pub fn auth(&self, phone: u8, challenge: &[u8; 32]) -> api::DeviceAuth {

@@ -22,8 +22,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use parlour_server::store::{Account, Device, GroupInfo, LogPage, Observer, Refusal, Store, StoreError, Write, Written};
-use parlour_wire::{AccountId, ConversationId, DeviceId, api::ConversationState, name::Name};
+use parlour_server::store::{
+    Account, Backup, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written,
+};
+use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, name::Name};
 use thiserror::Error;
 
 use self::{
@@ -124,6 +126,14 @@ impl SqliteStore {
             })
             .map_err(|error| named(StoreError::Unavailable(error.to_string())))?;
         Ok(Self { readers, queue, writer: Some(thread) })
+    }
+
+    /// Which of these blobs the store does not know: their files are left over from a crash.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unknown_blobs(&self, blobs: Vec<BlobId>) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::unknown_blobs(db, blobs))
     }
 
     /// Writes, makes it durable, and reads it back: whether the store can do its work at this moment.
@@ -249,6 +259,31 @@ impl Store for SqliteStore {
 
     fn peers(&self, account: AccountId) -> impl Future<Output = Result<Vec<AccountId>, StoreError>> + Send + 'static {
         self.readers.ask(move |db| query::peers(db, &account))
+    }
+
+    fn group_by_name(&self, name: &Name) -> impl Future<Output = Result<Option<ConversationId>, StoreError>> + Send + 'static {
+        let name = name.clone();
+        self.readers.ask(move |db| query::group_by_name(db, &name))
+    }
+
+    fn recovery(&self, account: AccountId) -> impl Future<Output = Result<Option<Opener>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::recovery(db, &account))
+    }
+
+    fn blob(&self, blob: BlobId, account: AccountId) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::readable_blob(db, &blob, &account))
+    }
+
+    fn unneeded_blobs(
+        &self,
+        before_ms: u64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::unneeded_blobs(db, before_ms, limit))
+    }
+
+    fn backup(&self, account: AccountId) -> impl Future<Output = Result<Option<Backup>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::backup(db, &account))
     }
 
     fn setting(&self, key: &'static str) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send + 'static {

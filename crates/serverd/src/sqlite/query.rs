@@ -1,9 +1,9 @@
 //! The questions that the store answers, each in one snapshot.
 
-use parlour_server::store::{Account, Device, GroupInfo, LogPage, Refusal, page_bytes};
+use parlour_server::store::{Account, Backup, Device, GroupInfo, LogPage, Opener, Refusal, page_bytes};
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId,
-    api::{ConversationKind, ConversationState, Welcome},
+    AccountId, BlobId, ConversationId, DeviceId,
+    api::{ConversationKind, ConversationState, Suite, Welcome},
     limits,
     log::Entry,
     name::Name,
@@ -40,12 +40,19 @@ pub(super) fn account(db: &Connection, id: &AccountId) -> Answer<Option<Account>
     )
 }
 
+/// The columns that [`read_device`] reads; 79 and 3 are the numbers of the hybrid and the classical suite.
+const DEVICE: &str = "SELECT device.id, account.id, signature_key, device.seen_ms, \
+     (SELECT count(*) FROM key_package WHERE key_package.device = device.device AND suite = 79), \
+     EXISTS (SELECT 1 FROM last_resort WHERE last_resort.device = device.device AND suite = 79), \
+     (SELECT count(*) FROM key_package WHERE key_package.device = device.device AND suite = 3), \
+     EXISTS (SELECT 1 FROM last_resort WHERE last_resort.device = device.device AND suite = 3)";
+
+const _: () = assert!(Suite::HYBRID.0 == 79 && Suite::CLASSICAL.0 == 3);
+
 pub(super) fn device(db: &Connection, id: &DeviceId) -> Answer<Option<Device>> {
     one(
         db,
-        "SELECT device.id, account.id, signature_key, device.seen_ms, \
-         (SELECT count(*) FROM key_package WHERE key_package.device = device.device), last_resort IS NOT NULL \
-         FROM device JOIN account USING (account) WHERE device.id = ?1 AND device.state = 0",
+        &format!("{DEVICE} FROM device JOIN account USING (account) WHERE device.id = ?1 AND device.state = 0"),
         [id.as_bytes()],
         read_device,
     )
@@ -54,9 +61,9 @@ pub(super) fn device(db: &Connection, id: &DeviceId) -> Answer<Option<Device>> {
 pub(super) fn devices(db: &Connection, account: &AccountId) -> Answer<Vec<Device>> {
     all(
         db,
-        "SELECT device.id, account.id, signature_key, device.seen_ms, \
-         (SELECT count(*) FROM key_package WHERE key_package.device = device.device), last_resort IS NOT NULL \
-         FROM account JOIN device USING (account) WHERE account.id = ?1 AND device.state = 0 ORDER BY device.id",
+        &format!(
+            "{DEVICE} FROM account JOIN device USING (account) WHERE account.id = ?1 AND device.state = 0 ORDER BY device.id"
+        ),
         [account.as_bytes()],
         read_device,
     )
@@ -70,6 +77,8 @@ fn read_device(row: &Row<'_>) -> Answer<Device> {
         seen_ms: unsigned(row, 3)?,
         key_packages: row.get(4)?,
         last_resort: row.get(5)?,
+        classical_key_packages: row.get(6)?,
+        classical_last_resort: row.get(7)?,
     })
 }
 
@@ -229,6 +238,54 @@ pub(super) fn peers(db: &Connection, account: &AccountId) -> Answer<Vec<AccountI
           JOIN member AS other ON other.conversation = own.conversation WHERE account.id = ?1) ORDER BY id",
         [account.as_bytes()],
         |row| rows::account_id(row, 0),
+    )
+}
+
+pub(super) fn group_by_name(db: &Connection, name: &Name) -> Answer<Option<ConversationId>> {
+    one(
+        db,
+        "SELECT conversation.id FROM name JOIN conversation USING (conversation) WHERE name.name = ?1",
+        [name.as_str()],
+        |row| rows::conversation_id(row, 0),
+    )
+}
+
+pub(super) fn recovery(db: &Connection, account: &AccountId) -> Answer<Option<Opener>> {
+    one(
+        db,
+        "SELECT recovery.record, recovery.wrapped_root FROM account JOIN recovery USING (account) WHERE account.id = ?1",
+        [account.as_bytes()],
+        |row| Ok(Opener { record: row.get(0)?, wrapped_root: row.get(1)? }),
+    )
+}
+
+pub(super) fn readable_blob(db: &Connection, blob: &BlobId, account: &AccountId) -> Answer<Option<u64>> {
+    one(db, rows::READABLE_BLOB, (blob.as_bytes(), account.as_bytes()), |row| unsigned(row, 1))
+}
+
+pub(super) fn unneeded_blobs(db: &Connection, before_ms: u64, limit: u32) -> Answer<Vec<BlobId>> {
+    let sql = format!("SELECT id FROM blob WHERE touched_ms < ?1 AND {} ORDER BY touched_ms LIMIT ?2", rows::UNNEEDED_BLOB);
+    all(db, &sql, (signed(before_ms), limit), |row| row.get(0).map(BlobId))
+}
+
+pub(super) fn unknown_blobs(db: &Connection, mut blobs: Vec<BlobId>) -> Answer<Vec<BlobId>> {
+    let mut failed = None;
+    blobs.retain(|blob| match one(db, "SELECT 1 FROM blob WHERE id = ?1", [blob.as_bytes()], |_| Ok(())) {
+        Ok(found) => found.is_none(),
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    });
+    failed.map_or(Ok(blobs), Err)
+}
+
+pub(super) fn backup(db: &Connection, account: &AccountId) -> Answer<Option<Backup>> {
+    one(
+        db,
+        "SELECT backup.version, backup.bytes FROM account JOIN backup USING (account) WHERE account.id = ?1",
+        [account.as_bytes()],
+        |row| Ok(Backup { version: unsigned(row, 0)?, index: row.get(1)? }),
     )
 }
 

@@ -15,6 +15,17 @@ use rusqlite::{
 pub(super) const NEWEST_ENTRY: &str = "SELECT seq, previous, id, kind, stored_ms, payload, receipt \
      FROM entry WHERE conversation = ?1 ORDER BY seq DESC LIMIT 1";
 
+/// Key and size of the blob `?1` if the account `?2` may read it.
+pub(super) const READABLE_BLOB: &str = "SELECT blob.blob, blob.size FROM blob, account WHERE blob.id = ?1 AND account.id = ?2 AND ( \
+     EXISTS (SELECT 1 FROM blob_owner WHERE blob_owner.blob = blob.blob AND blob_owner.account = account.account) \
+     OR EXISTS (SELECT 1 FROM backup_blob WHERE backup_blob.blob = blob.blob AND backup_blob.account = account.account) \
+     OR EXISTS (SELECT 1 FROM blob_named JOIN member ON member.conversation = blob_named.conversation \
+                AND member.account = account.account WHERE blob_named.blob = blob.blob))";
+
+/// Holds for a blob that no message and no backup names.
+pub(super) const UNNEEDED_BLOB: &str = "NOT EXISTS (SELECT 1 FROM blob_named WHERE blob_named.blob = blob.blob) \
+     AND NOT EXISTS (SELECT 1 FROM backup_blob WHERE backup_blob.blob = blob.blob)";
+
 /// A number for SQLite. Times and sequence numbers beyond 2^63 do not occur; a claimed one is as good as the largest.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

@@ -49,12 +49,21 @@ impl Task {
             | Write::CreateInvite { .. }
             | Write::PublishKeyPackages { .. }
             | Write::ReplaceDeviceList { .. }
+            | Write::BeginBlob { .. }
+            | Write::FinishBlob { .. }
+            | Write::SetBackup { .. }
             | Write::InitSetting { .. } => true,
             Write::ReplacePassword { .. }
             | Write::RemoveDevice { .. }
             | Write::ClaimKeyPackages { .. }
             | Write::MoveCursors { .. }
             | Write::Seen { .. }
+            | Write::Leave(_)
+            | Write::AbandonBlob { .. }
+            | Write::AbandonOldBlobs { .. }
+            | Write::ReleaseBlobs { .. }
+            | Write::DropBlob { .. }
+            | Write::DeleteBackup { .. }
             | Write::Retain { .. } => false,
         }
     }
@@ -146,7 +155,10 @@ fn size(task: &Task) -> usize {
     const ROW: usize = 128;
     let Task::Write(write) = task else { return ROW };
     ROW + match &**write {
-        Write::Append(append) => append.payload.len(),
+        Write::Append(append) => append.payload.len() + append.blobs.len() * 64,
+        Write::Leave(leave) => leave.statement.len(),
+        Write::SetBackup { index, blobs, .. } => index.len() + blobs.len() * 64,
+        Write::AbandonOldBlobs { limit, .. } | Write::ReleaseBlobs { limit, .. } => usize::try_from(*limit).unwrap_or(0) * ROW,
         Write::Commit(commit) => {
             commit.commit.len() + commit.group_info.len() + commit.welcome.as_ref().map_or(0, Vec::len) + ROW * commit.added.len()
         }
@@ -162,6 +174,11 @@ fn size(task: &Task) -> usize {
         | Write::RemoveDevice { .. }
         | Write::ClaimKeyPackages { .. }
         | Write::CreateInvite { .. }
+        | Write::BeginBlob { .. }
+        | Write::FinishBlob { .. }
+        | Write::AbandonBlob { .. }
+        | Write::DropBlob { .. }
+        | Write::DeleteBackup { .. }
         | Write::Seen { .. } => 0,
     }
 }

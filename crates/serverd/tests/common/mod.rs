@@ -9,7 +9,7 @@ use parlour_server::store::{
 use parlour_serverd::sqlite::SqliteStore;
 use parlour_wire::{
     AccountId, ConversationId, DeviceId, MessageId,
-    api::{Added, ConversationKind, Cursor},
+    api::{Added, ConversationKind, Create, Cursor},
     log::Entry,
     name::Name,
 };
@@ -78,7 +78,8 @@ fn creation(n: u16) -> CommitWrite {
         device: device(1),
         id: message(u64::MAX - u64::from(n)),
         parent_epoch: 0,
-        create: Some((ConversationKind::GROUP, vec![account(1), account(2)])),
+        create: Some(Create { kind: ConversationKind::GROUP, members: vec![account(1), account(2)], name: None }),
+        change: None,
         commit: vec![7; 300],
         receipt: [9; 64],
         welcome: Some(vec![8; 300]),
@@ -97,6 +98,7 @@ pub(crate) fn append(conversation_number: u16, id: u64, bytes: usize) -> Write {
         id: message(id),
         epoch: 1,
         payload: vec![7; bytes],
+        blobs: vec![],
         now_ms: 2,
     })
 }

@@ -2,17 +2,43 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use parlour_wire::{AccountId, DeviceId, api::DeviceKeyPackage, limits, name::Name};
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId,
+    api::{DeviceKeyPackage, Suite},
+    limits,
+    name::Name,
+};
 
-use crate::store::{Account, Device, ListedDevice, Refusal, Written};
+use crate::store::{Account, Device, ListedDevice, Opener, Refusal, Written};
 
 /// A device that may speak, with its key packages.
 struct Kept {
     account: AccountId,
     signature_key: [u8; 32],
     seen_ms: u64,
+    packages: BTreeMap<Suite, Packages>,
+}
+
+/// The key packages of one suite.
+#[derive(Default)]
+struct Packages {
     one_time: VecDeque<Vec<u8>>,
     last_resort: Option<Vec<u8>>,
+}
+
+/// Who has a name.
+#[derive(Clone, Copy)]
+enum Named {
+    Account(AccountId),
+    Group(ConversationId),
+}
+
+impl Kept {
+    fn count(&self, suite: Suite) -> (u32, bool) {
+        self.packages.get(&suite).map_or((0, false), |packages| {
+            (u32::try_from(packages.one_time.len()).unwrap_or(u32::MAX), packages.last_resort.is_some())
+        })
+    }
 }
 
 struct Invite {
@@ -23,7 +49,8 @@ struct Invite {
 #[derive(Default)]
 pub(super) struct Accounts {
     accounts: BTreeMap<AccountId, Account>,
-    names: BTreeMap<Name, AccountId>,
+    names: BTreeMap<Name, Named>,
+    recovery: BTreeMap<AccountId, Opener>,
     devices: BTreeMap<DeviceId, Kept>,
     /// Whose a device is or was.
     owners: BTreeMap<DeviceId, AccountId>,
@@ -37,17 +64,54 @@ impl Accounts {
     }
 
     pub(super) fn by_name(&self, name: &Name) -> Option<&Account> {
-        self.names.get(name).and_then(|id| self.accounts.get(id))
+        match self.names.get(name) {
+            Some(Named::Account(id)) => self.accounts.get(id),
+            _ => None,
+        }
+    }
+
+    pub(super) fn group_by_name(&self, name: &Name) -> Option<ConversationId> {
+        match self.names.get(name) {
+            Some(Named::Group(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_taken(&self, name: &Name) -> bool {
+        self.names.contains_key(name)
+    }
+
+    pub(super) fn name_group(&mut self, name: Name, conversation: ConversationId) {
+        self.names.insert(name, Named::Group(conversation));
+    }
+
+    pub(super) fn free_name(&mut self, name: &Name) {
+        self.names.remove(name);
+    }
+
+    pub(super) fn recovery(&self, account: &AccountId) -> Option<&Opener> {
+        self.recovery.get(account)
+    }
+
+    /// Whose a device is that may speak.
+    pub(super) fn owner(&self, device: &DeviceId) -> Option<AccountId> {
+        self.devices.get(device).map(|kept| kept.account)
     }
 
     pub(super) fn device(&self, id: &DeviceId) -> Option<Device> {
-        self.devices.get(id).map(|kept| Device {
-            id: *id,
-            account: kept.account,
-            signature_key: kept.signature_key,
-            seen_ms: kept.seen_ms,
-            key_packages: u32::try_from(kept.one_time.len()).unwrap_or(u32::MAX),
-            last_resort: kept.last_resort.is_some(),
+        self.devices.get(id).map(|kept| {
+            let (key_packages, last_resort) = kept.count(Suite::HYBRID);
+            let (classical_key_packages, classical_last_resort) = kept.count(Suite::CLASSICAL);
+            Device {
+                id: *id,
+                account: kept.account,
+                signature_key: kept.signature_key,
+                seen_ms: kept.seen_ms,
+                key_packages,
+                last_resort,
+                classical_key_packages,
+                classical_last_resort,
+            }
         })
     }
 
@@ -82,7 +146,7 @@ impl Accounts {
             }
         }
         self.add_devices(account.id, devices);
-        self.names.insert(account.name.clone(), account.id);
+        self.names.insert(account.name.clone(), Named::Account(account.id));
         self.accounts.insert(account.id, account);
         Ok(())
     }
@@ -99,16 +163,18 @@ impl Accounts {
                 account,
                 signature_key: listed.signature_key,
                 seen_ms: 0,
-                one_time: VecDeque::new(),
-                last_resort: None,
+                packages: BTreeMap::new(),
             });
         }
     }
 
-    pub(super) fn replace_password(&mut self, account: AccountId, record: Vec<u8>, wrapped_root: Vec<u8>) -> Result<(), Refusal> {
-        let account = self.accounts.get_mut(&account).ok_or(Refusal::NoAccount)?;
-        account.record = record;
-        account.wrapped_root = wrapped_root;
+    pub(super) fn replace_password(&mut self, id: AccountId, recovery: bool, opener: Opener) -> Result<(), Refusal> {
+        let account = self.accounts.get_mut(&id).ok_or(Refusal::NoAccount)?;
+        if recovery {
+            self.recovery.insert(id, opener);
+        } else {
+            (account.record, account.wrapped_root) = (opener.record, opener.wrapped_root);
+        }
         Ok(())
     }
 
@@ -149,10 +215,12 @@ impl Accounts {
     pub(super) fn publish(
         &mut self,
         device: DeviceId,
+        suite: Suite,
         one_time: Vec<Vec<u8>>,
         last_resort: Option<Vec<u8>>,
     ) -> Result<(), Refusal> {
         let kept = self.devices.get_mut(&device).ok_or(Refusal::NoDevice)?;
+        let kept = kept.packages.entry(suite).or_default();
         kept.one_time.extend(one_time);
         kept.one_time.truncate(limits::KEY_PACKAGES_PER_DEVICE);
         if last_resort.is_some() {
@@ -161,10 +229,11 @@ impl Accounts {
         Ok(())
     }
 
-    pub(super) fn claim(&mut self, account: AccountId) -> Result<Written, Refusal> {
+    pub(super) fn claim(&mut self, account: AccountId, suite: Suite) -> Result<Written, Refusal> {
         let device_list = self.accounts.get(&account).ok_or(Refusal::NoAccount)?.device_list.clone();
         let mut packages = Vec::new();
         for (device, kept) in self.devices.iter_mut().filter(|(_, kept)| kept.account == account) {
+            let Some(kept) = kept.packages.get_mut(&suite) else { continue };
             if let Some(package) = kept.one_time.pop_front().or_else(|| kept.last_resort.clone()) {
                 packages.push(DeviceKeyPackage { device: *device, package });
             }

@@ -1,7 +1,7 @@
 //! Rules about accounts, names, invitations and settings.
 
 use super::{NOW, Place, an_account, create_account, device_id, listed, name, open, works};
-use crate::store::{Refusal, Store, Write};
+use crate::store::{Opener, Refusal, Store, Write};
 
 /// A name, and an account id, is taken once.
 pub async fn names_are_unique<P: Place>(place: &P) {
@@ -37,13 +37,35 @@ pub async fn a_password_is_replaced_with_its_wrapped_root<P: Place>(place: &P) {
     let bench = open(place);
     bench.accounts(2, 1).await;
     let account = super::account_id(1);
-    bench.done(Write::ReplacePassword { account, record: vec![9; 192], wrapped_root: vec![8; 72] }).await;
+    bench.done(password(account, false)).await;
     let mut expected = an_account(1, "user1");
     (expected.record, expected.wrapped_root) = (vec![9; 192], vec![8; 72]);
     assert_eq!(works(bench.store.account(account).await), Some(expected));
     assert_eq!(works(bench.store.account(super::account_id(2)).await), Some(an_account(2, "user2")));
-    let unknown = Write::ReplacePassword { account: super::account_id(9), record: vec![], wrapped_root: vec![] };
-    assert_eq!(bench.refused(unknown).await, Refusal::NoAccount);
+    assert_eq!(bench.refused(password(super::account_id(9), false)).await, Refusal::NoAccount);
+}
+
+fn password(account: parlour_wire::AccountId, recovery: bool) -> Write {
+    Write::ReplacePassword { account, recovery, record: vec![9; 192], wrapped_root: vec![8; 72] }
+}
+
+/// Neither changes the other.
+pub async fn a_recovery_code_stands_beside_the_password<P: Place>(place: &P) {
+    let bench = open(place);
+    bench.accounts(2, 1).await;
+    let account = super::account_id(1);
+    assert_eq!(works(bench.store.recovery(account).await), None);
+    bench.done(password(account, true)).await;
+    let opener = Some(Opener { record: vec![9; 192], wrapped_root: vec![8; 72] });
+    assert_eq!(works(bench.store.recovery(account).await), opener);
+    assert_eq!(works(bench.store.account(account).await), Some(an_account(1, "user1")));
+    bench.done(password(account, false)).await;
+    assert_eq!(works(bench.store.recovery(account).await), opener, "a new password leaves the code valid");
+    let again = Write::ReplacePassword { account, recovery: true, record: vec![3], wrapped_root: vec![4] };
+    bench.done(again).await;
+    assert_eq!(works(bench.store.recovery(account).await), Some(Opener { record: vec![3], wrapped_root: vec![4] }));
+    assert_eq!(works(bench.store.recovery(super::account_id(2)).await), None);
+    assert_eq!(bench.refused(password(super::account_id(9), true)).await, Refusal::NoAccount);
 }
 
 /// As often as it allows, and no more.

@@ -160,7 +160,7 @@ pub async fn a_device_reads_from_where_it_joined<P: Place>(place: &P) {
 pub async fn a_removed_device_reads_nothing<P: Place>(place: &P) {
     let bench = two(place).await;
     let unknown = device_id(9, 9);
-    bench.commit(CommitWrite { removed: vec![device_id(2, 1), unknown], ..commit(1, 1, 2, 1) }).await;
+    bench.commit(CommitWrite { removed: vec![device_id(2, 1), unknown], ..commit(1, 2, 2, 1) }).await;
     assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Err(Refusal::NotMember));
     assert_eq!(bench.refused(Write::Append(append(1, device_id(2, 1), 3, 2))).await, Refusal::NotMember);
     let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
@@ -210,7 +210,7 @@ pub async fn an_external_commit_lets_a_member_join<P: Place>(place: &P) {
     assert_eq!(bench.refused(write(external(2, 2, 2, 0))).await, Refusal::StaleEpoch);
     bench.commit(external(2, 2, 2, 1)).await;
     assert_eq!(bench.seqs(1, device_id(2, 2), 0).await, Ok((vec![], 2)));
-    assert!(matches!(&bench.heard.take()[..], [Committed::Entry { joined: true, created: None, .. }]));
+    assert!(matches!(&bench.heard.take()[..], [Committed::Entry { joined: true, members: None, .. }]));
     bench.send(append(1, device_id(2, 2), 3, 2)).await;
     bench.commit(external(2, 2, 4, 2)).await;
     assert_eq!(bench.state(1, 2, device_id(2, 2)).await.expect("a member").cursor, Some(4), "the cursor moves along");
@@ -235,21 +235,22 @@ pub async fn observers_hear_in_order_and_before_the_answer<P: Place>(place: &P) 
     assert_eq!(bench.heard.take(), []);
     bench.commit(creation(1, 1, 1, &[1, 2, 3])).await;
     let heard = bench.heard.take();
-    let [Committed::Entry { entry, from, added, removed, created, joined }, welcomes @ ..] = &heard[..] else {
+    let [Committed::Entry { entry, from, added, removed, members, parted, joined }, welcomes @ ..] = &heard[..] else {
         panic!("an entry comes first: {heard:?}")
     };
     assert_eq!((entry.seq, entry.kind, entry.previous, entry.id), (1, EntryKind::COMMIT, [0; 32], message_id(1)));
     assert_eq!((*from, removed.len(), *joined), (device_id(1, 1), 0, true));
     assert_eq!(*added, [device_id(2, 1), device_id(3, 1)]);
-    assert_eq!(*created, Some(vec![account_id(1), account_id(2), account_id(3)]));
+    assert_eq!(*parted, []);
+    assert_eq!(*members, Some(vec![account_id(1), account_id(2), account_id(3)]));
     let welcome = Arc::new(welcome(1, (1, 1), entry.hash(), 1, &[1, 2, 3]));
     let expected = [2, 3].map(|n| Committed::Welcome { device: device_id(n, 1), welcome: Arc::clone(&welcome) });
     assert_eq!(welcomes, expected);
 
     bench.send(append(1, device_id(2, 1), 2, 1)).await;
-    bench.commit(CommitWrite { removed: vec![device_id(3, 1)], ..commit(1, 1, 3, 1) }).await;
+    bench.commit(CommitWrite { removed: vec![device_id(3, 1)], ..commit(1, 3, 3, 1) }).await;
     let heard = bench.heard.take();
-    let [Committed::Entry { entry: message, from, joined: false, created: None, .. }, Committed::Entry { entry, removed, .. }] =
+    let [Committed::Entry { entry: message, from, joined: false, members: None, .. }, Committed::Entry { entry, removed, .. }] =
         &heard[..]
     else {
         panic!("two entries: {heard:?}")

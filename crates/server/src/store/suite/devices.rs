@@ -1,6 +1,6 @@
 //! Rules about device lists, devices and key packages.
 
-use parlour_wire::{DeviceId, limits};
+use parlour_wire::{DeviceId, api::Suite, limits};
 
 use super::{Bench, NOW, Place, account_id, append, create_account, creation, device_id, listed, open, works};
 use crate::store::{Committed, ListedDevice, Refusal, Store, Write, Written};
@@ -11,7 +11,7 @@ fn list(n: u8, version: u64, devices: Vec<ListedDevice>) -> Write {
 }
 
 async fn claimed<S: Store>(bench: &Bench<S>, n: u8) -> Vec<(DeviceId, Vec<u8>)> {
-    match bench.apply(Write::ClaimKeyPackages { account: account_id(n) }).await {
+    match bench.apply(Write::ClaimKeyPackages { account: account_id(n), suite: Suite::HYBRID }).await {
         Ok(Written::KeyPackages { device_list, packages }) => {
             assert_eq!(device_list[0], n);
             packages.into_iter().map(|package| (package.device, package.package)).collect()
@@ -22,7 +22,7 @@ async fn claimed<S: Store>(bench: &Bench<S>, n: u8) -> Vec<(DeviceId, Vec<u8>)> 
 
 fn publish(device: DeviceId, one_time: &[&[u8]], last_resort: Option<&[u8]>) -> Write {
     let one_time = one_time.iter().map(|package| package.to_vec()).collect();
-    Write::PublishKeyPackages { device, one_time, last_resort: last_resort.map(<[u8]>::to_vec) }
+    Write::PublishKeyPackages { device, suite: Suite::HYBRID, one_time, last_resort: last_resort.map(<[u8]>::to_vec) }
 }
 
 /// An account cannot list a device of another one.
@@ -116,7 +116,7 @@ pub async fn key_packages_are_handed_out_once<P: Place>(place: &P) {
     assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), b"a2".to_vec())]);
     assert_eq!(claimed(&bench, 1).await, []);
     assert_eq!(claimed(&bench, 2).await, []);
-    assert_eq!(bench.refused(Write::ClaimKeyPackages { account: account_id(9) }).await, Refusal::NoAccount);
+    assert_eq!(bench.refused(Write::ClaimKeyPackages { account: account_id(9), suite: Suite::HYBRID }).await, Refusal::NoAccount);
     assert_eq!(bench.refused(publish(device_id(9, 1), &[], None)).await, Refusal::NoDevice);
 }
 
@@ -148,4 +148,29 @@ pub async fn key_packages_are_bounded<P: Place>(place: &P) {
     let device = works(bench.store.device(device_id(1, 1)).await).expect("exists");
     assert_eq!(device.key_packages as usize, limits::KEY_PACKAGES_PER_DEVICE);
     assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), vec![0])]);
+}
+
+/// Counted, bounded and handed out each for itself.
+pub async fn key_packages_are_kept_by_suite<P: Place>(place: &P) {
+    let bench = open(place);
+    bench.accounts(1, 1).await;
+    bench.done(publish(device_id(1, 1), &[b"a"], Some(b"z"))).await;
+    let suite = Suite::CLASSICAL;
+    let one_time = (0..120).map(|n| vec![1, n]).collect();
+    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), suite, one_time, last_resort: None }).await;
+    let device = works(bench.store.device(device_id(1, 1)).await).expect("exists");
+    assert_eq!((device.key_packages, device.last_resort), (1, true));
+    assert_eq!((device.classical_key_packages as usize, device.classical_last_resort), (limits::KEY_PACKAGES_PER_DEVICE, false));
+    let claim = Write::ClaimKeyPackages { account: account_id(1), suite };
+    let Ok(Written::KeyPackages { packages, .. }) = bench.apply(claim.clone()).await else { panic!("claimed") };
+    assert_eq!(packages[0].package, [1, 0]);
+    assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), b"a".to_vec())]);
+    assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), b"z".to_vec())]);
+    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), suite, one_time: vec![], last_resort: Some(vec![9]) }).await;
+    for n in 1..100 {
+        let Ok(Written::KeyPackages { packages, .. }) = bench.apply(claim.clone()).await else { panic!("claimed") };
+        assert_eq!(packages[0].package, [1, n]);
+    }
+    let Ok(Written::KeyPackages { packages, .. }) = bench.apply(claim).await else { panic!("claimed") };
+    assert_eq!(packages[0].package, [9]);
 }

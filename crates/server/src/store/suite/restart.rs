@@ -3,6 +3,8 @@
 use super::{
     Bench, NOW, Place, account_id, added, append, commit, conversation_id, create_account, creation, device_id, name, open, works,
 };
+use parlour_wire::api::Suite;
+
 use crate::store::{CommitWrite, Refusal, Store, Write, Written};
 
 async fn fill<S: Store>(bench: &Bench<S>) {
@@ -12,8 +14,15 @@ async fn fill<S: Store>(bench: &Bench<S>) {
     bench.done(create_account(3, "carol", 1, Some([5; 32]))).await;
     bench.done(Write::RemoveDevice { device: device_id(2, 3) }).await;
     let one_time = vec![b"a".to_vec(), b"b".to_vec()];
-    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), one_time, last_resort: Some(b"z".to_vec()) }).await;
-    bench.apply(Write::ClaimKeyPackages { account: account_id(1) }).await.expect("claimed");
+    bench
+        .done(Write::PublishKeyPackages {
+            device: device_id(1, 1),
+            suite: Suite::HYBRID,
+            one_time,
+            last_resort: Some(b"z".to_vec()),
+        })
+        .await;
+    bench.apply(Write::ClaimKeyPackages { account: account_id(1), suite: Suite::HYBRID }).await.expect("claimed");
     bench.commit(creation(1, 1, 1, &[1, 2])).await;
     bench.send(append(1, device_id(1, 1), 2, 1)).await;
     bench.commit(CommitWrite { added: vec![added(2, 2)], welcome: Some(vec![1]), ..commit(1, 1, 3, 1) }).await;

@@ -29,7 +29,7 @@ impl Apply<'_> {
         invite: Option<&[u8; 32]>,
         now_ms: u64,
     ) -> rusqlite::Result<Outcome> {
-        if self.one("SELECT 1 FROM account WHERE name = ?1", [account.name.as_str()], |_| Ok(()))?.is_some() {
+        if self.is_named(account.name.as_str())? {
             return Ok(Err(Refusal::NameTaken));
         }
         if self.account_key(&account.id)?.is_some() {
@@ -60,9 +60,25 @@ impl Apply<'_> {
             ),
         )?;
         let key = self.db.last_insert_rowid();
+        self.run("INSERT INTO name (name, account) VALUES (?1, ?2)", (account.name.as_str(), key))?;
         for device in devices {
             self.begin_device(key, device)?;
         }
+        Ok(Ok(Written::Done))
+    }
+
+    /// Whether a user or group has the name.
+    pub(super) fn is_named(&self, name: &str) -> rusqlite::Result<bool> {
+        Ok(self.one("SELECT 1 FROM name WHERE name = ?1", [name], |_| Ok(()))?.is_some())
+    }
+
+    pub(super) fn replace_recovery(&mut self, account: &AccountId, record: &[u8], wrapped: &[u8]) -> rusqlite::Result<Outcome> {
+        let Some(key) = self.account_key(account)? else { return Ok(Err(Refusal::NoAccount)) };
+        self.run(
+            "INSERT INTO recovery (account, record, wrapped_root) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (account) DO UPDATE SET record = excluded.record, wrapped_root = excluded.wrapped_root",
+            (key, record, wrapped),
+        )?;
         Ok(Ok(Written::Done))
     }
 
@@ -182,7 +198,8 @@ impl Apply<'_> {
             self.drop_unneeded_welcome(conversation, seq)?;
         }
         self.run("DELETE FROM key_package WHERE device = ?1", [key])?;
-        self.run("UPDATE device SET state = ?2, last_resort = NULL WHERE device = ?1", (key, state))?;
+        self.run("DELETE FROM last_resort WHERE device = ?1", [key])?;
+        self.run("UPDATE device SET state = ?2 WHERE device = ?1", (key, state))?;
         // It may be a known sender of any conversation.
         self.cache.clear();
         Ok(())

@@ -3,7 +3,10 @@
 //! Many writes share a transaction, so a refused one must leave no trace: every rule is checked before the first row changes.
 
 mod account;
+mod blob;
+mod commit;
 mod keys;
+mod leave;
 mod log;
 mod retain;
 
@@ -80,22 +83,36 @@ impl<'a> Apply<'a> {
             Write::CreateAccount { account, devices, invite, now_ms } => {
                 self.create_account(account, devices, invite.as_ref(), *now_ms)
             }
-            Write::ReplacePassword { account, record, wrapped_root } => self.replace_password(account, record, wrapped_root),
+            Write::ReplacePassword { account, recovery: true, record, wrapped_root } => {
+                self.replace_recovery(account, record, wrapped_root)
+            }
+            Write::ReplacePassword { account, recovery: false, record, wrapped_root } => {
+                self.replace_password(account, record, wrapped_root)
+            }
             Write::ReplaceDeviceList { account, device_list, version, devices } => {
                 self.replace_device_list(account, device_list, *version, devices)
             }
             Write::RemoveDevice { device } => self.remove_device(device),
-            Write::PublishKeyPackages { device, one_time, last_resort } => {
-                self.publish_key_packages(device, one_time, last_resort.as_deref())
+            Write::PublishKeyPackages { device, suite, one_time, last_resort } => {
+                self.publish_key_packages(device, *suite, one_time, last_resort.as_deref())
             }
-            Write::ClaimKeyPackages { account } => self.claim_key_packages(account),
+            Write::ClaimKeyPackages { account, suite } => self.claim_key_packages(account, *suite),
             Write::CreateInvite { token, uses, expires_ms } => self.create_invite(token, *uses, *expires_ms),
             Write::Append(append) => self.append(append),
             Write::Commit(commit) => self.commit(commit),
+            Write::Leave(leave) => self.leave(leave),
             Write::MoveCursors { device, cursors } => self.move_cursors(device, cursors),
             Write::Seen { device, now_ms } => self.seen(device, *now_ms),
             Write::Retain { before_ms, limit } => self.retain(*before_ms, *limit),
             Write::InitSetting { key, value } => self.init_setting(key, value),
+            Write::BeginBlob { account, blob, size, quota, now_ms } => self.begin_blob(account, blob, (*size, *quota), *now_ms),
+            Write::FinishBlob { account, blob, size, now_ms } => self.finish_blob(account, blob, *size, *now_ms),
+            Write::AbandonBlob { account, blob } => self.abandon_blob(account, blob),
+            Write::AbandonOldBlobs { before_ms, limit } => self.abandon_old_blobs(*before_ms, *limit),
+            Write::ReleaseBlobs { before_ms, limit } => self.release_blobs(*before_ms, *limit),
+            Write::DropBlob { blob, before_ms } => self.drop_blob(blob, *before_ms),
+            Write::SetBackup { account, version, index, blobs } => self.set_backup(account, *version, index, blobs),
+            Write::DeleteBackup { account } => self.delete_backup(account),
         }
     }
 

@@ -26,6 +26,8 @@ struct Candidate {
 impl Apply<'_> {
     /// Goes on where the last call stopped, and begins again at the end, so that every conversation has its turn.
     pub(super) fn retain(&mut self, before_ms: u64, limit: u32) -> rusqlite::Result<Outcome> {
+        let ended = self.retain_ended(limit)?;
+        let limit = limit - ended;
         let from = self.cache.retained;
         let candidates = self.all(
             "SELECT oldest_ms, conversation, id FROM conversation \
@@ -45,7 +47,26 @@ impl Apply<'_> {
             before = candidate.at;
         }
         self.cache.retained = reached.unwrap_or_default();
-        Ok(Ok(Written::Deleted(u64::from(limit) - left)))
+        Ok(Ok(Written::Deleted(u64::from(ended) + u64::from(limit) - left)))
+    }
+
+    /// Deletes entries of conversations that have ended. Nobody can read them.
+    fn retain_ended(&self, limit: u32) -> rusqlite::Result<u32> {
+        let mut deleted = 0;
+        while deleted < limit {
+            let Some(key) = self.one("SELECT conversation FROM ended LIMIT 1", (), |row| row.get::<_, i64>(0))? else { break };
+            let gone = self.run(
+                "DELETE FROM entry WHERE conversation = ?1 AND seq IN \
+                 (SELECT seq FROM entry WHERE conversation = ?1 ORDER BY seq LIMIT ?2)",
+                (key, limit - deleted),
+            )?;
+            let gone = u32::try_from(gone).unwrap_or(u32::MAX);
+            if gone < limit - deleted {
+                self.run("DELETE FROM ended WHERE conversation = ?1", [key])?;
+            }
+            deleted = deleted.saturating_add(gone);
+        }
+        Ok(deleted.min(limit))
     }
 
     /// Deletes from the beginning of a log, so that what is left has no gaps.

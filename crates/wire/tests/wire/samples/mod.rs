@@ -9,7 +9,7 @@ use parlour_wire::{
     content, encode, files,
     frame::{ContentType, Frame, Kind},
     header, identity,
-    log::{Entry, EntryKind},
+    log::{Entry, EntryKind, LEAVE_CONTEXT, LeaveStatement},
     name::Name,
 };
 
@@ -89,6 +89,7 @@ pub(crate) fn all() -> Vec<Message> {
     accounts(&mut all);
     headers(&mut all);
     conversations(&mut all);
+    blobs(&mut all);
     bare(&mut all);
     local(&mut all);
     transfers(&mut all);
@@ -314,6 +315,43 @@ fn conversations(all: &mut Vec<Message>) {
         api::CursorsSet,
         api::CursorsSet { cursors: vec![api::Cursor { conversation: CONVERSATION, seq: 7 }] }
     );
+}
+
+/// A statement of the device of [`identity`] that its account leaves, signed.
+fn leave() -> Vec<u8> {
+    let device = SigningKey::from_bytes(&[2; 32]);
+    let statement = LeaveStatement {
+        conversation: CONVERSATION,
+        account: ACCOUNT,
+        device: DeviceId::of_key(&device.verifying_key().to_bytes()),
+        since: 3,
+    };
+    let bytes = encode(&statement);
+    let signature = device.sign(&[LEAVE_CONTEXT, &bytes].concat()).to_bytes();
+    identity::signed_bytes(bytes, signature)
+}
+
+fn leaves(bytes: &[u8]) -> bool {
+    let key = SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes();
+    LeaveStatement::verify(bytes, &key).is_ok()
+}
+
+/// Leaving, signals, blobs, backups.
+fn blobs(all: &mut Vec<Message>) {
+    let blob = BlobId([0xb1; 32]);
+    all.push(("conversation.leave.statement", leave(), leaves));
+    message!(all, "conversation.leave", api::Leave, api::Leave { conversation: CONVERSATION, id: MESSAGE, statement: leave() });
+    message!(all, "group.by_name", api::GroupByName, api::GroupByName { name: name() });
+    message!(all, "signal", api::Signal, api::Signal { conversation: CONVERSATION, payload: vec![1; 4] });
+    message!(all, "blob.begin", api::BlobBegin, api::BlobBegin { blob, size: 1 << 32 });
+    message!(all, "blob.progress", api::BlobProgress, api::BlobProgress { received: 1 << 20, complete: true });
+    message!(all, "blob.put", api::BlobPut, api::BlobPut { blob, offset: 1 << 20, data: vec![1; 4] });
+    message!(all, "blob.get", api::BlobGet, api::BlobGet { blob, offset: 1 << 20, length: 262_144 });
+    message!(all, "blob.data", api::BlobData, api::BlobData { size: 1 << 32, data: vec![1; 4] });
+    message!(all, "backup.set", api::BackupSet, api::BackupSet { version: 2, index: vec![1; 4], blobs: vec![blob] });
+    message!(all, "backup.get", api::BackupGet, api::BackupGet {});
+    message!(all, "backup.get.answer", api::BackupAnswer, api::BackupAnswer { version: 2, index: vec![1; 4] });
+    message!(all, "backup.delete", api::BackupDelete, api::BackupDelete {});
 }
 
 /// Messages that are not plain CBOR maps: signed values, contents, a frame.

@@ -1,0 +1,72 @@
+//! What a name on the command line means: a petname, a user name, `name@server`, or `#group`.
+
+use parlour_wire::{AccountId, Code, ConversationId, name::Name};
+
+use super::{Command, Core, Ticket, contacts::not_found};
+use crate::{
+    error::Error,
+    store::{ContactRow, Conversation},
+};
+
+/// Where something goes.
+pub(super) enum Target {
+    /// To a person.
+    Person(ContactRow),
+    /// To a group that this profile is in, or was in.
+    Group(Conversation),
+}
+
+impl Core {
+    /// What `to` means before something is sent. Somebody who has to be looked up first: `None`, and `again` runs when the server
+    /// has told.
+    pub(super) fn target(&mut self, ticket: Ticket, to: &str, again: Command) -> Result<Option<Target>, Error> {
+        if to.starts_with('#') {
+            return self.group(to).map(|group| Some(Target::Group(group)));
+        }
+        Ok(self.resolve_checked(ticket, to, again)?.map(Target::Person))
+    }
+
+    /// A group by its name, with or without the `#`. Groups are known here or not at all.
+    pub(super) fn group(&self, to: &str) -> Result<Conversation, Error> {
+        let unknown = || {
+            let name = to.strip_prefix('#').unwrap_or(to);
+            Error::new(Code::CONVERSATION_NOT_FOUND, format!("there is no group #{name} here"))
+                .hint("`group list` shows the groups of this account")
+        };
+        let name = group_name(to).map_err(|_| unknown())?;
+        self.store.group_by_name(name.as_str())?.ok_or_else(unknown)
+    }
+
+    /// The conversation that `to` means, as far as it is known here.
+    pub(super) fn conversation_with(&self, to: &str) -> Result<ConversationId, Error> {
+        if to.starts_with('#') {
+            return self.group(to).map(|group| group.id);
+        }
+        let account = self.account.as_ref().ok_or_else(|| not_found(to))?;
+        let contact = self.known_or_not_found(to)?;
+        Ok(ConversationId::direct(&account.account, &contact.account))
+    }
+
+    /// A member of a group by petname or user name; this account by its own.
+    pub(super) fn member(&self, group: &Conversation, who: &str) -> Result<AccountId, Error> {
+        let stranger = || {
+            let group = group.group_name().unwrap_or_default();
+            Error::new(Code::USER_NOT_FOUND, format!("{who} is no member of {group}")).hint("`group members` lists who is in it")
+        };
+        let name = self.split(who).map(|(name, _)| name.to_string()).map_err(|_| stranger())?;
+        let account = self.signed_in()?;
+        if account.name == name {
+            return Ok(account.account);
+        }
+        self.store.member_by_name(&group.id, who, &name)?.ok_or_else(stranger)
+    }
+}
+
+/// The name of a group as somebody typed it, with or without the `#`.
+pub(super) fn group_name(typed: &str) -> Result<Name, Error> {
+    let name = typed.strip_prefix('#').unwrap_or(typed);
+    Name::parse(name).map_err(|_| {
+        Error::new(Code::USAGE, format!("{typed:?} cannot be the name of a group"))
+            .hint("letters, digits, - and . work; spaces and @ / : do not; at most 64 bytes")
+    })
+}

@@ -1,0 +1,413 @@
+//! What people do in groups, story by story.
+
+use parlour_wire::{Code, api::Role};
+
+use super::harness::World;
+use crate::{
+    api::{Group, GroupMember, HistoryPolicy, Message, MessageKind, State},
+    core::{Command, GroupCommand, Reply, Ticket},
+    error::Error,
+    event::Event,
+};
+
+/// People with one device each, by name; the first has a group of all of them.
+pub(super) fn people(seed: u64, names: &[&str]) -> (World, Vec<usize>) {
+    let mut world = World::new(seed);
+    let people: Vec<_> = names.iter().map(|name| world.person(name)).collect();
+    let nodes: Vec<_> = people.into_iter().map(|person| world.device(person)).collect();
+    world.settle();
+    (world, nodes)
+}
+
+pub(super) fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+pub(super) fn create(name: &str, members: &[&str]) -> GroupCommand {
+    GroupCommand::Create { name: name.to_owned(), members: strings(members) }
+}
+
+pub(super) fn add(members: &[&str]) -> GroupCommand {
+    GroupCommand::Add { group: "#club".to_owned(), members: strings(members) }
+}
+
+pub(super) fn remove(members: &[&str]) -> GroupCommand {
+    GroupCommand::Remove { group: "#club".to_owned(), members: strings(members) }
+}
+
+pub(super) fn role(member: &str, role: Role) -> GroupCommand {
+    GroupCommand::SetRole { group: "#club".to_owned(), member: member.to_owned(), role }
+}
+
+fn leave() -> GroupCommand {
+    GroupCommand::Leave("club".to_owned())
+}
+
+pub(super) fn change(world: &mut World, node: usize, command: GroupCommand) -> Result<Group, Error> {
+    match world.ask(node, Command::Group(command)) {
+        Ok(Reply::Group(group)) => Ok(group),
+        Err(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn refused(world: &mut World, node: usize, command: GroupCommand) -> Code {
+    change(world, node, command).unwrap_err().code
+}
+
+pub(super) fn members(world: &mut World, node: usize, group: &str) -> Vec<(String, Role)> {
+    match world.ask(node, Command::Group(GroupCommand::Members(group.to_owned()))) {
+        Ok(Reply::Members(members)) => {
+            let mut members: Vec<_> = members.into_iter().map(|GroupMember { user, role, .. }| (user, role)).collect();
+            members.sort();
+            members
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(world: &mut World, node: usize) -> Vec<String> {
+    members(world, node, "#club").into_iter().map(|(name, _)| name).collect()
+}
+
+fn groups(world: &mut World, node: usize) -> Vec<String> {
+    match world.ask(node, Command::Group(GroupCommand::List)) {
+        Ok(Reply::Groups(groups)) => groups.into_iter().map(|group| group.name).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn history(world: &mut World, node: usize) -> Vec<Message> {
+    world.history(node, "#club")
+}
+
+/// What people wrote.
+fn said(world: &mut World, node: usize) -> Vec<String> {
+    let text = |message: Message| (message.kind == MessageKind::Text).then_some(message.text);
+    history(world, node).into_iter().filter_map(text).collect()
+}
+
+/// What this program said happened.
+fn told(world: &mut World, node: usize) -> Vec<String> {
+    let text = |message: Message| (message.kind == MessageKind::System).then_some(message.text);
+    history(world, node).into_iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_group_is_made_and_everybody_reads_what_is_written_there() {
+    let mut world = World::new(1);
+    let (alice, bob, carol) = (world.person("alice"), world.person("bob"), world.person("carol"));
+    let (a1, a2, b) = (world.device(alice), world.device(alice), world.device(bob));
+    let (c1, c2) = (world.device(carol), world.device(carol));
+    world.settle();
+    let group = change(&mut world, a1, create("#Club", &["bob", "carol"])).unwrap();
+    assert_eq!((group.name.as_str(), group.role, group.members), ("club", Role::ADMIN, 3));
+    assert_eq!(group.suite.word(), "hybrid");
+    world.settle();
+    for (node, text) in [(a1, "from alice"), (c2, "from carol"), (b, "from bob"), (a2, "from the other alice")] {
+        world.send(node, "#club", text);
+        world.settle();
+    }
+    for node in [a1, a2, b, c1, c2] {
+        assert_eq!(said(&mut world, node), ["from alice", "from carol", "from bob", "from the other alice"], "node {node}");
+        assert_eq!(names(&mut world, node), ["alice", "bob", "carol"], "node {node}");
+        assert_eq!(groups(&mut world, node), ["club"]);
+    }
+    assert_eq!(told(&mut world, a1), ["You created #club with bob, carol."]);
+    assert_eq!(told(&mut world, b)[0], "You were added to #club.");
+    let message = history(&mut world, b).into_iter().find(|message| message.text == "from alice").unwrap();
+    assert_eq!((message.group.as_deref(), message.peer, message.sender_name.as_str()), (Some("#club"), None, "alice"));
+}
+
+#[test]
+fn a_message_is_delivered_when_a_device_of_every_other_member_has_it() {
+    let (mut world, nodes) = people(2, &["alice", "bob", "carol"]);
+    change(&mut world, nodes[0], create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    world.ask(nodes[2], Command::Close).unwrap();
+    let sent = world.send(nodes[0], "#club", "one");
+    world.settle();
+    assert_eq!(world.state(nodes[0], sent.id), State::Stored, "carol is away");
+    let Ok(Reply::Status(status)) = world.ask(nodes[0], Command::Status(sent.id)) else { panic!() };
+    assert_eq!(status.devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["bob"]);
+    world.go_online(nodes[2]);
+    world.settle();
+    assert_eq!(world.state(nodes[0], sent.id), State::Delivered);
+    world.ask(nodes[1], Command::MarkShown(vec![sent.id])).unwrap();
+    world.settle();
+    assert_eq!(world.state(nodes[0], sent.id), State::Delivered, "carol has not read it");
+    world.ask(nodes[2], Command::MarkShown(vec![sent.id])).unwrap();
+    world.settle();
+    assert_eq!(world.state(nodes[0], sent.id), State::Read);
+    let gone = {
+        world.ask(nodes[2], Command::Close).unwrap();
+        world.send(nodes[0], "#club", "two")
+    };
+    world.settle();
+    change(&mut world, nodes[0], remove(&["carol"])).unwrap();
+    world.settle();
+    assert_eq!(world.state(nodes[0], gone.id), State::Delivered, "who is out does not count");
+}
+
+#[test]
+fn who_comes_in_reads_nothing_earlier_and_who_goes_nothing_later() {
+    let (mut world, nodes) = people(3, &["alice", "bob", "carol"]);
+    let [a, b, c] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    world.send(a, "#club", "before");
+    world.settle();
+    assert_eq!(refused(&mut world, a, add(&["bob"])), Code::ALREADY_EXISTS);
+    assert_eq!(refused(&mut world, a, add(&["nobody"])), Code::USER_NOT_FOUND);
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.settle();
+    world.send(b, "#club", "between");
+    world.settle();
+    assert_eq!(said(&mut world, c), ["between"]);
+    assert!(told(&mut world, b).contains(&"alice added carol.".to_owned()));
+    change(&mut world, a, remove(&["carol"])).unwrap();
+    world.send(a, "#club", "after");
+    world.settle();
+    assert_eq!(said(&mut world, c), ["between"]);
+    assert_eq!(said(&mut world, b), ["before", "between", "after"]);
+    assert_eq!(told(&mut world, c).last().unwrap(), "alice removed you from #club.");
+    assert_eq!(names(&mut world, b), ["alice", "bob"]);
+    let send = Command::Send { to: "#club".into(), text: "x".into(), reply_to: None };
+    assert_eq!(world.ask(c, send).unwrap_err().code, Code::NOT_MEMBER);
+    assert_eq!(refused(&mut world, c, leave()), Code::NOT_MEMBER);
+    assert!(groups(&mut world, c).is_empty());
+    assert_eq!(refused(&mut world, a, remove(&["carol"])), Code::USER_NOT_FOUND);
+    // Back again.
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.send(a, "#club", "again");
+    world.settle();
+    assert_eq!(said(&mut world, c), ["between", "again"]);
+    world.send(c, "#club", "thanks");
+    world.settle();
+    assert_eq!(said(&mut world, b).last().unwrap(), "thanks");
+}
+
+#[test]
+fn only_admins_change_a_group_and_there_is_always_one() {
+    let (mut world, nodes) = people(4, &["alice", "bob", "carol"]);
+    let [a, b, c] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let rename = |name: &str| GroupCommand::Rename { group: "#club".into(), name: name.into() };
+    for command in [add(&["alice"]), remove(&["carol"]), role("bob", Role::ADMIN), rename("other")] {
+        assert_eq!(refused(&mut world, b, command), Code::FORBIDDEN);
+    }
+    assert_eq!(refused(&mut world, a, role("alice", Role::MEMBER)), Code::FORBIDDEN, "the last admin");
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    assert!(told(&mut world, c).contains(&"alice made bob an admin.".to_owned()));
+    change(&mut world, b, role("alice", Role::MEMBER)).unwrap();
+    world.settle();
+    let expected = [("alice", Role::MEMBER), ("bob", Role::ADMIN), ("carol", Role::MEMBER)];
+    for node in [a, b, c] {
+        assert_eq!(members(&mut world, node, "#club"), expected.map(|(name, role)| (name.to_owned(), role)));
+    }
+    assert_eq!(refused(&mut world, a, remove(&["carol"])), Code::FORBIDDEN);
+    let all = GroupCommand::SetHistory { group: "#club".into(), history: HistoryPolicy::Last(7) };
+    assert_eq!(change(&mut world, b, all).unwrap().history, HistoryPolicy::Last(7));
+    assert_eq!(change(&mut world, b, rename("#other")).unwrap().name, "other");
+    world.settle();
+    for node in [a, b, c] {
+        assert_eq!(groups(&mut world, node), ["other"], "node {node}");
+    }
+    assert_eq!(refused(&mut world, b, leave()), Code::CONVERSATION_NOT_FOUND, "under its old name");
+}
+
+#[test]
+fn users_and_groups_share_one_namespace() {
+    let (mut world, nodes) = people(5, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    assert_eq!(refused(&mut world, a, create("bob", &[])), Code::NAME_TAKEN);
+    assert_eq!(refused(&mut world, a, create("not a name", &[])), Code::USAGE);
+    change(&mut world, a, create("club", &[])).unwrap();
+    assert_eq!(refused(&mut world, a, create("CLUB", &["bob"])), Code::NAME_TAKEN);
+    assert_eq!(refused(&mut world, b, create("club", &["alice"])), Code::NAME_TAKEN);
+    assert!(groups(&mut world, b).is_empty(), "nothing is left of a group that never was");
+    change(&mut world, b, create("team", &["alice"])).unwrap();
+    let rename = GroupCommand::Rename { group: "#team".into(), name: "club".into() };
+    assert_eq!(refused(&mut world, b, rename), Code::NAME_TAKEN);
+    for (name, exists) in [("#club", true), ("team", true), ("bob", false), ("nothing", false)] {
+        let Ok(Reply::Exists(is)) = world.ask(b, Command::Group(GroupCommand::Exists(name.into()))) else { panic!() };
+        assert_eq!(is, exists, "{name}");
+    }
+    world.settle();
+    world.send(b, "#team", "still there");
+    world.settle();
+    assert_eq!(world.texts(a, "#team").last().unwrap(), "still there");
+}
+
+#[test]
+fn who_leaves_is_out_everywhere_and_the_last_admin_hands_over() {
+    let mut world = World::new(6);
+    let (alice, bob, carol) = (world.person("alice"), world.person("bob"), world.person("carol"));
+    let (a1, a2, b, c) = (world.device(alice), world.device(alice), world.device(bob), world.device(carol));
+    world.settle();
+    change(&mut world, a1, create("club", &["bob"])).unwrap();
+    world.settle();
+    change(&mut world, a1, add(&["carol"])).unwrap();
+    world.settle();
+    world.send(b, "#club", "before");
+    world.settle();
+    assert!(change(&mut world, a1, leave()).unwrap().left);
+    world.send(b, "#club", "after");
+    world.settle();
+    for node in [a1, a2] {
+        assert_eq!(said(&mut world, node), ["before"], "node {node}");
+        assert_eq!(told(&mut world, node).last().unwrap(), "You left #club.");
+        assert!(groups(&mut world, node).is_empty());
+    }
+    assert_eq!(said(&mut world, c), ["before", "after"]);
+    assert!(told(&mut world, c).contains(&"alice left.".to_owned()));
+    let expected = [("bob".to_owned(), Role::ADMIN), ("carol".to_owned(), Role::MEMBER)];
+    for node in [b, c] {
+        assert_eq!(members(&mut world, node, "#club"), expected, "node {node}");
+    }
+    change(&mut world, b, role("carol", Role::ADMIN)).unwrap();
+    world.settle();
+    change(&mut world, b, leave()).unwrap();
+    world.settle();
+    change(&mut world, c, leave()).unwrap();
+    world.settle();
+    let Ok(Reply::Exists(false)) = world.ask(a1, Command::Group(GroupCommand::Exists("club".into()))) else { panic!() };
+    change(&mut world, a1, create("club", &["bob"])).unwrap();
+    world.settle();
+    world.send(a1, "#club", "anew");
+    world.settle();
+    assert_eq!(said(&mut world, b).last().unwrap(), "anew");
+}
+
+#[test]
+fn changes_made_at_the_same_time_all_happen() {
+    let (mut world, nodes) = people(7, &["alice", "bob", "carol", "dave", "erin"]);
+    change(&mut world, nodes[0], create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    change(&mut world, nodes[0], role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    for (node, name) in [(nodes[0], "dave"), (nodes[1], "dave"), (nodes[0], "erin"), (nodes[1], "erin")] {
+        world.ask(node, Command::AddContact(name.to_owned())).unwrap();
+    }
+    let at_once = |world: &mut World, commands: [(usize, GroupCommand); 2]| {
+        let tickets: Vec<(usize, Ticket)> =
+            commands.into_iter().map(|(node, command)| (node, world.command(node, Command::Group(command)))).collect();
+        world.settle();
+        for (node, ticket) in tickets {
+            assert!(matches!(world.nodes[node].replies.remove(&ticket), Some(Ok(Reply::Group(_)))), "node {node}");
+        }
+    };
+    at_once(&mut world, [(nodes[0], add(&["dave"])), (nodes[1], add(&["erin"]))]);
+    assert_eq!(names(&mut world, nodes[2]), ["alice", "bob", "carol", "dave", "erin"]);
+    // The same twice is done once.
+    at_once(&mut world, [(nodes[0], remove(&["dave"])), (nodes[1], remove(&["dave"]))]);
+    assert_eq!(names(&mut world, nodes[4]), ["alice", "bob", "carol", "erin"]);
+    world.send(nodes[4], "#club", "hello");
+    world.settle();
+    for node in [0, 1, 2, 4] {
+        assert_eq!(said(&mut world, nodes[node]), ["hello"], "node {node}");
+    }
+    assert!(said(&mut world, nodes[3]).is_empty());
+}
+
+#[test]
+fn somebody_removed_while_away_finds_out_and_tries_nothing_more() {
+    let (mut world, nodes) = people(8, &["alice", "bob", "carol"]);
+    let [a, b, _] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    world.ask(b, Command::Close).unwrap();
+    let queued = world.send(b, "#club", "from afar");
+    change(&mut world, a, remove(&["bob"])).unwrap();
+    world.settle();
+    let waiting = world.command(b, Command::WaitState { id: queued.id, state: State::Stored });
+    world.go_online(b);
+    world.settle();
+    let reply = world.nodes[b].replies.remove(&waiting).unwrap();
+    assert_eq!(reply.unwrap_err().code, Code::NOT_MEMBER);
+    assert_eq!(told(&mut world, b).last().unwrap(), "You are not in #club any more.");
+    assert_eq!(world.state(b, queued.id), State::Queued);
+    assert!(said(&mut world, a).is_empty());
+    world.nodes[b].events.clear();
+    world.settle();
+    assert!(world.nodes[b].events.is_empty(), "{:?}", world.nodes[b].events);
+}
+
+#[test]
+fn a_new_device_comes_into_all_groups_of_its_account() {
+    let (mut world, nodes) = people(9, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    let b2 = world.device(1);
+    world.settle();
+    world.send(a, "#club", "hello");
+    world.settle();
+    assert_eq!(said(&mut world, b2), ["hello"]);
+    world.send(b2, "#club", "from the new one");
+    world.settle();
+    assert_eq!(said(&mut world, a), ["hello", "from the new one"]);
+    world.revoke(1, b2);
+    world.settle();
+    world.send(a, "#club", "not for it");
+    world.settle();
+    assert_eq!(said(&mut world, b2), ["hello", "from the new one"]);
+    assert_eq!(said(&mut world, b), ["hello", "from the new one", "not for it"]);
+}
+
+#[test]
+fn an_older_copy_of_a_profile_joins_its_groups_anew_before_it_says_anything() {
+    let (mut world, nodes) = people(10, &["alice", "bob", "carol"]);
+    let [a, b, c] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.send(a, "#club", "one");
+    world.settle();
+    let copy = tempfile::tempdir().unwrap();
+    let database = copy.path().join("parlour.db");
+    world.with_files(a, |home| assert!(std::fs::copy(home.join("parlour.db"), &database).unwrap() > 0));
+    world.settle();
+    world.send(a, "#club", "two");
+    world.settle();
+    change(&mut world, a, remove(&["carol"])).unwrap();
+    world.settle();
+    world.with_files(a, |home| assert!(std::fs::copy(&database, home.join("parlour.db")).unwrap() > 0));
+    world.send(a, "#club", "three");
+    world.settle();
+    world.send(b, "#club", "four");
+    world.settle();
+    assert_eq!(said(&mut world, b), ["one", "two", "three", "four"]);
+    assert_eq!(said(&mut world, c), ["one", "two"]);
+    assert!(said(&mut world, a).contains(&"four".to_owned()));
+    assert_eq!(names(&mut world, a), ["alice", "bob"]);
+    assert!(told(&mut world, a).iter().any(|text| text.contains("older copy")));
+    let unread = |text: &String| text.contains("could not be read");
+    assert!(!told(&mut world, b).iter().any(unread) && !told(&mut world, a).iter().any(unread));
+}
+
+#[test]
+fn listeners_hear_of_changes_of_a_group() {
+    let (mut world, nodes) = people(11, &["alice", "bob", "carol"]);
+    change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+    world.settle();
+    world.nodes[nodes[1]].events.clear();
+    change(&mut world, nodes[0], add(&["carol"])).unwrap();
+    world.settle();
+    let heard = |event: &Event| matches!(event, Event::GroupChanged { name: Some(name), .. } if name == "club");
+    assert!(world.nodes[nodes[1]].events.iter().any(heard));
+    assert!(world.nodes[nodes[2]].events.iter().any(heard));
+}
+
+#[test]
+fn a_change_needs_the_server_and_queues_nothing_without_it() {
+    let (mut world, nodes) = people(12, &["alice", "bob"]);
+    change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+    world.settle();
+    world.ask(nodes[0], Command::Close).unwrap();
+    assert_eq!(refused(&mut world, nodes[0], remove(&["bob"])), Code::UNREACHABLE);
+    assert_eq!(names(&mut world, nodes[0]), ["alice", "bob"], "members are listed offline");
+    world.go_online(nodes[0]);
+    world.settle();
+    assert_eq!(names(&mut world, nodes[1]), ["alice", "bob"]);
+}

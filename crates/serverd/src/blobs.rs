@@ -1,0 +1,268 @@
+//! The bytes of blobs on disk.
+//!
+//! ```text
+//! blobs/HEX              a blob that is whole, under its id
+//! blobs/ACCOUNT-HEX.part one on its way from an account
+//! ```
+//!
+//! A few threads do the work. Everything about one upload goes to the same thread, so it is done in the order of the calls without
+//! locks, and neither the tasks of the links nor the store wait for it. What is whole has been hashed and synced to disk before it gets
+//! its name, so a file under an id is that blob, whatever happened in between.
+
+use std::{
+    collections::HashMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+use parlour_server::store::{
+    StoreError,
+    blobs::{BlobError, Blobs, Received, Upload, Work},
+};
+use parlour_wire::BlobId;
+use tokio::sync::oneshot;
+
+/// Threads, and the calls that may wait for each: with chunks of the largest size 32 MiB.
+const THREADS: usize = 4;
+const WAITING: usize = 128;
+/// Uploads of which one thread knows the state of the hash; others are hashed again when they go on.
+const KNOWN: usize = 4096;
+/// Bytes that are hashed at once when an upload goes on.
+const BUFFER: usize = 256 * 1024;
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// A folder of blobs.
+pub(crate) struct DiskBlobs {
+    threads: Vec<SyncSender<Job>>,
+}
+
+/// An upload of which the state is known.
+struct Known {
+    size: u64,
+    received: u64,
+    hasher: blake3::Hasher,
+}
+
+struct Worker {
+    folder: Arc<Path>,
+    /// Largest file; beyond it the disk is full. For tests.
+    room: Option<u64>,
+    known: HashMap<Upload, Known>,
+}
+
+fn disk(error: &io::Error) -> BlobError {
+    match error.kind() {
+        io::ErrorKind::NotFound => BlobError::Missing,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::Full.into(),
+        _ => StoreError::Unavailable(error.to_string()).into(),
+    }
+}
+
+impl DiskBlobs {
+    /// Opens or makes the folder. `room` bounds each file, as a full disk would.
+    pub(crate) fn open(folder: &Path, room: Option<u64>) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if let Some(parent) = folder.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        let folder: Arc<Path> = folder.into();
+        let mut threads = Vec::with_capacity(THREADS);
+        for number in 0..THREADS {
+            let (jobs, waiting) = sync_channel(WAITING);
+            let worker = Worker { folder: Arc::clone(&folder), room, known: HashMap::new() };
+            std::thread::Builder::new().name(format!("blobs-{number}")).spawn(move || worker.run(&waiting))?;
+            threads.push(jobs);
+        }
+        Ok(Self { threads })
+    }
+
+    fn work<T: Send + 'static>(
+        &self,
+        blob: &BlobId,
+        job: impl FnOnce(&mut Worker) -> Result<T, BlobError> + Send + 'static,
+    ) -> Work<T> {
+        let (answer, wait) = oneshot::channel();
+        let job: Job = Box::new(move |worker| {
+            // An asker that went away needs no answer; the work is done all the same.
+            let _gone = answer.send(job(worker));
+        });
+        let sent = self.threads[usize::from(blob.0[0]) % self.threads.len()].try_send(job);
+        Box::pin(async move {
+            match sent {
+                Ok(()) => wait.await.unwrap_or_else(|_| Err(stopped())),
+                Err(TrySendError::Full(_)) => Err(StoreError::Overloaded.into()),
+                Err(TrySendError::Disconnected(_)) => Err(stopped()),
+            }
+        })
+    }
+}
+
+fn stopped() -> BlobError {
+    StoreError::Unavailable("the threads for blobs have stopped".to_owned()).into()
+}
+
+/// The blobs that are whole in a folder, whatever else is in it.
+pub(crate) fn listed(folder: &Path) -> io::Result<Vec<BlobId>> {
+    let mut blobs = Vec::new();
+    for file in fs::read_dir(folder)? {
+        blobs.extend(file?.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
+    }
+    Ok(blobs)
+}
+
+/// Deletes a blob, if it is there.
+pub(crate) fn delete(folder: &Path, blob: &BlobId) -> io::Result<()> {
+    match fs::remove_file(folder.join(blob.to_string())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Blobs for DiskBlobs {
+    fn begin(&self, upload: Upload, size: u64) -> Work<Received> {
+        self.work(&upload.blob, move |worker| worker.begin(upload, size))
+    }
+
+    fn put(&self, upload: Upload, offset: u64, data: Vec<u8>) -> Work<Received> {
+        self.work(&upload.blob, move |worker| worker.put(upload, offset, &data))
+    }
+
+    fn land(&self, upload: Upload) -> Work<()> {
+        self.work(&upload.blob, move |worker| worker.land(upload).map_err(|error| disk(&error)))
+    }
+
+    fn discard(&self, upload: Upload) -> Work<()> {
+        self.work(&upload.blob, move |worker| worker.discard(upload).map_err(|error| disk(&error)))
+    }
+
+    fn read(&self, blob: BlobId, offset: u64, length: usize) -> Work<Vec<u8>> {
+        self.work(&blob, move |worker| read(&worker.whole(&blob), offset, length).map_err(|error| disk(&error)))
+    }
+
+    fn remove(&self, blob: BlobId) -> Work<()> {
+        self.work(&blob, move |worker| delete(&worker.folder, &blob).map_err(|error| disk(&error)))
+    }
+}
+
+fn read(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let left = file.metadata()?.len().saturating_sub(offset);
+    let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            job(&mut self);
+        }
+    }
+
+    fn whole(&self, blob: &BlobId) -> PathBuf {
+        self.folder.join(blob.to_string())
+    }
+
+    fn part(&self, upload: &Upload) -> PathBuf {
+        self.folder.join(format!("{}-{}.part", upload.account, upload.blob))
+    }
+
+    fn begin(&mut self, upload: Upload, size: u64) -> Result<Received, BlobError> {
+        if self.known.get(&upload).is_none_or(|known| known.size != size) {
+            let known = self.resume(&upload, size).map_err(|error| disk(&error))?;
+            if self.known.len() >= KNOWN {
+                self.known.clear();
+            }
+            self.known.insert(upload, known);
+        }
+        self.progress(upload)
+    }
+
+    /// Reads what is there of an upload, to know its hash so far.
+    fn resume(&self, upload: &Upload, size: u64) -> io::Result<Known> {
+        let path = self.part(upload);
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+        if file.metadata()?.len() > size {
+            file.set_len(0)?;
+        }
+        let mut known = Known { size, received: 0, hasher: blake3::Hasher::new() };
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(known);
+            }
+            known.hasher.update(&buffer[..read]);
+            known.received += read as u64;
+        }
+    }
+
+    fn put(&mut self, upload: Upload, offset: u64, data: &[u8]) -> Result<Received, BlobError> {
+        let path = self.part(&upload);
+        let room = self.room;
+        let known = self.known.get_mut(&upload).ok_or(BlobError::Missing)?;
+        if offset.saturating_add(data.len() as u64) > known.size {
+            return Err(BlobError::TooLong);
+        }
+        let skip = known.received.checked_sub(offset).and_then(|skip| usize::try_from(skip).ok());
+        let fresh = skip.and_then(|skip| data.get(skip..)).unwrap_or_default();
+        if !fresh.is_empty() {
+            append(&path, known.received, fresh, room).map_err(|error| disk(&error))?;
+            known.hasher.update(fresh);
+            known.received += fresh.len() as u64;
+        }
+        self.progress(upload)
+    }
+
+    /// How far an upload is. With its last byte it is compared with its id and synced.
+    fn progress(&mut self, upload: Upload) -> Result<Received, BlobError> {
+        let known = self.known.get(&upload).ok_or(BlobError::Missing)?;
+        let received = Received { bytes: known.received, whole: known.received == known.size };
+        if received.whole {
+            if known.hasher.finalize().as_bytes() != upload.blob.as_bytes() {
+                self.discard(upload).map_err(|error| disk(&error))?;
+                return Err(BlobError::Mismatch);
+            }
+            File::open(self.part(&upload)).and_then(|file| file.sync_all()).map_err(|error| disk(&error))?;
+        }
+        Ok(received)
+    }
+
+    fn land(&mut self, upload: Upload) -> io::Result<()> {
+        fs::rename(self.part(&upload), self.whole(&upload.blob))?;
+        File::open(&self.folder)?.sync_all()?;
+        self.known.remove(&upload);
+        Ok(())
+    }
+
+    fn discard(&mut self, upload: Upload) -> io::Result<()> {
+        self.known.remove(&upload);
+        match fs::remove_file(self.part(&upload)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes bytes behind the first `received`, or leaves no trace of them.
+fn append(path: &Path, received: u64, data: &[u8], room: Option<u64>) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    let end = received + data.len() as u64;
+    let written = if room.is_some_and(|room| end > room) {
+        let half = &data[..data.len() / 2];
+        file.write_all(half).and(Err(io::ErrorKind::StorageFull.into()))
+    } else {
+        file.write_all(data)
+    };
+    if written.is_err() {
+        file.set_len(received)?;
+    }
+    written
+}
