@@ -1,5 +1,7 @@
 //! The types of the SDK's interface: what callers give and get.
 
+mod content;
+
 use std::path::PathBuf;
 
 pub use parlour_e2ee::HistoryPolicy;
@@ -10,6 +12,9 @@ use parlour_wire::{
 };
 use zeroize::Zeroizing;
 
+pub use self::content::{
+    Avatar, ConversationSummary, Draft, Imported, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
+};
 use crate::key::KeySource;
 
 /// How to open a profile.
@@ -152,6 +157,10 @@ pub struct Contact {
     pub seen_ms: u64,
     /// The devices that may speak for them, from the pinned device list; none before it is known.
     pub devices: Vec<DeviceId>,
+    /// How they would like to be called, empty if they have not said. Anybody can write anything here.
+    pub display_name: String,
+    /// A line about themselves; may be empty.
+    pub status: String,
 }
 
 impl Contact {
@@ -194,6 +203,10 @@ impl State {
 pub enum MessageKind {
     /// Text in CommonMark.
     Text,
+    /// A file, with text beside it or none.
+    File,
+    /// Something that this version cannot show; it is kept.
+    Unknown,
     /// Said by this program about the conversation, such as that something could not be read.
     System,
 }
@@ -204,6 +217,8 @@ impl MessageKind {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
+            Self::File => "file",
+            Self::Unknown => "unknown",
             Self::System => "system",
         }
     }
@@ -246,6 +261,16 @@ pub struct Message {
     pub state: State,
     /// Whether it has been shown here ([`crate::Client::mark_shown`]).
     pub shown: bool,
+    /// When its writer last changed it, Unix milliseconds.
+    pub edited_ms: Option<u64>,
+    /// Its writer has taken it back; nothing of it is left.
+    pub deleted: bool,
+    /// When it is deleted everywhere, Unix milliseconds.
+    pub expires_ms: Option<u64>,
+    /// It names the owner of this profile.
+    pub mentions_me: bool,
+    /// What people put beside it, oldest first; one for each emoji of each account.
+    pub reactions: Vec<Reaction>,
 }
 
 /// The fate of one message.

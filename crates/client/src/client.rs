@@ -41,6 +41,7 @@ macro_rules! reply {
     };
 }
 
+mod content;
 mod groups;
 
 impl Client {

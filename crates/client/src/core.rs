@@ -9,22 +9,29 @@
 //!
 //! - `enrol`: registration, login, password change, revocation. `auth`: authentication as a device, logout.
 //! - `sync`: what there is at the server; reading logs. `receive`: taking entries. `welcome`: joining.
+//! - `target`, `compose`: whom a word means, and writing. `content`: what messages say. `changes`: reactions, edits, deletes. `expiry`: their end.
+//! - `profiles`, `import`, `typing`: as they say.
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
-//! - `target`: what a name means.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
+mod changes;
 mod commit;
+mod compose;
 mod contacts;
+mod content;
 mod devices;
 mod enrol;
+mod expiry;
 mod gather;
 mod groups;
+mod import;
 mod input;
 mod intents;
 mod membership;
 mod presence;
+mod profiles;
 mod query;
 mod receive;
 mod reports;
@@ -32,6 +39,9 @@ mod send;
 mod session;
 mod sync;
 mod target;
+#[cfg(test)]
+mod testing;
+mod typing;
 mod welcome;
 
 use std::time::Duration;
@@ -66,6 +76,10 @@ pub struct Core {
     issued: Vec<RequestId>,
     next_request: u64,
     now: Now,
+    /// When the next message expires, Unix milliseconds.
+    next_expiry: Option<u64>,
+    /// What the last run left over has been cleared away.
+    swept: bool,
     /// Keeps the lock.
     _profile: Profile,
 }
@@ -95,9 +109,12 @@ impl Core {
             issued: Vec::new(),
             next_request: 1,
             now: Now { unix_ms: 0, steady: Duration::ZERO },
+            next_expiry: None,
+            swept: false,
             _profile: profile,
         };
         core.load_account()?;
+        core.load_expiry()?;
         Ok(core)
     }
 
@@ -121,11 +138,12 @@ impl Core {
     /// When [`Input::Tick`] is due, on the steady clock; `None` if nothing is.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.session.timers.values().min().copied()
+        self.session.timers.values().copied().chain(self.expiry_deadline()).min()
     }
 
     fn step(&mut self, input: Input) -> Result<(), Error> {
         self.store.begin()?;
+        self.expire()?;
         self.dispatch(input)?;
         self.run_timers()?;
         self.pump()
@@ -165,6 +183,8 @@ impl Core {
                 tickets.push(ticket);
             }
         }
+        // Read anew, because the step may have deleted or made the first one.
+        self.next_expiry = self.store.next_expiry().unwrap_or(Some(self.now.unix_ms));
         if !is_command || error.is_local() {
             self.session.start_over();
             self.set_timer(Timer::Restart, RESTART);
@@ -192,7 +212,7 @@ impl Core {
     }
 
     fn pushed(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
-        use parlour_wire::api::{DevicesChanged, Entries, Lagging, Notice as _, Presence, Welcome};
+        use parlour_wire::api::{DevicesChanged, Entries, Lagging, Notice as _, Presence, Signal, Welcome};
         if self.session.phase != Phase::Ready {
             return Ok(());
         }
@@ -200,6 +220,7 @@ impl Core {
             Entries::NAME => self.take_push(parlour_wire::decode::<Entries>(content)?.entries),
             Welcome::NAME => self.take_welcome(parlour_wire::decode(content)?),
             Lagging::NAME => self.start_sync(),
+            Signal::NAME => self.take_signal(&parlour_wire::decode(content)?),
             Presence::NAME => self.take_presence(&parlour_wire::decode(content)?),
             DevicesChanged::NAME => self.devices_changed(&parlour_wire::decode(content)?),
             other => {

@@ -35,6 +35,27 @@ pub enum Event {
     },
     /// A message has been stored: received, or written by this account on another device.
     Message(Message),
+    /// Something about a message is different: it was edited, deleted or reacted to.
+    MessageChanged(Message),
+    /// A message's time was over; nothing of it is left.
+    MessageGone {
+        /// Where it was.
+        conversation: ConversationId,
+        /// Which.
+        id: MessageId,
+    },
+    /// Somebody types. It holds for a few seconds, or until a message of theirs comes.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        account: AccountId,
+    },
+    /// Somebody says something else about themselves.
+    ProfileChanged {
+        /// Who.
+        account: AccountId,
+    },
     /// A message of this account has come further.
     MessageState {
         /// Which.

@@ -4,6 +4,7 @@
 //! each of its inputs; the methods here only run statements.
 
 mod account;
+mod changes;
 mod contacts;
 mod conversations;
 mod groups;
@@ -11,8 +12,10 @@ mod intents;
 mod messages;
 mod mls;
 mod outbox;
+mod profiles;
 mod reports;
 mod schema;
+mod search;
 
 use std::{cell::RefCell, collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -24,6 +27,7 @@ use crate::error::Error;
 
 pub(crate) use self::{
     account::{Account, Pin},
+    changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
     groups::MemberRow,

@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod changes;
 mod conversations;
 mod enrolment;
+mod expiry;
 mod group_faults;
 mod groups;
 mod harness;
+mod hostile;
 mod live;
+mod personal;
 mod profiles;
 mod schedules;
+mod search;
 mod trust;

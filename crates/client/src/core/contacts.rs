@@ -306,6 +306,8 @@ impl Core {
         let presence = if self.session.is_usable() { known.unwrap_or(Presence::Unknown) } else { Presence::Unknown };
         let list = self.store.list(&contact.account).ok().flatten();
         let devices = list.iter().flat_map(|list| list.certificates()).map(|certificate| certificate.get().device()).collect();
+        let said = self.store.profile(&contact.account).ok().flatten();
+        let (display_name, status) = said.map(|(said, _)| (said.display_name, said.status)).unwrap_or_default();
         Contact {
             account: contact.account,
             name: contact.name,
@@ -316,6 +318,8 @@ impl Core {
             presence,
             seen_ms: contact.seen_ms,
             devices,
+            display_name,
+            status,
         }
     }
 }

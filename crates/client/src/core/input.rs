@@ -7,7 +7,10 @@ use zeroize::Zeroizing;
 
 use super::GroupCommand;
 use crate::{
-    api::{Contact, Device, Group, GroupMember, Login, Message, Page, Register, SignedIn, State, Status, WhoAmI},
+    api::{
+        Contact, ConversationSummary, Device, Draft, Group, GroupMember, Imported, Login, Message, Page, PersonalProfile, Posted,
+        ProfileChange, Register, Settings, SignedIn, State, Status, WhoAmI,
+    },
     error::Error,
     event::Event,
 };
@@ -104,6 +107,33 @@ pub enum Command {
         /// The message that this one answers.
         reply_to: Option<MessageId>,
     },
+    /// The same, with all that a message can have.
+    Write {
+        /// To whom.
+        to: String,
+        /// What.
+        draft: Draft,
+    },
+    /// The owner of this profile types.
+    Typing(String),
+    /// Put an emoji beside a message, or take it away.
+    React {
+        /// Which message.
+        id: MessageId,
+        /// The emoji.
+        emoji: String,
+        /// Take it away.
+        remove: bool,
+    },
+    /// Change what a message of one's own says.
+    Edit {
+        /// Which message.
+        id: MessageId,
+        /// What it says from here on.
+        text: String,
+    },
+    /// Take back a message of one's own.
+    Delete(MessageId),
     /// Reply when a message has come so far.
     WaitState {
         /// Which message.
@@ -127,6 +157,36 @@ pub enum Command {
         /// Which part.
         page: Page,
     },
+    /// Everything in a conversation has been shown, up to a message or all of it.
+    MarkRead {
+        /// With whom.
+        to: String,
+        /// The last one.
+        up_to: Option<MessageId>,
+    },
+    /// The conversations, the one with the newest message first.
+    Conversations,
+    /// Messages that hold words, newest first.
+    Search {
+        /// The words.
+        text: String,
+        /// Only those with this contact.
+        within: Option<String>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The message whose id begins with this.
+    Find(String),
+    /// What somebody says about themselves; `None` asks about the owner of the profile.
+    Profile(Option<String>),
+    /// Change what is said about the owner of the profile.
+    SetProfile(ProfileChange),
+    /// What the owner has chosen.
+    Settings,
+    /// Whether others are told that their messages have been shown.
+    SetReadReceipts(bool),
+    /// Take in messages from an export.
+    Import(Vec<Imported>),
     /// The fate of a message.
     Status(MessageId),
     /// Drop the connection; it is restored at once.
@@ -162,6 +222,18 @@ pub enum Reply {
     State(State),
     /// A fate.
     Status(Status),
+    /// A message that was changed.
+    Posted(Posted),
+    /// Which message it is.
+    Found(MessageId),
+    /// Conversations.
+    Conversations(Vec<ConversationSummary>),
+    /// What somebody says about themselves.
+    Profile(PersonalProfile),
+    /// What the owner has chosen.
+    Settings(Settings),
+    /// How many.
+    Count(u64),
     /// A group that has been made or changed.
     Group(Group),
     /// Groups.

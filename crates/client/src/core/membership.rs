@@ -11,7 +11,7 @@ use parlour_wire::{
 
 use super::{Core, intents::not_member};
 use crate::{
-    api::{MessageKind, State},
+    api::MessageKind,
     error::Error,
     event::Event,
     store::{Conversation, ConversationPhase, Intent, MessageRow, OutboxKind},
@@ -294,19 +294,12 @@ impl Core {
         shown: bool,
     ) -> Result<(), Error> {
         let row = MessageRow {
-            id: entry.id,
-            conversation: conversation.id,
             sender: *actor,
-            device: DeviceId([0; 16]),
-            outgoing: false,
-            kind: MessageKind::System,
-            body: text.to_owned(),
-            reply_to: None,
             sent_ms: entry.stored_ms,
             stored_ms: Some(entry.stored_ms),
             seq: Some(entry.seq),
-            state: State::Delivered,
             shown,
+            ..MessageRow::new(entry.id, conversation.id, MessageKind::System, text.to_owned())
         };
         self.add_message(conversation, row)
     }

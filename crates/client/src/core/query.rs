@@ -1,14 +1,14 @@
 //! The command table, and the commands that only read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
 use super::{Command, Core, Output, Reply, Ticket, session::Phase};
 use crate::{
-    api::{DeviceStatus, Message, Page, State, Status},
+    api::{ConversationSummary, DeviceStatus, Draft, Message, Page, Reaction, State, Status},
     error::Error,
-    store::{Conversation, MessageRow},
+    store::{Conversation, MessageRow, ReactionRow},
 };
 
 impl Core {
@@ -30,7 +30,18 @@ impl Core {
             Command::SafetyNumber(to) => return self.safety_number(ticket, &to),
             Command::SetVerified { to, verified } => return self.set_verified(ticket, &to, verified),
             Command::Group(command) => return self.group_command(ticket, command),
-            Command::Send { to, text, reply_to } => return self.send(ticket, to, text, reply_to),
+            Command::Send { to, text, reply_to } => {
+                return self.write(ticket, to, Draft { text, reply_to, expires: None });
+            }
+            Command::Write { to, draft } => return self.write(ticket, to, draft),
+            Command::React { id, emoji, remove } => return self.react(ticket, &id, &emoji, remove),
+            Command::Edit { id, text } => return self.edit(ticket, &id, &text),
+            Command::Delete(id) => return self.delete(ticket, &id),
+            Command::SetProfile(change) => return self.set_own_profile(ticket, change),
+            Command::Import(messages) => return self.import(ticket, messages),
+            Command::Typing(to) => self.typing(&to)?,
+            Command::SetReadReceipts(on) => self.set_read_receipts(on)?,
+            Command::MarkRead { to, up_to } => self.mark_read(&to, up_to.as_ref())?,
             Command::WaitState { id, state } => return self.wait_state(ticket, id, state),
             Command::Close => {
                 self.session.dirty.extend(self.store.conversations_with_work()?);
@@ -64,6 +75,11 @@ impl Core {
             Command::Unshown { from, limit } => self.unshown(from.as_deref(), limit),
             Command::History { to, page } => self.history(&to, &page),
             Command::Status(id) => self.status(&id),
+            Command::Search { text, within, limit } => self.search(&text, within.as_deref(), limit),
+            Command::Find(prefix) => self.find(&prefix),
+            Command::Conversations => self.conversations(),
+            Command::Profile(to) => Ok(Reply::Profile(self.profile_of(to.as_deref())?)),
+            Command::Settings => Ok(Reply::Settings(self.settings()?)),
             other => Err(Error::internal(format!("{other:?} is no query"))),
         }
     }
@@ -85,6 +101,45 @@ impl Core {
         let rows = self.store.history(&conversation, page)?;
         let rows = rows.ok_or_else(|| no_message("the message named as a bound is not in this history"))?;
         self.shown_messages(rows)
+    }
+
+    fn search(&self, text: &str, within: Option<&str>, limit: u32) -> Result<Reply, Error> {
+        let within = within.map(|to| self.conversation_with(to)).transpose()?;
+        self.shown_messages(self.store.search(text, within.as_ref(), limit)?)
+    }
+
+    /// The message whose id begins so.
+    fn find(&self, prefix: &str) -> Result<Reply, Error> {
+        let none = || no_message(&format!("there is no message `{prefix}`"));
+        let digits: String = prefix.chars().filter(|c| *c != '-').collect();
+        let bound = |fill: &str| -> Option<[u8; 16]> {
+            let padded = format!("{digits}{}", fill.repeat(32usize.checked_sub(digits.len())?));
+            hex::decode(padded).ok()?.try_into().ok()
+        };
+        let (Some(low), Some(high)) = (bound("0"), bound("f")) else { return Err(none()) };
+        match self.store.message_ids(&low, &high)?.as_slice() {
+            [id] => Ok(Reply::Found(*id)),
+            [] => Err(none()),
+            _ => {
+                Err(Error::new(Code::USAGE, format!("more than one message begins with `{prefix}`")).hint("give more of the id"))
+            }
+        }
+    }
+
+    fn conversations(&self) -> Result<Reply, Error> {
+        let mut summaries = Vec::new();
+        for conversation in self.store.conversations()? {
+            let (last, unread) = self.store.newest(&conversation.id)?;
+            let position = last.as_ref().and_then(|last| last.stored_ms).unwrap_or(u64::MAX);
+            let last = last.map(|last| self.shown_message(last, &conversation)).transpose()?;
+            let name = self.title(&conversation)?;
+            summaries.push((
+                position,
+                ConversationSummary { conversation: conversation.id, peer: conversation.peer, name, last, unread },
+            ));
+        }
+        summaries.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
+        Ok(Reply::Conversations(summaries.into_iter().map(|(_, summary)| summary).collect()))
     }
 
     fn status(&self, id: &MessageId) -> Result<Reply, Error> {
@@ -138,13 +193,11 @@ impl Core {
 
     /// A message as callers see it.
     pub(super) fn shown_message(&self, row: MessageRow, conversation: &Conversation) -> Result<Message, Error> {
+        let reactions = self.shown_reactions(&row.id)?;
         Ok(Message {
             peer: conversation.peer,
             group: conversation.group_name(),
-            peer_name: match &conversation.peer {
-                Some(peer) => self.shown_name(peer)?,
-                None => conversation.group_name().unwrap_or_default(),
-            },
+            peer_name: self.title(conversation)?,
             sender_name: self.shown_name(&row.sender)?,
             id: row.id,
             conversation: row.conversation,
@@ -159,7 +212,31 @@ impl Core {
             seq: row.seq,
             state: row.state,
             shown: row.shown,
+            edited_ms: row.edited_ms,
+            deleted: row.deleted,
+            expires_ms: row.expires_ms,
+            mentions_me: row.mentions_me,
+            reactions,
         })
+    }
+
+    /// The name of a conversation as it is to be shown.
+    fn title(&self, conversation: &Conversation) -> Result<String, Error> {
+        match &conversation.peer {
+            Some(peer) => self.shown_name(peer),
+            None => Ok(conversation.group_name().unwrap_or_default()),
+        }
+    }
+
+    fn shown_reactions(&self, message: &MessageId) -> Result<Vec<Reaction>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut reactions = Vec::new();
+        for ReactionRow { sender, emoji, .. } in self.store.reactions(message)? {
+            if seen.insert((sender, emoji.clone())) {
+                reactions.push(Reaction { emoji, account: sender, from: self.shown_name(&sender)? });
+            }
+        }
+        Ok(reactions)
     }
 
     pub(super) fn shown_name(&self, account: &AccountId) -> Result<String, Error> {
@@ -173,6 +250,6 @@ impl Core {
     }
 }
 
-fn no_message(message: &str) -> Error {
+pub(super) fn no_message(message: &str) -> Error {
     Error::new(Code::MESSAGE_NOT_FOUND, message)
 }

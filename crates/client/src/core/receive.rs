@@ -2,17 +2,15 @@
 
 use parlour_e2ee::{E2eeError, Opened};
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId,
-    content::{Body, Content, Report, Status},
+    AccountId, ConversationId,
     log::{Entry, EntryKind},
 };
 
 use super::Core;
 use crate::{
-    api::{MessageKind, State},
+    api::State,
     error::Error,
-    event::Event,
-    store::{Conversation, ConversationPhase, MessageRow, NewMessage, OutboxKind},
+    store::{Conversation, ConversationPhase, OutboxKind},
 };
 
 /// Entries that may wait for their predecessors before they are read again from the server.
@@ -144,6 +142,7 @@ impl Core {
                 }
                 if conversation.is_group() {
                     self.group_changed(conversation, entry, actor, &events, (&added, &removed))?;
+                    self.welcome_newcomers(conversation, &events)?;
                 }
                 self.set_maintenance(conversation)?;
             }
@@ -154,6 +153,7 @@ impl Core {
                 }
                 if conversation.is_group() {
                     self.own_group_commit(conversation, entry, &events)?;
+                    self.welcome_newcomers(conversation, &events)?;
                 }
                 self.set_maintenance(conversation)?;
             }
@@ -219,6 +219,7 @@ impl Core {
             if self.store.advance(&entry.id, State::Stored)? {
                 self.message_moved(entry.id, State::Stored);
             }
+            self.settle_own(&message, entry.stored_ms)?;
         }
         Ok(true)
     }
@@ -257,65 +258,8 @@ impl Core {
         Ok(Taken::Done)
     }
 
-    fn take_message(
-        &mut self,
-        conversation: &Conversation,
-        entry: &Entry,
-        sender: AccountId,
-        device: DeviceId,
-        content: &[u8],
-    ) -> Result<(), Error> {
-        let outgoing = sender == self.me()?;
-        let blocked = !outgoing && self.store.contact(&sender)?.is_some_and(|contact| contact.blocked);
-        if blocked {
-            return Ok(());
-        }
-        let content = match Content::from_bytes(content) {
-            Ok(content) => content,
-            Err(error) => {
-                return self.say(conversation, entry, &format!("A message makes no sense to this version: {error}."));
-            }
-        };
-        let body = match content.body {
-            Body::Text(text) => text,
-            Body::Report(reports) if outgoing => {
-                tracing::trace!(count = reports.len(), "a report of another device of ours");
-                return Ok(());
-            }
-            Body::Report(reports) => return self.take_reports(conversation, (&sender, &device), &reports),
-            Body::Unknown(content_type) => {
-                let text = format!("A message holds something that this version cannot show ({content_type}).");
-                return self.say(conversation, entry, &text);
-            }
-        };
-        let row = MessageRow {
-            id: entry.id,
-            conversation: conversation.id,
-            sender,
-            device,
-            outgoing,
-            kind: MessageKind::Text,
-            body,
-            reply_to: content.in_reply_to,
-            sent_ms: content.sent_ms,
-            stored_ms: Some(entry.stored_ms),
-            seq: Some(entry.seq),
-            state: if outgoing { State::Stored } else { State::Delivered },
-            shown: outgoing,
-        };
-        if !outgoing {
-            if conversation.is_group() {
-                self.store.know_of(&sender)?
-            } else {
-                self.know(&sender)?
-            }
-            self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
-        }
-        self.add_message(conversation, row)
-    }
-
     /// Stores something that this program says about an entry, in the entry's place.
-    fn say(&mut self, conversation: &Conversation, entry: &Entry, text: &str) -> Result<(), Error> {
+    pub(super) fn say(&mut self, conversation: &Conversation, entry: &Entry, text: &str) -> Result<(), Error> {
         let sender = conversation.peer.map_or_else(|| self.me(), Ok)?;
         self.tell(conversation, entry, &sender, text, false)
     }
@@ -345,15 +289,6 @@ impl Core {
             receipt: None,
         };
         self.tell(conversation, &entry, actor, text, shown)
-    }
-
-    pub(super) fn add_message(&mut self, conversation: &Conversation, row: MessageRow) -> Result<(), Error> {
-        let message = NewMessage { row, sealed: true };
-        if self.store.add_message(&message)? {
-            let message = self.shown_message(message.row, conversation)?;
-            self.event(Event::Message(message));
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use parlour_wire::{
     limits,
 };
 
-use super::Core;
+use super::{Core, query::no_message};
 use crate::{
     api::{MessageKind, State},
     error::Error,
@@ -62,7 +62,7 @@ impl Core {
             return Ok(());
         }
         let id = self.new_id();
-        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: None, body: Body::Report(reports.clone()) };
+        let content = Content::new(self.now.unix_ms, Body::Report(reports.clone()));
         if self.seal_content(&conversation.id, id, &content, OutboxKind::Report)? {
             for report in reports {
                 self.store.drop_report(&report.message)?;
@@ -71,18 +71,33 @@ impl Core {
         Ok(())
     }
 
-    /// Messages have been shown to the owner of this profile.
+    /// Messages have been shown to the owner of this profile. Their senders hear of it, unless the owner does not want that.
     pub(super) fn mark_shown(&mut self, ids: &[MessageId]) -> Result<(), Error> {
+        let tells = self.settings()?.read_receipts;
         for id in ids {
             if !self.store.set_shown(id)? {
                 continue;
             }
             let Some(message) = self.store.message(id)? else { continue };
-            if message.kind == MessageKind::Text && !message.outgoing {
+            if tells && message.kind != MessageKind::System && !message.outgoing {
                 self.store.add_report(&message.conversation, Report { message: *id, status: Status::READ })?;
                 self.session.dirty.insert(message.conversation);
             }
         }
         Ok(())
+    }
+
+    /// The same for everything in a conversation up to a message, or all of it.
+    pub(super) fn mark_read(&mut self, to: &str, up_to: Option<&MessageId>) -> Result<(), Error> {
+        let conversation = self.conversation_with(to)?;
+        let last = match up_to {
+            None => i64::MAX,
+            Some(id) => {
+                let position = self.store.position(&conversation, id)?;
+                position.ok_or_else(|| no_message("the message is not in this history"))?
+            }
+        };
+        let ids = self.store.unshown_until(&conversation, last)?;
+        self.mark_shown(&ids)
     }
 }

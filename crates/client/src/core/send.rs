@@ -9,11 +9,11 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
-use super::{Core, Reply, Ticket, intents::not_member, session::Pending, target::Target};
+use super::{Core, compose::blobs, session::Pending};
 use crate::{
-    api::{MessageKind, State},
+    api::State,
     error::Error,
-    store::{Conversation, ConversationPhase, Intent, MessageRow, NewMessage, OutboxItem, OutboxKind},
+    store::{Conversation, ConversationPhase, Intent, MessageRow, OutboxItem, OutboxKind},
 };
 
 /// Items of one conversation at the server at the same time. The server takes requests in order, so more than one keeps the
@@ -23,64 +23,6 @@ const WINDOW: usize = 16;
 const STALE_TRIES: u32 = 3;
 
 impl Core {
-    /// Takes a message from its writer: known contact, allowed, on disk.
-    pub(super) fn send(&mut self, ticket: Ticket, to: String, text: String, reply_to: Option<MessageId>) -> Result<(), Error> {
-        let account = self.signed_in()?;
-        let (me, device) = (account.account, account.device);
-        if text.is_empty() {
-            return Err(Error::new(Code::USAGE, "there is nothing to send"));
-        }
-        let content = Content { sent_ms: self.now.unix_ms, in_reply_to: reply_to, body: Body::Text(text.clone()) };
-        content.to_bytes().map_err(|_| {
-            Error::new(Code::TOO_LARGE, format!("the text has {} bytes; a message may have {}", text.len(), MAX))
-                .hint("send it as a file, or in parts")
-        })?;
-        let again = super::Command::Send { to: to.clone(), text: text.clone(), reply_to };
-        let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
-        let conversation = self.conversation_to_write(target)?;
-        let id = conversation.id;
-        let row = MessageRow {
-            id: self.new_id(),
-            conversation: id,
-            sender: me,
-            device,
-            outgoing: true,
-            kind: MessageKind::Text,
-            body: text,
-            reply_to,
-            sent_ms: self.now.unix_ms,
-            stored_ms: None,
-            seq: None,
-            state: State::Queued,
-            shown: true,
-        };
-        self.store.add_message(&NewMessage { row: row.clone(), sealed: false })?;
-        self.session.dirty.insert(id);
-        let message = self.shown_message(row, &conversation)?;
-        self.reply(ticket, Ok(Reply::Message(message)));
-        Ok(())
-    }
-
-    /// The conversation of a target, if this account may write there.
-    fn conversation_to_write(&self, target: Target) -> Result<Conversation, Error> {
-        let conversation = match target {
-            Target::Group(group) if group.phase == ConversationPhase::Removed => return Err(not_member(&group)),
-            Target::Group(group) => group,
-            Target::Person(contact) if contact.blocked => {
-                return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
-                    .hint("unblock the contact to write to it"));
-            }
-            Target::Person(contact) => {
-                let id = ConversationId::direct(&self.me()?, &contact.account);
-                self.store.direct_conversation(&id, &contact.account)?
-            }
-        };
-        if conversation.phase == ConversationPhase::Stopped {
-            return Err(Error::new(Code::SERVER_MISBEHAVED, "the conversation was stopped, because the server broke its log"));
-        }
-        Ok(conversation)
-    }
-
     /// Does what can be done in one conversation.
     pub(super) fn pump_conversation(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
@@ -103,6 +45,7 @@ impl Core {
                     if conversation.is_group() && head <= conversation.seq {
                         self.drive_intents(&conversation)?;
                     }
+                    self.tell_profile(&conversation)?;
                     self.seal(&conversation)?;
                 }
                 self.send_outbox(id)
@@ -134,7 +77,7 @@ impl Core {
     }
 
     /// Whether the peer is who we think, so far as this session has asked. Asks otherwise.
-    fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
+    pub(super) fn may_write(&mut self, conversation: &Conversation) -> Result<bool, Error> {
         let Some(peer) = conversation.peer else { return Ok(true) };
         let Some(contact) = self.store.contact(&peer)? else { return Ok(true) };
         if contact.blocked || contact.claimed.is_some() {
@@ -172,8 +115,12 @@ impl Core {
     }
 
     fn seal_message(&mut self, message: &MessageRow) -> Result<bool, Error> {
-        let body = Body::Text(message.body.clone());
-        let content = Content { sent_ms: message.sent_ms, in_reply_to: message.reply_to, body };
+        let Some(bytes) = message.content.as_deref() else {
+            // It was deleted or expired before the server had it, so it need not go out any more.
+            self.store.set_sealed(&message.id, true)?;
+            return Ok(true);
+        };
+        let content = Content::from_bytes(bytes).map_err(Error::internal)?;
         let sealed = self.seal_content(&message.conversation, message.id, &content, OutboxKind::Message)?;
         if sealed {
             self.store.set_sealed(&message.id, true)?;
@@ -211,7 +158,7 @@ impl Core {
             id,
             epoch: step.output.epoch,
             payload: step.output.payload.clone(),
-            blobs: Vec::new(),
+            blobs: blobs(content),
         };
         let clear = (kind == OutboxKind::Report).then_some(bytes);
         let wire = parlour_wire::encode(&send);
@@ -378,5 +325,3 @@ impl Core {
         Ok(())
     }
 }
-
-const MAX: usize = parlour_wire::limits::MESSAGE_INLINE;

@@ -157,6 +157,8 @@ pub(super) struct Session {
     /// There are contacts that are not watched.
     pub(super) contacts_dirty: bool,
     pub(super) presence: BTreeMap<AccountId, Presence>,
+    /// When each account last signalled in each conversation.
+    pub(super) signals: BTreeMap<(ConversationId, AccountId), Duration>,
     pub(super) stocks: BTreeMap<Suite, Stock>,
     /// Groups that the sync under way has to name, or they are gone.
     pub(super) expected: BTreeSet<ConversationId>,

@@ -47,6 +47,16 @@ impl Core {
         Ok(ConversationId::direct(&account.account, &contact.account))
     }
 
+    /// Everybody else in a conversation.
+    pub(super) fn others_in(&self, conversation: &Conversation) -> Result<Vec<AccountId>, Error> {
+        if let Some(peer) = conversation.peer {
+            return Ok(vec![peer]);
+        }
+        let me = self.me()?;
+        let members = self.store.members(&conversation.id)?.into_iter().map(|member| member.account);
+        Ok(members.filter(|account| *account != me).collect())
+    }
+
     /// A member of a group by petname or user name; this account by its own.
     pub(super) fn member(&self, group: &Conversation, who: &str) -> Result<AccountId, Error> {
         let stranger = || {

@@ -62,6 +62,8 @@ pub(crate) struct Conversation {
     pub(crate) joined_epoch: u64,
     /// Its devices did not fit the device lists when they were last compared.
     pub(crate) drifted: bool,
+    /// Which version of our profile has been told in it.
+    pub(crate) profile_sent: u64,
 }
 
 impl Conversation {
@@ -75,7 +77,7 @@ impl Conversation {
     }
 }
 
-const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, kind, name, role, suite, history";
+const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, kind, name, role, suite, history, profile_sent";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(Conversation {
@@ -91,6 +93,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
         role: Role(row.get(9)?),
         suite: Suite(row.get(10)?),
         history: history_from_int(row.get(11)?),
+        profile_sent: uint(row.get(12)?),
     })
 }
 
@@ -168,6 +171,12 @@ impl Store {
     pub(crate) fn set_position(&self, id: &ConversationId, seq: u64, hash: &[u8; 32]) -> Result<(), Error> {
         let sql = "UPDATE conversations SET seq = ?2, hash = ?3 WHERE id = ?1";
         self.conn.prepare_cached(sql)?.execute(params![id.0, int(seq), hash])?;
+        Ok(())
+    }
+
+    pub(crate) fn set_profile_sent(&self, id: &ConversationId, version: u64) -> Result<(), Error> {
+        let sql = "UPDATE conversations SET profile_sent = ?2 WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![id.0, int(version)])?;
         Ok(())
     }
 }

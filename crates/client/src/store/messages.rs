@@ -25,6 +25,41 @@ pub(crate) struct MessageRow {
     pub(crate) seq: Option<u64>,
     pub(crate) state: State,
     pub(crate) shown: bool,
+    /// Not part of the history.
+    pub(crate) hidden: bool,
+    /// CBOR of the content: of what is on its way, of files, and of what is not known.
+    pub(crate) content: Option<Vec<u8>>,
+    pub(crate) edited_ms: Option<u64>,
+    pub(crate) deleted: bool,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) mentions_me: bool,
+}
+
+impl MessageRow {
+    /// A row that says `body` and no more; to be filled in.
+    pub(crate) fn new(id: MessageId, conversation: ConversationId, kind: MessageKind, body: String) -> Self {
+        Self {
+            id,
+            conversation,
+            sender: AccountId([0; 32]),
+            device: DeviceId([0; 16]),
+            outgoing: false,
+            kind,
+            body,
+            reply_to: None,
+            sent_ms: 0,
+            stored_ms: None,
+            seq: None,
+            state: State::Delivered,
+            shown: false,
+            hidden: false,
+            content: None,
+            edited_ms: None,
+            deleted: false,
+            expires_ms: None,
+            mentions_me: false,
+        }
+    }
 }
 
 /// A message to be stored.
@@ -35,16 +70,18 @@ pub(crate) struct NewMessage {
     pub(crate) sealed: bool,
 }
 
-const COLUMNS: &str = "id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown";
+pub(super) const COLUMNS: &str =
+    "id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown,
+    hidden, content, edited_ms, deleted, expires_ms, mentions_me";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow {
         id: MessageId(row.get(0)?),
         conversation: ConversationId(row.get(1)?),
         sender: AccountId(row.get(2)?),
         device: DeviceId(row.get(3)?),
         outgoing: row.get(4)?,
-        kind: if row.get::<_, i64>(5)? == 0 { MessageKind::Text } else { MessageKind::System },
+        kind: kind_from_int(row.get(5)?),
         body: row.get(6)?,
         reply_to: row.get::<_, Option<[u8; 16]>>(7)?.map(MessageId),
         sent_ms: uint(row.get(8)?),
@@ -52,7 +89,32 @@ fn read(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         seq: row.get::<_, Option<i64>>(10)?.map(uint),
         state: state_from_int(row.get(11)?),
         shown: row.get(12)?,
+        hidden: row.get(13)?,
+        content: row.get(14)?,
+        edited_ms: row.get::<_, Option<i64>>(15)?.map(uint),
+        deleted: row.get(16)?,
+        expires_ms: row.get::<_, Option<i64>>(17)?.map(uint),
+        mentions_me: row.get(18)?,
     })
+}
+
+/// The schema's triggers know 0 and 2 as what people wrote.
+const fn kind_to_int(kind: MessageKind) -> i64 {
+    match kind {
+        MessageKind::Text => 0,
+        MessageKind::System => 1,
+        MessageKind::File => 2,
+        MessageKind::Unknown => 3,
+    }
+}
+
+const fn kind_from_int(value: i64) -> MessageKind {
+    match value {
+        0 => MessageKind::Text,
+        1 => MessageKind::System,
+        2 => MessageKind::File,
+        _ => MessageKind::Unknown,
+    }
 }
 
 pub(super) fn state_from_int(value: i64) -> State {
@@ -68,8 +130,9 @@ impl Store {
     /// Stores a message; `false` if one of this id is there already.
     pub(crate) fn add_message(&self, message: &NewMessage) -> Result<bool, Error> {
         let sql = "INSERT OR IGNORE INTO messages
-            (id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown, sealed)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+            (id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown, sealed,
+             hidden, content, edited_ms, deleted, expires_ms, mentions_me)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
         let row = &message.row;
         let added = self.conn.prepare_cached(sql)?.execute(params![
             row.id.0,
@@ -77,7 +140,7 @@ impl Store {
             row.sender.0,
             row.device.0,
             row.outgoing,
-            if row.kind == MessageKind::Text { 0 } else { 1 },
+            kind_to_int(row.kind),
             row.body,
             row.reply_to.map(|id| id.0),
             int(row.sent_ms),
@@ -86,6 +149,12 @@ impl Store {
             row.state as i64,
             row.shown,
             message.sealed,
+            row.hidden,
+            row.content,
+            row.edited_ms.map(int),
+            row.deleted,
+            row.expires_ms.map(int),
+            row.mentions_me,
         ])?;
         Ok(added == 1)
     }
@@ -149,7 +218,7 @@ impl Store {
         let oldest_first = page.after.is_some() && page.before.is_none();
         let order = if oldest_first { "ASC" } else { "DESC" };
         let sql = format!(
-            "SELECT {COLUMNS} FROM messages WHERE conversation = ?1 AND position > ?2 AND position < ?3
+            "SELECT {COLUMNS} FROM messages WHERE conversation = ?1 AND hidden = 0 AND position > ?2 AND position < ?3
              ORDER BY position {order} LIMIT ?4"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
@@ -161,8 +230,39 @@ impl Store {
         Ok(Some(rows))
     }
 
-    fn position(&self, conversation: &ConversationId, id: &MessageId) -> Result<Option<i64>, Error> {
-        let sql = "SELECT position FROM messages WHERE id = ?1 AND conversation = ?2";
+    /// The place of a message in the history here.
+    pub(crate) fn position(&self, conversation: &ConversationId, id: &MessageId) -> Result<Option<i64>, Error> {
+        let sql = "SELECT position FROM messages WHERE id = ?1 AND conversation = ?2 AND hidden = 0";
         Ok(self.conn.prepare_cached(sql)?.query_row(params![id.0, conversation.0], |row| row.get(0)).optional()?)
+    }
+
+    /// The message whose id begins with these hexadecimal digits; at most two, because two are too many.
+    pub(crate) fn message_ids(&self, low: &[u8; 16], high: &[u8; 16]) -> Result<Vec<MessageId>, Error> {
+        let sql = "SELECT id FROM messages WHERE id BETWEEN ?1 AND ?2 AND hidden = 0 LIMIT 2";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![low, high], |row| row.get(0).map(MessageId))?.collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+
+    /// The newest message of a conversation, and how many have not been shown.
+    pub(crate) fn newest(&self, conversation: &ConversationId) -> Result<(Option<MessageRow>, u64), Error> {
+        let sql = format!("SELECT {COLUMNS} FROM messages WHERE conversation = ?1 AND hidden = 0 ORDER BY position DESC LIMIT 1");
+        let newest = self.conn.prepare_cached(&sql)?.query_row([conversation.0], read).optional()?;
+        let sql = "SELECT count(*) FROM messages WHERE conversation = ?1 AND shown = 0";
+        let unshown: i64 = self.conn.prepare_cached(sql)?.query_row([conversation.0], |row| row.get(0))?;
+        Ok((newest, uint(unshown)))
+    }
+
+    /// Messages of a conversation that have not been shown, up to a place.
+    pub(crate) fn unshown_until(&self, conversation: &ConversationId, position: i64) -> Result<Vec<MessageId>, Error> {
+        let sql = "SELECT id FROM messages WHERE conversation = ?1 AND shown = 0 AND position <= ?2 ORDER BY position";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![conversation.0, position], |row| row.get(0).map(MessageId))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a message has been encrypted.
+    pub(crate) fn is_sealed(&self, id: &MessageId) -> Result<bool, Error> {
+        Ok(self.conn.prepare_cached("SELECT sealed FROM messages WHERE id = ?1")?.query_row([id.0], |row| row.get(0))?)
     }
 }

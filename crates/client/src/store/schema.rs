@@ -50,7 +50,8 @@ CREATE TABLE conversations (
     seq INTEGER NOT NULL DEFAULT 0,  -- the last entry taken
     hash BLOB NOT NULL,              -- its hash, which the next one must carry
     joined_epoch INTEGER NOT NULL DEFAULT 0,
-    drifted INTEGER NOT NULL DEFAULT 0  -- its devices did not fit the device lists when last compared
+    drifted INTEGER NOT NULL DEFAULT 0, -- its devices did not fit the device lists when last compared
+    profile_sent INTEGER NOT NULL DEFAULT 0  -- which version of our profile it has been told
 ) STRICT;
 
 CREATE TABLE mls (
@@ -73,11 +74,78 @@ CREATE TABLE messages (
     seq INTEGER,
     state INTEGER NOT NULL,
     shown INTEGER NOT NULL,
-    sealed INTEGER NOT NULL      -- 0: still to be encrypted
+    sealed INTEGER NOT NULL,     -- 0: still to be encrypted
+    hidden INTEGER NOT NULL DEFAULT 0,  -- not part of the history: a reaction, an edit and the like on its way; or expired
+    content BLOB,                -- as it is encrypted: what is on its way, files, and what is not known
+    edited_ms INTEGER,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    expires_ms INTEGER,
+    mentions_me INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX messages_history ON messages (conversation, position);
+CREATE INDEX messages_history ON messages (conversation, position) WHERE hidden = 0;
+CREATE INDEX messages_expiry ON messages (expires_ms) WHERE expires_ms IS NOT NULL;
+CREATE INDEX messages_hidden ON messages (position) WHERE hidden = 1;
 CREATE INDEX messages_unshown ON messages (position) WHERE shown = 0;
+CREATE INDEX messages_unread ON messages (conversation, position) WHERE shown = 0;
 CREATE INDEX messages_unsealed ON messages (conversation, position) WHERE sealed = 0;
+
+CREATE TABLE reactions (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    message BLOB NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    sender BLOB NOT NULL,
+    emoji TEXT NOT NULL
+) STRICT;
+CREATE INDEX reactions_by_message ON reactions (message, sender);
+
+-- Reactions, edits and deletes that came before what they are about.
+CREATE TABLE pending (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    target BLOB NOT NULL,
+    conversation BLOB NOT NULL REFERENCES conversations (id),
+    sender BLOB NOT NULL,
+    content BLOB NOT NULL,
+    stored_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX pending_by_target ON pending (target, position);
+CREATE INDEX pending_by_conversation ON pending (conversation, position);
+
+CREATE TABLE profiles (
+    account BLOB PRIMARY KEY,
+    display_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    avatar BLOB,
+    updated_ms INTEGER NOT NULL  -- by the clock of whoever wrote it; the later one is kept
+) STRICT;
+
+CREATE TABLE settings (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+
+-- Full text of what people wrote. `place` is one word for the conversation, so that a search in one reads only its own part of the index.
+CREATE VIEW searchable AS
+    SELECT position, body, lower(hex(substr(conversation, 1, 8))) AS place FROM messages;
+CREATE VIRTUAL TABLE search USING fts5 (
+    body, place, content = 'searchable', content_rowid = 'position', tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3'
+);
+-- Words of deleted and expired messages leave the index's pages at once.
+INSERT INTO search (search, rank) VALUES ('secure-delete', 1);
+CREATE TRIGGER search_added AFTER INSERT ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0 BEGIN
+    INSERT INTO search (rowid, body, place) VALUES (new.position, new.body, lower(hex(substr(new.conversation, 1, 8))));
+END;
+CREATE TRIGGER search_removed AFTER DELETE ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0 BEGIN
+    INSERT INTO search (search, rowid, body, place)
+        VALUES ('delete', old.position, old.body, lower(hex(substr(old.conversation, 1, 8))));
+END;
+CREATE TRIGGER search_before_change BEFORE UPDATE OF body, hidden ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0 BEGIN
+    INSERT INTO search (search, rowid, body, place)
+        VALUES ('delete', old.position, old.body, lower(hex(substr(old.conversation, 1, 8))));
+END;
+CREATE TRIGGER search_after_change AFTER UPDATE OF body, hidden ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0 BEGIN
+    INSERT INTO search (rowid, body, place) VALUES (new.position, new.body, lower(hex(substr(new.conversation, 1, 8))));
+END;
 
 CREATE TABLE receipts (
     message BLOB NOT NULL REFERENCES messages (id) ON DELETE CASCADE,

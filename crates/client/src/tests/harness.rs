@@ -1,5 +1,7 @@
 //! A world of cores and one server, in which everything happens when the test says so.
 
+mod content;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, Ipv4Addr},

@@ -1,0 +1,104 @@
+//! Changing messages: reactions, edits, deletes of the owner of this profile. They take effect here at once and go out like any message.
+
+use parlour_wire::{Code, MessageId, content::Body};
+
+use super::{Core, Reply, Ticket, compose::Post, query::no_message};
+use crate::{
+    api::{MessageKind, Posted},
+    error::Error,
+    store::{Conversation, MessageRow, ReactionRow},
+};
+
+impl Core {
+    /// A message of the history that can be changed.
+    fn changeable(&self, id: &MessageId) -> Result<(MessageRow, Conversation), Error> {
+        let row = self.store.message(id)?.filter(|row| !row.hidden);
+        let row = row.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
+        if row.kind == MessageKind::System {
+            return Err(Error::new(Code::FORBIDDEN, "this was said by the program, not by a person"));
+        }
+        if row.deleted {
+            return Err(no_message("the message has been deleted"));
+        }
+        let conversation = self.store.conversation(&row.conversation)?;
+        Ok((row, conversation.ok_or_else(|| Error::internal("a message without a conversation"))?))
+    }
+
+    /// The same for one that its author only may change.
+    fn own(&self, id: &MessageId) -> Result<(MessageRow, Conversation), Error> {
+        let (row, conversation) = self.changeable(id)?;
+        if row.outgoing {
+            return Ok((row, conversation));
+        }
+        Err(Error::new(Code::FORBIDDEN, "only who wrote a message can change or delete it"))
+    }
+
+    pub(super) fn react(&mut self, ticket: Ticket, id: &MessageId, emoji: &str, remove: bool) -> Result<(), Error> {
+        let me = self.me()?;
+        let (_, conversation) = self.changeable(id)?;
+        let same = self.store.reactions(id)?.into_iter().filter(|reaction| reaction.sender == me && reaction.emoji == emoji);
+        let same: Vec<_> = same.collect();
+        let mut posts = Vec::new();
+        if remove {
+            if same.is_empty() {
+                return Err(no_message(&format!("there is no reaction {emoji} of yours to this message")));
+            }
+            for reaction in same {
+                let post = Post { replaces: Some(reaction.id), ..Post::new(Body::Deleted) };
+                posts.push(self.compose(&conversation, post)?.id);
+                self.store.remove_reaction(&reaction.id)?;
+            }
+            self.changed(id)?;
+        } else if same.is_empty() {
+            let post = Post { in_reply_to: Some(*id), ..Post::new(Body::Reaction(emoji.to_owned())) };
+            let post = self.compose(&conversation, post)?.id;
+            self.react_to(ReactionRow { id: post, message: *id, sender: me, emoji: emoji.to_owned() })?;
+            posts.push(post);
+        }
+        self.reply_posted(ticket, id, posts)
+    }
+
+    pub(super) fn edit(&mut self, ticket: Ticket, id: &MessageId, text: &str) -> Result<(), Error> {
+        let (row, conversation) = self.own(id)?;
+        if row.kind == MessageKind::Unknown {
+            return Err(Error::new(Code::FORBIDDEN, "this version does not know what the message holds, so it cannot change it"));
+        }
+        if text.is_empty() && row.kind == MessageKind::Text {
+            return Err(Error::new(Code::USAGE, "a message cannot be changed to nothing").hint("take it back with `delete`"));
+        }
+        let expires = row.expires_ms.map(|at| parlour_wire::content::Expiry::At(u32::try_from(at / 1000).unwrap_or(u32::MAX)));
+        let post = Post { replaces: Some(*id), expires, ..Post::new(Body::Text(text.to_owned())) };
+        let post = self.compose(&conversation, post)?.id;
+        self.store.set_edited(id, text, self.now.unix_ms, false)?;
+        self.changed(id)?;
+        self.reply_posted(ticket, id, vec![post])
+    }
+
+    /// Takes a message back. What has not been encrypted yet never goes out.
+    pub(super) fn delete(&mut self, ticket: Ticket, id: &MessageId) -> Result<(), Error> {
+        let (_, conversation) = self.own(id)?;
+        let mut posts = Vec::new();
+        if self.store.is_sealed(id)? {
+            let post = Post { replaces: Some(*id), ..Post::new(Body::Deleted) };
+            posts.push(self.compose(&conversation, post)?.id);
+        } else {
+            self.store.set_sealed(id, true)?;
+        }
+        self.store.set_deleted(id)?;
+        self.changed(id)?;
+        self.reply_posted(ticket, id, posts)
+    }
+
+    fn reply_posted(&mut self, ticket: Ticket, id: &MessageId, posts: Vec<MessageId>) -> Result<(), Error> {
+        let (row, conversation) = match self.store.message(id)? {
+            Some(row) => {
+                let conversation = self.store.conversation(&row.conversation)?;
+                (row, conversation.ok_or_else(|| Error::internal("a message without a conversation"))?)
+            }
+            None => return Err(no_message(&format!("there is no message {id}"))),
+        };
+        let message = self.shown_message(row, &conversation)?;
+        self.reply(ticket, Ok(Reply::Posted(Posted { message, posts })));
+        Ok(())
+    }
+}
