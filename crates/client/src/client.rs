@@ -42,6 +42,7 @@ macro_rules! reply {
 }
 
 mod content;
+mod files;
 mod groups;
 
 impl Client {

@@ -16,6 +16,7 @@ mod profiles;
 mod reports;
 mod schema;
 mod search;
+mod uploads;
 
 use std::{cell::RefCell, collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -34,6 +35,7 @@ pub(crate) use self::{
     intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
+    uploads::Upload,
 };
 
 /// An open database.

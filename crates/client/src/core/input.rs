@@ -5,11 +5,11 @@ use std::time::Duration;
 use parlour_wire::{MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
-use super::GroupCommand;
+use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
 use crate::{
     api::{
-        Contact, ConversationSummary, Device, Draft, Group, GroupMember, Imported, Login, Message, Page, PersonalProfile, Posted,
-        ProfileChange, Register, Settings, SignedIn, State, Status, WhoAmI,
+        Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, Login, Message, Page,
+        PersonalProfile, Posted, ProfileChange, Register, Settings, SignedIn, State, Status, WhoAmI,
     },
     error::Error,
     event::Event,
@@ -114,6 +114,22 @@ pub enum Command {
         /// What.
         draft: Draft,
     },
+    /// Send a file, with what is said beside it.
+    SendFile {
+        /// To whom.
+        to: String,
+        /// What is said; may be empty.
+        draft: Draft,
+        /// The file.
+        file: LocalFile,
+    },
+    /// Bring a file here.
+    FetchFile {
+        /// Of which message.
+        id: MessageId,
+        /// Where to.
+        fetch: Fetch,
+    },
     /// The owner of this profile types.
     Typing(String),
     /// Put an emoji beside a message, or take it away.
@@ -202,6 +218,8 @@ pub enum Reply {
     Done,
     /// Registered or logged in.
     SignedIn(SignedIn),
+    /// A file that is on disk now.
+    Fetched(Fetched),
     /// Who this profile is, if anyone.
     WhoAmI(Option<WhoAmI>),
     /// Devices.
@@ -271,6 +289,8 @@ pub enum Input {
     },
     /// The answer to a request.
     Answer(RequestId, Result<Vec<u8>, Error>),
+    /// An order has come to its end.
+    Transferred(TransferId, Outcome),
     /// Something that the server says without being asked.
     Push {
         /// Its name.
@@ -313,6 +333,10 @@ pub enum Output {
         /// Its CBOR.
         content: Vec<u8>,
     },
+    /// Do something with a file, beside everything else.
+    Transfer(Order),
+    /// Stop doing so; nothing more is told of it.
+    StopTransfer(TransferId),
     /// The reply to a command.
     Reply(Ticket, Result<Reply, Error>),
     /// Something to tell listeners.
