@@ -6,6 +6,7 @@
 
 mod baseline;
 mod chat;
+mod client;
 mod group;
 mod idle;
 mod link;
@@ -50,6 +51,13 @@ pub(crate) enum Load {
         /// How many.
         connections: usize,
     },
+    /// A client with a large profile: opening it, and searching in it.
+    Client {
+        /// Conversations.
+        conversations: usize,
+        /// Messages in all.
+        messages: usize,
+    },
     /// Messages stored for somebody who is away, then drained.
     Offline {
         /// How many.
@@ -69,6 +77,7 @@ pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Ve
         Load::Chat { pairs, messages, window } => chat::run(&folder.0, *pairs, *messages, *window).await,
         Load::Group { devices, senders, messages, window } => group::run(&folder.0, *devices, *senders, *messages, *window).await,
         Load::Idle { connections } => idle::run(&folder.0, *connections).await,
+        Load::Client { conversations, messages } => client::run(&folder.0, *conversations, *messages).await,
         Load::Offline { messages } => offline::run(&folder.0, *messages).await,
         Load::Link(amount) => link::run(&folder.0, *amount).await,
     }

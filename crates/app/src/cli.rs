@@ -4,11 +4,13 @@
 //! - [`output`]: what goes to standard output, for people or as JSON; [`rows`]: the JSON objects, a promise to scripts.
 //! - [`errors`]: how a failure is told.
 //! - [`profile`], [`secret`]: opening the local profile, asking for passwords.
-//! - one module per group of commands.
+//! - one module per group of commands; [`archive`] is `export` and `import`.
 
 mod account;
+mod archive;
 mod args;
 mod bench;
+mod changes;
 mod completions;
 mod contacts;
 mod errors;
@@ -16,6 +18,7 @@ mod groups;
 mod invite;
 mod messages;
 pub(crate) mod output;
+mod personal;
 mod profile;
 mod recv;
 mod rows;
@@ -130,6 +133,14 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Send(args) => messages::send(args, session).await,
         Command::History(args) => messages::history(args, session).await,
         Command::Status(args) => messages::status(args, session).await,
+        Command::React(args) => changes::react(args, session).await,
+        Command::Edit(args) => changes::edit(args, session).await,
+        Command::Delete(args) => changes::delete(args, session).await,
+        Command::Search(args) => messages::search(args, session).await,
+        Command::Export(args) => archive::export(args, session).await,
+        Command::Import(args) => archive::import(args, session).await,
+        Command::Profile(args) => personal::profile(args, session).await,
+        Command::Settings(args) => personal::settings(args, session).await,
         Command::Invite(args) => invite::invite(&args, session),
         Command::Demo => demo::demo(&session.output).await,
         Command::Bench(args) => bench::bench(args, &session.output).await,

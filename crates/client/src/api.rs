@@ -14,7 +14,7 @@ use parlour_wire::{
 use zeroize::Zeroizing;
 
 pub use self::content::{
-    Avatar, ConversationSummary, Draft, Imported, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
+    Avatar, ConversationSummary, Draft, Imported, ImportedPlace, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
 };
 pub use self::files::{FetchOptions, Fetched, FileInfo};
 use crate::key::KeySource;

@@ -37,6 +37,8 @@ pub use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId, MessageId,
     address::{InviteLink, ServerUrl},
     api::{Registration, Role, Suite},
+    content::{Expiry, safe_name},
+    limits,
     name::Name,
 };
 pub use profile::Profile;

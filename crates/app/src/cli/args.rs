@@ -7,9 +7,18 @@ use parlour_client::{ServerUrl, State};
 
 use super::output::Color;
 
+mod bench;
+mod content;
 mod group;
 
-pub(crate) use self::group::{GroupAction, GroupArgs, RoleArg};
+pub(crate) use self::{
+    bench::{BenchArgs, BenchLoad},
+    content::{
+        DeleteArgs, EditArgs, ExportArgs, ImportArgs, ProfileAction, ProfileArgs, ReactArgs, SearchArgs, SettingsAction,
+        SettingsArgs, Switch,
+    },
+    group::{GroupAction, GroupArgs, RoleArg},
+};
 
 /// Private messaging that works through your server, without it, and across many.
 #[derive(Debug, Parser)]
@@ -72,6 +81,22 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Show the fate of one message, per device
     Status(StatusArgs),
+    /// Put an emoji beside a message, or take it away
+    React(ReactArgs),
+    /// Change a message that you wrote
+    Edit(EditArgs),
+    /// Take back a message that you wrote
+    Delete(DeleteArgs),
+    /// Find messages by their words; works offline
+    Search(SearchArgs),
+    /// Write conversations to a folder that can be read without Parlour
+    Export(ExportArgs),
+    /// Take messages from such a folder into this profile
+    Import(ImportArgs),
+    /// Show what somebody says about themselves, or say it about you
+    Profile(ProfileArgs),
+    /// Show what you have chosen, or choose
+    Settings(SettingsArgs),
     /// Run a server
     Serve(ServeArgs),
     /// Make an invitation to register at a server
@@ -84,71 +109,6 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write man pages
     Man(ManArgs),
-}
-
-/// What to measure.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// The load
-    #[command(subcommand)]
-    pub(crate) load: BenchLoad,
-    /// Where the server of the load keeps its data while it runs; the disk under it is what is measured [default: the
-    /// system's temporary folder]
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) data: Option<PathBuf>,
-}
-
-/// The loads.
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub(crate) enum BenchLoad {
-    /// Direct messages between pairs: throughput, then latency at 200 a second
-    Chat {
-        /// Pairs of people
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
-        pairs: u16,
-        /// Messages in all
-        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1000..=5_000_000))]
-        messages: u32,
-        /// Unanswered messages of each sender
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
-        window: u16,
-    },
-    /// Deliveries in one group whose devices are all online
-    Group {
-        /// Devices in the group
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(2..=1000))]
-        devices: u16,
-        /// Devices that write
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
-        senders: u16,
-        /// Messages in all
-        #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
-        messages: u32,
-        /// Unanswered messages of each sender
-        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
-        window: u16,
-    },
-    /// Memory of the server for idle connections
-    Idle {
-        /// Connections
-        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-        connections: u32,
-    },
-    /// Messages stored for somebody who is away, then drained
-    Offline {
-        /// Messages
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        messages: u32,
-    },
-    /// The link between two programs: requests, actions, files, the durable queue
-    Link {
-        /// Requests one at a time; ten times as many are pipelined
-        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
-        requests: u32,
-        /// Size of the large file in MiB; the data folder holds three of it
-        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-        file_mib: u32,
-    },
 }
 
 /// Where a password comes from.
@@ -299,6 +259,9 @@ pub(crate) struct SendArgs {
     /// The id of the message that this one answers
     #[arg(long, value_name = "ID")]
     pub(crate) reply: Option<String>,
+    /// Delete the message everywhere so long after the server has stored it
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) expire: Option<Duration>,
     /// How far the message must come
     #[arg(long, value_enum, default_value_t = Wait::Stored)]
     pub(crate) wait: Wait,

@@ -19,6 +19,9 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failur
             Load::Group { devices: devices.into(), senders: senders.into(), messages: size(messages), window: window.into() }
         }
         BenchLoad::Idle { connections } => Load::Idle { connections: size(connections) },
+        BenchLoad::Client { conversations, messages } => {
+            Load::Client { conversations: size(conversations), messages: size(messages) }
+        }
         BenchLoad::Offline { messages } => Load::Offline { messages: size(messages) },
         BenchLoad::Link { requests, file_mib } => {
             Load::Link(Amount { requests: size(requests), file: u64::from(file_mib) * 1024 * 1024 })

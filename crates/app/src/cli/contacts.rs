@@ -58,6 +58,11 @@ fn contact_line(contact: &Contact, output: &Output) -> String {
     if contact.petname.is_some() {
         facts.push(format!("registered as {}", plain(&contact.name)));
     }
+    for said in [&contact.display_name, &contact.status] {
+        if !said.is_empty() {
+            facts.push(format!("says “{}”", plain(said)));
+        }
+    }
     facts.extend(contact.verified.then(|| "verified".to_owned()));
     facts.extend(contact.blocked.then(|| "blocked".to_owned()));
     format!("{}  {}", output.bold(&plain(contact.shown_name())), output.dim(&facts.join(", ")))

@@ -1,14 +1,14 @@
-//! `send`, `history`, `status`.
+//! `send`, `history`, `search`, `status`.
 
 use std::{
     io::{self, Read as _},
     time::{Duration, Instant},
 };
 
-use parlour_client::{Client, Code, Error, Message, MessageId, MessageKind, Page, State};
+use parlour_client::{Client, Code, Draft, Error, Expiry, Message, MessageId, MessageKind, Page, State};
 
 use super::{
-    args::{HistoryArgs, SendArgs, StatusArgs},
+    args::{HistoryArgs, SearchArgs, SendArgs, StatusArgs},
     errors::{Failure, usage},
     output::{Output, Time, plain, seconds},
     profile::{Session, closed, try_online},
@@ -22,9 +22,8 @@ const STDIN_MAX: u64 = 1024 * 1024;
 
 pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     let text = text_of(&args.text)?;
-    let reply = args.reply.as_deref().map(message_id).transpose()?;
     let client = session.open()?;
-    let outcome = deliver(&client, &args, &text, reply).await;
+    let outcome = deliver(&client, &args, text).await;
     let sent = match outcome {
         Ok(sent) => sent,
         Err(error) => return closed(&client, Err(error.into())).await,
@@ -43,10 +42,16 @@ struct Sent {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a face is a driver: one deadline for connecting and sending")]
-async fn deliver(client: &Client, args: &SendArgs, text: &str, reply: Option<MessageId>) -> Result<Sent, Error> {
+async fn deliver(client: &Client, args: &SendArgs, text: String) -> Result<Sent, Error> {
     let start = Instant::now();
+    let reply_to = match &args.reply {
+        Some(id) => Some(find(client, id).await?),
+        None => None,
+    };
+    let seconds = |expire: Duration| u32::try_from(expire.as_secs().max(1)).unwrap_or(u32::MAX);
+    let draft = Draft { text, reply_to, expires: args.expire.map(|expire| Expiry::After(seconds(expire))) };
     let offline = try_online(client, args.timeout).await?;
-    let message = client.send(&args.to, text, reply).await.map_err(|error| match (&offline, error.code) {
+    let message = client.write(&args.to, draft).await.map_err(|error| match (&offline, error.code) {
         // The reason for being offline says more than that we are.
         (Some(reason), Code::UNREACHABLE) => Error { message: format!("{}: {}", error.message, reason.message), ..error },
         _ => error,
@@ -81,7 +86,7 @@ fn too_slow(state: State, timeout: Duration, offline: Option<Error>, error: Erro
     }
 }
 
-fn text_of(words: &[String]) -> Result<String, Error> {
+pub(crate) fn text_of(words: &[String]) -> Result<String, Error> {
     if words != ["-"] {
         return Ok(words.join(" "));
     }
@@ -95,29 +100,51 @@ fn text_of(words: &[String]) -> Result<String, Error> {
     if text.is_empty() { Err(usage("standard input is empty")) } else { Ok(text) }
 }
 
-/// An id as the user gave it. What is no id is the id of no message.
-fn message_id(text: &str) -> Result<MessageId, Error> {
-    text.parse().map_err(|_| Error::new(Code::MESSAGE_NOT_FOUND, format!("there is no message `{text}`")))
+/// The message that the user means: a whole id, which need not be here, or a unique beginning of one that is.
+pub(crate) async fn find(client: &Client, text: &str) -> Result<MessageId, Error> {
+    match text.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => client.find_message(text).await,
+    }
 }
 
 pub(crate) async fn history(args: HistoryArgs, session: &Session) -> Result<(), Failure> {
-    let bound = |id: &Option<String>| id.as_deref().map(message_id).transpose();
-    let page = Page { limit: args.limit, before: bound(&args.before)?, after: bound(&args.after)? };
     let client = session.open()?;
     refresh(&client).await;
-    let outcome = client.history(&args.to, page).await.map_err(Failure::from);
+    let outcome = page_of(&client, &args).await.map_err(Failure::from);
     let messages = closed(&client, outcome).await?;
-    for message in &messages {
+    print(&messages, session)
+}
+
+async fn page_of(client: &Client, args: &HistoryArgs) -> Result<Vec<Message>, Error> {
+    let mut page = Page { limit: args.limit, ..Page::default() };
+    for (bound, given) in [(&mut page.before, &args.before), (&mut page.after, &args.after)] {
+        if let Some(given) = given {
+            *bound = Some(find(client, given).await?);
+        }
+    }
+    client.history(&args.to, page).await
+}
+
+/// `search`. Only what is here is searched, so the server is not waited for.
+pub(crate) async fn search(args: SearchArgs, session: &Session) -> Result<(), Failure> {
+    let client = session.open()?;
+    let outcome = client.search(&args.text.join(" "), args.within.as_deref(), args.limit).await.map_err(Failure::from);
+    let messages = closed(&client, outcome).await?;
+    print(&messages, session)
+}
+
+fn print(messages: &[Message], session: &Session) -> Result<(), Failure> {
+    for message in messages {
         session.output.row(&MessageRow::from(message), |output| message_line(message, output))?;
     }
     Ok(())
 }
 
 pub(crate) async fn status(args: StatusArgs, session: &Session) -> Result<(), Failure> {
-    let id = message_id(&args.id)?;
     let client = session.open()?;
     refresh(&client).await;
-    let outcome = client.status(id).await.map_err(Failure::from);
+    let outcome = async { Ok::<_, Failure>(client.status(find(&client, &args.id).await?).await?) }.await;
     let status = closed(&client, outcome).await?;
     session.output.row(&StatusRow::from(&status), |output| {
         let devices = status.devices.iter().map(|device| {
@@ -140,10 +167,38 @@ pub(crate) async fn refresh(client: &Client) {
 pub(crate) fn message_line(message: &Message, output: &Output) -> String {
     let time = Time::known(message.sent_ms).map_or_else(String::new, Time::short);
     let mark = if message.outgoing { format!(" ({})", message.state.word()) } else { String::new() };
-    let text = plain(&message.text).replace('\n', "\n    ");
+    let text = shown_text(message, output);
     let group = message.group.as_ref().map(|group| format!("{} ", plain(group))).unwrap_or_default();
     if message.group.is_some() && message.kind == MessageKind::System {
         return format!("{} {group}{}", output.dim(&time), output.dim(&text));
     }
     format!("{} {group}{}{}: {text}", output.dim(&time), output.bold(&plain(&message.sender_name)), output.dim(&mark))
+}
+
+/// What a message says and what hangs on it, for people.
+fn shown_text(message: &Message, output: &Output) -> String {
+    if message.deleted {
+        return output.dim("deleted");
+    }
+    let mut text = plain(&message.text).replace('\n', "\n    ");
+    let mut notes = Vec::new();
+    if let Some(id) = message.reply_to {
+        notes.push(format!("answers {id}"));
+    }
+    if message.edited_ms.is_some() {
+        notes.push("edited".to_owned());
+    }
+    if message.mentions_me {
+        notes.push("mentions you".to_owned());
+    }
+    if let Some(at) = message.expires_ms.and_then(Time::known) {
+        notes.push(format!("until {}", at.short()));
+    }
+    if !notes.is_empty() {
+        text += &output.dim(&format!(" ({})", notes.join(", ")));
+    }
+    for reaction in &message.reactions {
+        text += &format!("\n    {} {}", plain(&reaction.emoji), output.dim(&plain(&reaction.from)));
+    }
+    text
 }

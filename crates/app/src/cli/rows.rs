@@ -80,6 +80,9 @@ pub(crate) struct ContactRow {
     user: String,
     blocked: bool,
     devices: Vec<String>,
+    /// What they say about themselves.
+    display_name: String,
+    status: String,
 }
 
 impl From<&Contact> for ContactRow {
@@ -93,6 +96,8 @@ impl From<&Contact> for ContactRow {
             user: contact.name.clone(),
             blocked: contact.blocked,
             devices: contact.devices.iter().map(ToString::to_string).collect(),
+            display_name: contact.display_name.clone(),
+            status: contact.status.clone(),
         }
     }
 }
@@ -130,7 +135,7 @@ impl SentRow {
     }
 }
 
-/// `recv`, `history`.
+/// `recv`, `history`, `search`, and changes of a message.
 #[derive(Serialize)]
 pub(crate) struct MessageRow<'a> {
     id: String,
@@ -148,6 +153,19 @@ pub(crate) struct MessageRow<'a> {
     reply_to: Option<String>,
     outgoing: bool,
     state: &'static str,
+    edited: bool,
+    deleted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Time>,
+    mentions_me: bool,
+    reactions: Vec<ReactionRow<'a>>,
+}
+
+/// An emoji beside a message.
+#[derive(Serialize)]
+struct ReactionRow<'a> {
+    emoji: &'a str,
+    from: &'a str,
 }
 
 impl<'a> From<&'a Message> for MessageRow<'a> {
@@ -165,6 +183,11 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
             reply_to: message.reply_to.map(|id| id.to_string()),
             outgoing: message.outgoing,
             state: message.state.word(),
+            edited: message.edited_ms.is_some(),
+            deleted: message.deleted,
+            expires_at: message.expires_ms.and_then(Time::known),
+            mentions_me: message.mentions_me,
+            reactions: message.reactions.iter().map(|it| ReactionRow { emoji: &it.emoji, from: &it.from }).collect(),
         }
     }
 }
@@ -290,12 +313,17 @@ mod tests {
             seq: Some(7),
             state: State::Delivered,
             shown: false,
+            edited_ms: None,
+            deleted: false,
+            expires_ms: None,
+            mentions_me: false,
+            reactions: Vec::new(),
         };
         let expected = format!(
             concat!(
                 r#"{{"id":"01010101-0101-0101-0101-010101010101","conversation":"{}","from":"alice","kind":"text","#,
                 r#""text":"hello","sent_at":"2023-11-14T22:13:20.000Z","stored_at":"2023-11-14T22:13:20.001Z","seq":7,"#,
-                r#""outgoing":false,"state":"delivered"}}"#
+                r#""outgoing":false,"state":"delivered","edited":false,"deleted":false,"mentions_me":false,"reactions":[]}}"#
             ),
             "02".repeat(32)
         );
@@ -314,9 +342,11 @@ mod tests {
             presence: Presence::Unknown,
             seen_ms: 0,
             devices: Vec::new(),
+            display_name: "Robert \u{1b}B.".to_owned(),
+            status: String::new(),
         };
         let expected = format!(
-            r#"{{"name":"bob","id":"{}","presence":"unknown","verified":true,"last_seen":null,"user":"robert","blocked":false,"devices":[]}}"#,
+            r#"{{"name":"bob","id":"{}","presence":"unknown","verified":true,"last_seen":null,"user":"robert","blocked":false,"devices":[],"display_name":"Robert \u001bB.","status":""}}"#,
             "03".repeat(32)
         );
         assert_eq!(serde_json::to_string(&ContactRow::from(&contact)).expect("a row"), expected);

@@ -91,15 +91,36 @@ pub struct Settings {
     pub read_receipts: bool,
 }
 
+/// Where an imported message was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportedPlace {
+    /// In the direct conversation with this account.
+    Direct {
+        /// Who.
+        peer: AccountId,
+        /// Their name at the server; may be empty.
+        name: String,
+    },
+    /// In a group. One that this account is not in becomes one that it has left.
+    Group {
+        /// Which.
+        conversation: ConversationId,
+        /// Its name, without the `#`.
+        name: String,
+    },
+}
+
 /// A message from an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// Its id.
     pub id: MessageId,
-    /// The other account of its direct conversation.
-    pub peer: AccountId,
-    /// The peer's name at the server.
-    pub peer_name: String,
+    /// Where it was written.
+    pub place: ImportedPlace,
+    /// The account that wrote it; not looked at if it is the owner's own.
+    pub sender: AccountId,
+    /// That account's name; may be empty.
+    pub sender_name: String,
     /// Whether the owner of the profile wrote it.
     pub outgoing: bool,
     /// What it is.

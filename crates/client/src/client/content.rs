@@ -1,10 +1,10 @@
 //! What can be done with messages beyond sending text; and profiles, settings, search, import.
 
-use parlour_wire::MessageId;
+use parlour_wire::{ConversationId, MessageId};
 
 use super::Client;
 use crate::{
-    api::{ConversationSummary, Draft, Imported, Message, PersonalProfile, Posted, ProfileChange, Settings},
+    api::{ConversationSummary, Draft, Imported, Message, Page, PersonalProfile, Posted, ProfileChange, Settings},
     core::{Command, Reply},
     error::Error,
 };
@@ -67,6 +67,22 @@ impl Client {
     /// `user_not_found`, `message_not_found`.
     pub async fn mark_read(&self, to: &str, up_to: Option<MessageId>) -> Result<(), Error> {
         self.done(Command::MarkRead { to: to.to_owned(), up_to }).await
+    }
+
+    /// Which conversation a name means.
+    ///
+    /// # Errors
+    /// `user_not_found`, `conversation_not_found`.
+    pub async fn conversation_with(&self, to: &str) -> Result<ConversationId, Error> {
+        reply!(self.ask(Command::Target(to.to_owned())).await, Reply::Conversation(conversation) => conversation)
+    }
+
+    /// A part of the history of a conversation, oldest first.
+    ///
+    /// # Errors
+    /// `message_not_found` for a bound that is not in this history.
+    pub async fn history_of(&self, conversation: ConversationId, page: Page) -> Result<Vec<Message>, Error> {
+        reply!(self.ask(Command::Page { conversation, page }).await, Reply::Messages(messages) => messages)
     }
 
     /// The conversations, the one with the newest message first.

@@ -1,24 +1,22 @@
 //! Taking messages from an export into this profile: as history, without telling anybody.
 
-use parlour_wire::{AccountId, ConversationId};
+use parlour_wire::{AccountId, ConversationId, name::Name};
 
 use super::{Core, Reply, Ticket};
 use crate::{
-    api::{Imported, State},
+    api::{Imported, ImportedPlace, State},
     error::Error,
     event::Event,
-    store::{MessageRow, NewMessage, ReactionRow},
+    store::{ConversationPhase, MessageRow, NewMessage, ReactionRow},
 };
 
 impl Core {
-    /// Stores what is not here yet. Conversations are those of this account, whoever exported them.
+    /// Stores what is not here yet. Direct conversations are those of this account, whoever exported them.
     pub(super) fn import(&mut self, ticket: Ticket, messages: Vec<Imported>) -> Result<(), Error> {
         let me = self.me()?;
         let mut new = 0;
         for message in messages {
-            if message.peer != me && self.import_one(me, message)? {
-                new += 1;
-            }
+            new += u64::from(self.import_one(me, message)?);
         }
         self.event(Event::ContactsChanged);
         self.reply(ticket, Ok(Reply::Count(new)));
@@ -26,11 +24,13 @@ impl Core {
     }
 
     fn import_one(&mut self, me: AccountId, message: Imported) -> Result<bool, Error> {
-        let id = ConversationId::direct(&me, &message.peer);
-        self.store.direct_conversation(&id, &message.peer)?;
-        self.session.contacts_dirty |= self.store.know(&message.peer, &message.peer_name)?;
+        let Some(id) = self.imported_place(me, &message.place)? else { return Ok(false) };
+        let sender = if message.outgoing { me } else { message.sender };
+        if sender != me {
+            self.know_imported(&sender, &message.sender_name)?;
+        }
         let row = MessageRow {
-            sender: if message.outgoing { me } else { message.peer },
+            sender,
             outgoing: message.outgoing,
             reply_to: message.reply_to,
             sent_ms: message.sent_ms,
@@ -49,9 +49,40 @@ impl Core {
         }
         self.expires(expires_ms);
         for (sender, emoji) in message.reactions {
-            let reaction = self.new_id();
-            self.store.add_reaction(&ReactionRow { id: reaction, message: message.id, sender, emoji })?;
+            let reaction = ReactionRow { id: self.new_id(), message: message.id, sender, emoji };
+            self.store.add_reaction(&reaction)?;
         }
         Ok(true)
+    }
+
+    /// The conversation of an imported message, made if it is not there; `None` for one with oneself.
+    fn imported_place(&mut self, me: AccountId, place: &ImportedPlace) -> Result<Option<ConversationId>, Error> {
+        match place {
+            ImportedPlace::Direct { peer, .. } if *peer == me => Ok(None),
+            ImportedPlace::Direct { peer, name } => {
+                let id = ConversationId::direct(&me, peer);
+                self.know_imported(peer, name)?;
+                self.store.direct_conversation(&id, peer).map(|conversation| Some(conversation.id))
+            }
+            ImportedPlace::Group { conversation, .. } if !conversation.is_group() => Ok(None),
+            ImportedPlace::Group { conversation, name } => {
+                if self.store.conversation(conversation)?.is_none() {
+                    self.store.group_conversation(conversation)?;
+                    self.store.set_phase(conversation, ConversationPhase::Removed)?;
+                    if let Ok(name) = Name::parse(name) {
+                        self.store.set_group_name(conversation, name.as_str())?;
+                    }
+                }
+                Ok(Some(*conversation))
+            }
+        }
+    }
+
+    /// Whoever is in an export is somebody this profile knows. The name is only what the export says: before anything is sent to it, the
+    /// server is asked whose it is.
+    fn know_imported(&mut self, account: &AccountId, name: &str) -> Result<(), Error> {
+        let name = Name::parse(name).map_or_else(|_| String::new(), |name| name.as_str().to_owned());
+        self.session.contacts_dirty |= self.store.know(account, &name)?;
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_wire::{MessageId, address::ServerUrl};
+use parlour_wire::{ConversationId, MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
 use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
@@ -180,6 +180,15 @@ pub enum Command {
         /// The last one.
         up_to: Option<MessageId>,
     },
+    /// A part of the history of a conversation.
+    Page {
+        /// Which.
+        conversation: ConversationId,
+        /// Which part.
+        page: Page,
+    },
+    /// Which conversation somebody's name means.
+    Target(String),
     /// The conversations, the one with the newest message first.
     Conversations,
     /// Messages that hold words, newest first.
@@ -244,6 +253,8 @@ pub enum Reply {
     Posted(Posted),
     /// Which message it is.
     Found(MessageId),
+    /// A conversation.
+    Conversation(ConversationId),
     /// Conversations.
     Conversations(Vec<ConversationSummary>),
     /// What somebody says about themselves.

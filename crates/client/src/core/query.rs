@@ -79,6 +79,8 @@ impl Core {
             Command::Status(id) => self.status(&id),
             Command::Search { text, within, limit } => self.search(&text, within.as_deref(), limit),
             Command::Find(prefix) => self.find(&prefix),
+            Command::Page { conversation, page } => self.page(&conversation, &page),
+            Command::Target(to) => Ok(Reply::Conversation(self.conversation_with(&to)?)),
             Command::Conversations => self.conversations(),
             Command::Profile(to) => Ok(Reply::Profile(self.profile_of(to.as_deref())?)),
             Command::Settings => Ok(Reply::Settings(self.settings()?)),
@@ -99,8 +101,11 @@ impl Core {
     }
 
     fn history(&self, to: &str, page: &Page) -> Result<Reply, Error> {
-        let conversation = self.conversation_with(to)?;
-        let rows = self.store.history(&conversation, page)?;
+        self.page(&self.conversation_with(to)?, page)
+    }
+
+    fn page(&self, conversation: &ConversationId, page: &Page) -> Result<Reply, Error> {
+        let rows = self.store.history(conversation, page)?;
         let rows = rows.ok_or_else(|| no_message("the message named as a bound is not in this history"))?;
         self.shown_messages(rows)
     }

@@ -6,7 +6,7 @@ use parlour_wire::{AccountId, Code, MessageId, limits};
 
 use super::harness::World;
 use crate::{
-    api::{Avatar, Imported, MessageKind, PersonalProfile, ProfileChange, State},
+    api::{Avatar, Imported, ImportedPlace, MessageKind, PersonalProfile, ProfileChange, State},
     core::{Command, Reply},
     event::Event,
 };
@@ -139,8 +139,9 @@ fn typing_is_told_to_who_is_there_and_never_kept() {
 fn imported(n: u8, peer: AccountId, text: &str) -> Imported {
     Imported {
         id: MessageId([n; 16]),
-        peer,
-        peer_name: "bob".to_owned(),
+        place: ImportedPlace::Direct { peer, name: "bob".to_owned() },
+        sender: peer,
+        sender_name: "bob".to_owned(),
         outgoing: n % 2 == 0,
         kind: MessageKind::Text,
         text: text.to_owned(),

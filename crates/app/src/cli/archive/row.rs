@@ -1,0 +1,142 @@
+//! The lines of an export, written and read.
+
+use jiff::Timestamp;
+use parlour_client::{AccountId, ConversationId, ConversationSummary, Imported, ImportedPlace, Message, MessageKind, State};
+use serde::{Deserialize, Serialize};
+
+/// A conversation.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ConversationLine {
+    pub(super) conversation: String,
+    /// `direct` or `group`.
+    pub(super) kind: String,
+    /// The name of the other person, or `#name` of the group.
+    pub(super) name: String,
+    /// The other account of a direct one.
+    pub(super) account: Option<String>,
+}
+
+impl From<&ConversationSummary> for ConversationLine {
+    fn from(it: &ConversationSummary) -> Self {
+        Self {
+            conversation: it.conversation.to_string(),
+            kind: if it.peer.is_some() { "direct" } else { "group" }.to_owned(),
+            name: it.name.clone(),
+            account: it.peer.map(|peer| peer.to_string()),
+        }
+    }
+}
+
+/// A message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MessageLine {
+    pub(super) id: String,
+    pub(super) conversation: String,
+    /// The name of the other person, or `#name` of the group.
+    pub(super) with: String,
+    /// The other account of a direct conversation.
+    pub(super) with_account: Option<String>,
+    pub(super) from: String,
+    pub(super) from_account: String,
+    pub(super) outgoing: bool,
+    pub(super) kind: String,
+    pub(super) text: String,
+    pub(super) sent_at: Option<Timestamp>,
+    pub(super) stored_at: Option<Timestamp>,
+    pub(super) reply_to: Option<String>,
+    pub(super) state: String,
+    pub(super) edited_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) deleted: bool,
+    pub(super) expires_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) reactions: Vec<ReactionLine>,
+}
+
+/// An emoji beside a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReactionLine {
+    pub(super) emoji: String,
+    pub(super) from: String,
+    pub(super) account: String,
+}
+
+fn time(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
+fn millis(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}
+
+impl From<&Message> for MessageLine {
+    fn from(it: &Message) -> Self {
+        let reaction = |it: &parlour_client::Reaction| ReactionLine {
+            emoji: it.emoji.clone(),
+            from: it.from.clone(),
+            account: it.account.to_string(),
+        };
+        Self {
+            id: it.id.to_string(),
+            conversation: it.conversation.to_string(),
+            with: it.peer_name.clone(),
+            with_account: it.peer.map(|peer| peer.to_string()),
+            from: it.sender_name.clone(),
+            from_account: it.sender.to_string(),
+            outgoing: it.outgoing,
+            kind: it.kind.word().to_owned(),
+            text: it.text.clone(),
+            sent_at: time(it.sent_ms),
+            stored_at: it.stored_ms.and_then(time),
+            reply_to: it.reply_to.map(|id| id.to_string()),
+            state: it.state.word().to_owned(),
+            edited_at: it.edited_ms.and_then(time),
+            deleted: it.deleted,
+            expires_at: it.expires_ms.and_then(time),
+            reactions: it.reactions.iter().map(reaction).collect(),
+        }
+    }
+}
+
+impl MessageLine {
+    /// The message to be taken in; what is wrong with the line otherwise.
+    pub(super) fn imported(self) -> Result<Imported, &'static str> {
+        let place = match &self.with_account {
+            Some(peer) => {
+                let peer: AccountId = peer.parse().map_err(|_| "with_account is no account")?;
+                ImportedPlace::Direct { peer, name: self.with }
+            }
+            None => {
+                let conversation: ConversationId = self.conversation.parse().map_err(|_| "conversation is no conversation")?;
+                ImportedPlace::Group { conversation, name: self.with.trim_start_matches('#').to_owned() }
+            }
+        };
+        let kind = match self.kind.as_str() {
+            "text" => MessageKind::Text,
+            "file" => MessageKind::File,
+            "unknown" => MessageKind::Unknown,
+            "system" => MessageKind::System,
+            _ => return Err("kind is not text, file, unknown or system"),
+        };
+        let state = [State::Stored, State::Delivered, State::Read].into_iter().find(|state| state.word() == self.state);
+        let account = |it: ReactionLine| Some((it.account.parse().ok()?, it.emoji));
+        let reactions: Option<Vec<_>> = self.reactions.into_iter().map(account).collect();
+        Ok(Imported {
+            id: self.id.parse().map_err(|_| "id is no id")?,
+            place,
+            sender: self.from_account.parse().map_err(|_| "from_account is no account")?,
+            sender_name: self.from,
+            outgoing: self.outgoing,
+            kind,
+            text: self.text,
+            reply_to: self.reply_to.map(|id| id.parse()).transpose().map_err(|_| "reply_to is no id")?,
+            sent_ms: self.sent_at.map_or(0, millis),
+            stored_ms: self.stored_at.map(millis),
+            edited_ms: self.edited_at.map(millis),
+            deleted: self.deleted,
+            expires_ms: self.expires_at.map(millis),
+            state: state.unwrap_or(State::Stored),
+            reactions: reactions.ok_or("the account of a reaction is no account")?,
+        })
+    }
+}
