@@ -9,6 +9,7 @@
 mod account;
 mod archive;
 mod args;
+mod backup;
 mod bench;
 mod changes;
 mod completions;
@@ -20,6 +21,7 @@ mod messages;
 pub(crate) mod output;
 mod personal;
 mod profile;
+mod recovery;
 mod recv;
 mod rows;
 mod secret;
@@ -123,12 +125,16 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Login(args) => account::login(args, session).await,
         Command::Logout => account::logout(session).await,
         Command::Passwd(args) => account::passwd(args, session).await,
+        Command::RecoveryCode(args) => recovery::code(args, session).await,
+        Command::Recover(args) => recovery::recover(args, session).await,
         Command::Whoami => account::whoami(session).await,
         Command::Registration(args) => account::registration(args, session).await,
         Command::Devices(args) => account::devices(args, session).await,
         Command::Contacts(args) => contacts::contacts(args, session).await,
         Command::Key(args) => contacts::key(args, session).await,
         Command::Verify(args) => contacts::verify(args, session).await,
+        Command::Draft(args) => recovery::draft(args, session).await,
+        Command::Backup(args) => backup::backup(args, session).await,
         Command::Group(args) => groups::group(args, session).await,
         Command::Send(args) => messages::send(args, session).await,
         Command::History(args) => messages::history(args, session).await,

@@ -60,6 +60,54 @@ pub struct Login {
     pub label: String,
 }
 
+/// What bringing this device into an account by recovery code needs.
+#[derive(Clone, Debug)]
+pub struct Recover {
+    /// The server; with a fingerprint, its certificate must match. Without one, the system's authorities vouch for it, or it is
+    /// pinned.
+    pub server: ServerUrl,
+    /// The account's name.
+    pub name: String,
+    /// The recovery code, however it was typed; never leaves this process.
+    pub code: Zeroizing<String>,
+    /// The password to be set; never leaves this process.
+    pub password: Zeroizing<String>,
+    /// What the owner calls this device.
+    pub label: String,
+    /// The other devices stay in the account. Otherwise they are ended.
+    pub keep_devices: bool,
+}
+
+/// Who writes the account's backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupState {
+    /// Nobody.
+    Off,
+    /// This device.
+    Here,
+    /// Another device of the account.
+    Elsewhere(DeviceId),
+}
+
+/// What is known of the account's backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupStatus {
+    /// Who writes it.
+    pub state: BackupState,
+    /// The highest version known here; 0 if none.
+    pub version: u64,
+    /// When this device wrote it last, Unix milliseconds; 0 if never.
+    pub saved_ms: u64,
+    /// Messages of this device that it does not hold as they are now.
+    pub pending: u64,
+    /// Packs in it, as this device wrote it.
+    pub packs: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Why it could not be written the last time.
+    pub trouble: Option<String>,
+}
+
 /// Who this profile is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhoAmI {

@@ -6,7 +6,10 @@ use parlour_wire::{Code, DeviceId, MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Contact, Device, Login, Message, OpenOptions, Page, Register, ServerFacts, SignedIn, State, Status, WhoAmI},
+    api::{
+        BackupStatus, Contact, Device, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State,
+        Status, WhoAmI,
+    },
     core::{Command, Core, Reply},
     error::Error,
     event::Events,
@@ -95,6 +98,90 @@ impl Client {
     /// `wrong_password`, `rate_limited`, `already_exists` (the profile has an account), `unreachable`, `certificate_changed`.
     pub async fn login(&self, login: Login) -> Result<SignedIn, Error> {
         reply!(self.ask(Command::Login(login)).await, Reply::SignedIn(signed_in) => signed_in)
+    }
+
+    /// Adds this device to an account by its recovery code, sets a new password, ends the other devices unless they are to be kept,
+    /// and stays online. The code stays good. Cut short, it can be called again; at the worst the new password is set already.
+    ///
+    /// # Errors
+    /// `usage` for a code with a mistake in typing, `wrong_password` for one that is not the account's, `rate_limited`,
+    /// `already_exists` (the profile has an account), `unreachable`, `certificate_changed`.
+    pub async fn recover(&self, recover: Recover) -> Result<SignedIn, Error> {
+        reply!(self.ask(Command::Recover(recover)).await, Reply::SignedIn(signed_in) => signed_in)
+    }
+
+    /// Makes a recovery code and leaves its record at the server. It is told this once; the code before it is worthless from here
+    /// on.
+    ///
+    /// # Errors
+    /// `wrong_password`, `unreachable`.
+    pub async fn make_recovery_code(&self, password: Zeroizing<String>) -> Result<Zeroizing<String>, Error> {
+        reply!(self.ask(Command::MakeRecoveryCode { password }).await, Reply::RecoveryCode(code) => code)
+    }
+
+    /// Waits until the history that this new device wants is here, or nobody is sending one.
+    ///
+    /// # Errors
+    /// `timed_out` (it goes on by itself), `unreachable`.
+    pub async fn wait_history(&self, timeout: Duration) -> Result<(), Error> {
+        self.bounded(Command::WaitHistory, timeout, "the history is not all here yet; the rest comes by itself").await.map(|_| ())
+    }
+
+    /// Lets this device write the account's backup at the server: everything once, from then on what has changed. Returns when
+    /// everything is there.
+    ///
+    /// # Errors
+    /// `unreachable`, `quota`.
+    pub async fn backup_on(&self) -> Result<BackupStatus, Error> {
+        reply!(self.ask(Command::BackupOn).await, Reply::Backup(status) => status)
+    }
+
+    /// Deletes the account's backup at the server.
+    ///
+    /// # Errors
+    /// `unreachable`.
+    pub async fn backup_off(&self) -> Result<(), Error> {
+        self.done(Command::BackupOff).await
+    }
+
+    /// Brings the backup up to date.
+    ///
+    /// # Errors
+    /// `forbidden` on a device that does not write it, `unreachable`, `quota`.
+    pub async fn backup_now(&self) -> Result<BackupStatus, Error> {
+        reply!(self.ask(Command::BackupNow).await, Reply::Backup(status) => status)
+    }
+
+    /// What is known here of the account's backup.
+    ///
+    /// # Errors
+    /// `profile_not_found` without an account.
+    pub async fn backup_status(&self) -> Result<BackupStatus, Error> {
+        reply!(self.ask(Command::BackupStatus).await, Reply::Backup(status) => status)
+    }
+
+    /// Takes the account's backup in. What is here already stays as it is.
+    ///
+    /// # Errors
+    /// `file_not_found` if there is none, `server_misbehaved` for one that is not the account's or older than one known of.
+    pub async fn restore_backup(&self) -> Result<(), Error> {
+        self.done(Command::RestoreBackup).await
+    }
+
+    /// Keeps a text that has not been sent, here and on the account's other devices; an empty one takes it away.
+    ///
+    /// # Errors
+    /// `user_not_found`, `conversation_not_found`, `too_large`.
+    pub async fn set_draft(&self, to: &str, text: &str) -> Result<(), Error> {
+        self.done(Command::SetDraft { to: to.to_owned(), text: text.to_owned() }).await
+    }
+
+    /// The text that has not been sent; empty if there is none.
+    ///
+    /// # Errors
+    /// `user_not_found`, `conversation_not_found`.
+    pub async fn draft(&self, to: &str) -> Result<String, Error> {
+        reply!(self.ask(Command::Draft(to.to_owned())).await, Reply::Draft(text) => text)
     }
 
     /// Connects and keeps the connection. Returns when this device is authenticated, or with the reason of the first failure

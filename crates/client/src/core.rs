@@ -13,9 +13,11 @@
 //! - `profiles`, `import`, `typing`: as they say.
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
+//! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
+mod backup;
 mod changes;
 mod commit;
 mod compose;
@@ -26,10 +28,14 @@ mod enrol;
 mod expiry;
 mod gather;
 mod groups;
+mod handover;
 mod import;
 mod input;
 mod intents;
 mod membership;
+pub(crate) mod own;
+pub(crate) mod pack;
+mod parcels;
 mod presence;
 mod profiles;
 mod query;
@@ -37,6 +43,7 @@ mod receive;
 mod reports;
 mod send;
 mod session;
+mod siblings;
 mod sync;
 mod target;
 #[cfg(test)]
@@ -261,6 +268,12 @@ impl Core {
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
             Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
+            Pending::Upload(blob) => self.upload_answered(&blob, result),
+            Pending::Intake(blob) => self.intake_answered(&blob, result),
+            Pending::BackupSet(version) => self.backup_set(version, result),
+            Pending::BackupVersion => self.backup_version(result),
+            Pending::BackupGet(ticket) => self.backup_answered(ticket, result),
+            Pending::BackupDelete(ticket) => self.backup_deleted(ticket, result),
         }
     }
 
@@ -282,6 +295,14 @@ impl Core {
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
                 Timer::Transfers => self.session.transfers_rest = false,
                 Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
+                Timer::Handover(ask) => self.offer_handover(ask)?,
+                Timer::History => self.history_due()?,
+                Timer::Parcels => {
+                    self.pump_parcels()?;
+                    self.tend_history()?;
+                    self.tend_backup()?;
+                }
+                Timer::Backup => self.tend_backup()?,
             }
         }
         Ok(())
@@ -297,6 +318,7 @@ impl Core {
             self.pump_key_packages()?;
         }
         self.pump_transfers()?;
+        self.settle_history()?;
         self.settle_waiters()
     }
 
@@ -384,6 +406,63 @@ impl Core {
         self.store.set_account(account).expect("a database");
         self.store.pin(list).expect("a database");
         self.load_account().expect("a database");
+    }
+
+    /// As after a login.
+    pub(crate) fn want_history_for_test(&mut self) {
+        self.want_history().expect("a database");
+    }
+
+    /// Says anything in any conversation, as a device that does not keep to the rules would.
+    pub(crate) fn say_in_for_test(&mut self, conversation: &ConversationId, body: parlour_wire::content::Body) {
+        let (id, content) = (self.new_id(), parlour_wire::content::Content::new(self.now.unix_ms, body));
+        self.store.begin().expect("a database");
+        let kind = crate::store::OutboxKind::Report;
+        assert!(self.seal_content(conversation, id, &content, kind).expect("a conversation"), "it can be said");
+        self.store.commit().expect("a database");
+        if let Some(engine) = &mut self.engine {
+            engine.committed();
+        }
+        self.session.dirty.insert(*conversation);
+    }
+
+    /// Puts messages into the history, as if they had come long ago.
+    pub(crate) fn fill_for_test(&mut self, peer: &AccountId, count: u32) {
+        use crate::core::pack::PackedMessage;
+        let me = self.me().expect("an account");
+        let conversation = ConversationId::direct(&me, peer);
+        self.store.begin().expect("a database");
+        self.store.direct_conversation(&conversation, peer).expect("a database");
+        for n in 0..count {
+            let sender = if n % 2 == 0 { me } else { *peer };
+            let message = PackedMessage {
+                id: MessageId::new(u64::from(n), &self.rng.r#gen()),
+                conversation: 0,
+                sender,
+                device: parlour_wire::DeviceId([1; 16]),
+                kind: 0,
+                body: format!("old {n}"),
+                reply_to: None,
+                sent_ms: u64::from(n),
+                stored_ms: Some(u64::from(n)),
+                seq: None,
+                state: 2,
+                shown: n % 3 != 0,
+                content: None,
+                edited_ms: None,
+                deleted: false,
+                expires_ms: None,
+                mentions_me: false,
+                reactions: Vec::new(),
+            };
+            let position = i64::from(n) - i64::from(count) - 1_000_000;
+            assert!(self.store.put_packed(position, (&conversation, sender == me), &message).expect("a database"));
+        }
+        self.store.commit().expect("a database");
+    }
+
+    pub(crate) fn wanted_for_test(&self) -> bool {
+        self.store.wanted().expect("a database").is_some()
     }
 
     pub(crate) fn device_for_test(&self) -> parlour_wire::DeviceId {

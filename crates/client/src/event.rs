@@ -106,6 +106,32 @@ pub enum Event {
         /// The account that the server names.
         claimed: AccountId,
     },
+    /// Messages that were new here have been shown on another device of the account.
+    ShownElsewhere {
+        /// Which.
+        messages: Vec<MessageId>,
+    },
+    /// The unsent text of a conversation is another one.
+    DraftChanged {
+        /// Where.
+        conversation: ConversationId,
+    },
+    /// A part of the account's earlier history is here.
+    HistoryTaken {
+        /// How many messages of it are new here.
+        messages: u64,
+        /// It comes from the backup, not from another device.
+        from_backup: bool,
+    },
+    /// The account's backup is being taken in. Whether the server has a newer one cannot be known, so its time is worth showing.
+    RestoringBackup {
+        /// Its number.
+        version: u64,
+        /// When it was made, Unix milliseconds.
+        made_ms: u64,
+        /// Packs in it.
+        packs: usize,
+    },
     /// Everything that the server had is here, and the outbox has been tried.
     Synced,
     /// Something went wrong that no call can answer for.

@@ -12,6 +12,8 @@ mod intents;
 mod messages;
 mod mls;
 mod outbox;
+mod own;
+mod packs;
 mod profiles;
 mod reports;
 mod schema;
@@ -36,6 +38,8 @@ pub(crate) use self::{
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
     uploads::Upload,
+    own::OwnContent,
+    packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
 };
 
 /// An open database.

@@ -24,10 +24,11 @@ use sha2::Sha512;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::password::ExportKey;
+use crate::{backup::BackupKey, password::ExportKey};
 
 const WRAP_INFO: &[u8] = b"parlour root wrap v1";
 const ACCOUNT_KEY_INFO: &[u8] = b"parlour account key v1";
+const BACKUP_KEY_INFO: &[u8] = b"parlour backup key v1";
 const NONCE: usize = 24;
 
 /// Why an account operation failed.
@@ -86,6 +87,12 @@ impl Root {
     #[must_use]
     pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
+    }
+
+    /// The key of the account's backup.
+    #[must_use]
+    pub fn backup_key(&self) -> BackupKey {
+        BackupKey::from_bytes(derive(None, self.0.as_ref(), BACKUP_KEY_INFO))
     }
 
     /// Encrypts the root for the server to keep: nonce and XChaCha20-Poly1305 ciphertext, 72 bytes. The name is bound in, so
@@ -237,6 +244,22 @@ impl AccountKey {
         let mut certificates = without(current, &device);
         certificates.push(certificate.clone());
         self.sign_list(Some(current), &certificates, &[], now_ms)
+    }
+
+    /// The next list, in which one device stands alone and all that were there before are revoked.
+    ///
+    /// # Errors
+    /// As [`Self::sign_list`].
+    pub fn only_device(
+        &self,
+        current: &VerifiedList,
+        certificate: &VerifiedCertificate,
+        now_ms: u64,
+    ) -> Result<VerifiedList, AccountError> {
+        let device = certificate.get().device();
+        let others = without(current, &device);
+        let revoked: Vec<DeviceId> = others.iter().map(|certificate| certificate.get().device()).collect();
+        self.sign_list(Some(current), std::slice::from_ref(certificate), &revoked, now_ms)
     }
 
     /// The next list, with one device less.

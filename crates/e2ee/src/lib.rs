@@ -3,6 +3,7 @@
 //!
 //! - [`password`]: OPAQUE, the client's side; gives the export key.
 //! - [`account`]: the root secret, its wrapping, and what the account key signs: certificates and device lists.
+//! - [`recovery`]: the code that opens the account without the password; [`backup`]: the key of its backup.
 //! - [`device`]: the device's key.
 //! - [`safety`]: the number that two people compare.
 //! - [`storage`]: rows in, changes out.
@@ -15,14 +16,17 @@
 
 pub mod account;
 pub mod attachment;
+pub mod backup;
 pub mod device;
 pub mod engine;
 pub mod error;
 pub mod password;
+pub mod recovery;
 pub mod safety;
 pub mod storage;
 
 pub use account::{AccountError, AccountKey, Root};
+pub use backup::{BackupError, BackupKey, open_pack, seal_pack};
 pub use device::DeviceKeys;
 pub use engine::{
     Drift, Engine, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
@@ -30,5 +34,6 @@ pub use engine::{
 };
 pub use error::E2eeError;
 pub use password::{ExportKey, LoggedIn, Login, Parameters, PasswordError, Registered, Registration};
+pub use recovery::{RecoveryCode, RecoveryCodeError};
 pub use safety::{SafetyNumber, safety_number};
 pub use storage::{Changes, Rows, RowsError, Step};

@@ -12,6 +12,9 @@ use super::{
     secret,
 };
 
+/// How long a new device waits for the account's earlier history. What is not here by then comes the next time that both are online.
+const HISTORY: std::time::Duration = std::time::Duration::from_secs(20);
+
 pub(crate) async fn register(args: RegisterArgs, session: &Session) -> Result<(), Failure> {
     let (server, invite) = invitation(args.server, args.invite)?;
     let password = secret::chosen_password(args.password.password_stdin)?;
@@ -33,9 +36,10 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
 
 /// Stays until this device can be written to and has joined the account's conversations. The account is there in any case; what
 /// is left over happens the next time that this device is online.
-async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -> Result<SignedIn, Failure> {
+pub(super) async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -> Result<SignedIn, Failure> {
     let signed_in = outcome?;
     let _ = client.wait_synced(CONNECT).await;
+    let _ = client.wait_history(HISTORY).await;
     Ok(signed_in)
 }
 
@@ -50,7 +54,7 @@ fn invitation(server: Option<ServerUrl>, invite: Option<String>) -> Result<(Serv
     }
 }
 
-fn welcome(signed_in: &SignedIn, done: &str, output: &Output) -> Result<(), Failure> {
+pub(super) fn welcome(signed_in: &SignedIn, done: &str, output: &Output) -> Result<(), Failure> {
     let who = &signed_in.who;
     if signed_in.pinned_now {
         output.note(&format!(

@@ -7,11 +7,13 @@ use parlour_client::{ServerUrl, State};
 
 use super::output::Color;
 
+mod account;
 mod bench;
 mod content;
 mod group;
 
 pub(crate) use self::{
+    account::{BackupAction, BackupArgs, DraftArgs, RecoverArgs, RecoveryCodeArgs},
     bench::{BenchArgs, BenchLoad},
     content::{
         DeleteArgs, EditArgs, ExportArgs, ImportArgs, ProfileAction, ProfileArgs, ReactArgs, SearchArgs, SettingsAction,
@@ -59,6 +61,10 @@ pub(crate) enum Command {
     Logout,
     /// Change the password: the old one and the new one are asked for
     Passwd(PasswdArgs),
+    /// Make a recovery code, for the day the password is lost; it is printed once
+    RecoveryCode(RecoveryCodeArgs),
+    /// Add this device to an account by its recovery code, set a new password, and end the other devices
+    Recover(RecoverArgs),
     /// Show the account and device of this profile
     Whoami,
     /// Ask a server how registration works there
@@ -73,6 +79,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Make groups and change them
     Group(GroupArgs),
+    /// Show a text that has not been sent, or keep one; the other devices of the account have it too
+    Draft(DraftArgs),
+    /// Keep an encrypted copy of the history at the server
+    Backup(BackupArgs),
     /// Send a message
     Send(SendArgs),
     /// Print messages that this profile has not printed yet, oldest first

@@ -29,6 +29,14 @@ pub(crate) fn chosen_password(from_stdin: bool) -> Result<Secret, Error> {
     found.map_or_else(|| prompt_twice("Password: "), Ok).and_then(not_empty)
 }
 
+/// The recovery code, and the password to be set with it.
+pub(crate) fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Result<(Secret, Secret), Error> {
+    let code = if code_from_stdin { stdin_line("the recovery code")? } else { prompt_for("Recovery code: ", "--code-stdin")? };
+    let found = if password_from_stdin { Some(stdin_line("the new password")?) } else { environment(PASSWORD) };
+    let password = found.map_or_else(|| prompt_twice("New password: "), Ok)?;
+    Ok((code, not_empty(password)?))
+}
+
 /// The old and the new password.
 pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Error> {
     if from_stdin {
@@ -71,11 +79,18 @@ fn stdin_line(what: &str) -> Result<Secret, Error> {
 }
 
 fn prompt(text: &str) -> Result<Secret, Error> {
+    prompt_for(text, "--password-stdin")
+}
+
+/// Asks without echo; `option` is what to use where there is no terminal.
+fn prompt_for(text: &str, option: &str) -> Result<Secret, Error> {
+    let hint = format!("use {option}");
     if !io::stderr().is_terminal() && !io::stdin().is_terminal() {
-        return Err(usage("no password is given and there is no terminal to ask on").hint("use --password-stdin"));
+        let what = text.trim_end_matches([':', ' ']).to_lowercase();
+        return Err(usage(format!("no {what} is given and there is no terminal to ask on")).hint(hint));
     }
     let answer = rpassword::prompt_password(text);
-    answer.map(Zeroizing::new).map_err(|error| usage(format!("cannot ask on the terminal: {error}")).hint("use --password-stdin"))
+    answer.map(Zeroizing::new).map_err(|error| usage(format!("cannot ask on the terminal: {error}")).hint(hint))
 }
 
 fn prompt_twice(text: &str) -> Result<Secret, Error> {

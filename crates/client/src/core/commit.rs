@@ -7,7 +7,7 @@ use std::time::Duration;
 use parlour_e2ee::{Drift, E2eeError, HistoryPolicy, Member, NewConversation, PendingCommit};
 use parlour_wire::{
     Code, ConversationId, DeviceId, MessageId,
-    api::{self, ConversationKind, Create, Role, Stored, Suite},
+    api::{self, Create, Role, Stored, Suite},
     identity::VerifiedList,
 };
 
@@ -18,20 +18,20 @@ use crate::{
 };
 
 impl Core {
-    /// Makes a direct conversation: key packages of all devices of both accounts, then the first commit.
+    /// Makes a direct conversation, or the own one: key packages of all devices of its accounts, then the first commit.
     pub(super) fn create(&mut self, conversation: &Conversation) -> Result<(), Error> {
-        let (id, Some(peer)) = (conversation.id, conversation.peer) else { return Ok(()) };
+        let (id, peer) = (conversation.id, conversation.peer);
         let me = self.me()?;
         let own = self.store.list(&me)?.ok_or_else(|| Error::internal("no device list of our own"))?;
         let alone = own.certificates().len() < 2;
-        let wanted: Vec<_> = std::iter::once(peer).chain((!alone).then_some(me)).collect();
+        let wanted: Vec<_> = peer.into_iter().chain((!alone).then_some(me)).collect();
         let Some(mut members) = self.gather(&id, &wanted, Suite::HYBRID)? else { return Ok(()) };
         if alone {
             members.push(Member { list: own, packages: Vec::new() });
         }
         self.session.creating.remove(&id);
         let receipt_key = self.signed_in()?.receipt_key;
-        let (kind, suite) = (ConversationKind::DIRECT, Suite::HYBRID);
+        let (kind, suite) = (conversation.kind, Suite::HYBRID);
         let (name, history) = (None, HistoryPolicy::None);
         let new = NewConversation { conversation: id, kind, suite, name, history, receipt_key, members };
         // State of a conversation that the server no longer has.
@@ -48,7 +48,7 @@ impl Core {
         };
         self.store.apply(&step.changes)?;
         self.store.set_phase(&id, ConversationPhase::Creating)?;
-        let create = Create { kind: ConversationKind::DIRECT, members: vec![me, peer], name: None };
+        let create = Create { kind, members: std::iter::once(me).chain(peer).collect(), name: None };
         self.queue_commit(step.output, Some(create))?;
         self.session.dirty.insert(id);
         Ok(())

@@ -130,6 +130,7 @@ impl Core {
             known.claimed = Some(claimed);
             known.verified = false;
             self.store.update_contact(&known)?;
+            self.contact_agreed(&known)?;
             self.event(Event::KeyChanged { name: name.to_string(), known: known.account, claimed });
             return Ok(Err(key_changed(&known, &claimed)));
         }
@@ -210,6 +211,7 @@ impl Core {
         if !contact.added {
             contact.added = true;
             self.store.update_contact(&contact)?;
+            self.contact_agreed(&contact)?;
             self.event(Event::ContactsChanged);
         }
         self.reply_contact(ticket, contact)
@@ -218,6 +220,7 @@ impl Core {
     pub(super) fn remove_contact(&mut self, ticket: Ticket, to: &str) -> Result<(), Error> {
         let contact = self.known_or_not_found(to)?;
         self.store.forget_contact(&contact.account)?;
+        self.contact_forgotten(contact.account)?;
         self.session.checked.remove(&contact.account);
         self.event(Event::ContactsChanged);
         self.reply(ticket, Ok(Reply::Done));
@@ -255,6 +258,7 @@ impl Core {
 
     fn change_contact(&mut self, ticket: Ticket, contact: ContactRow) -> Result<(), Error> {
         self.store.update_contact(&contact)?;
+        self.contact_agreed(&contact)?;
         let dirty = self.store.conversations_of(&contact.account)?.into_iter().map(|conversation| conversation.id);
         self.session.dirty.extend(dirty);
         self.event(Event::ContactsChanged);

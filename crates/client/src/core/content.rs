@@ -45,6 +45,9 @@ impl Core {
         content: &[u8],
     ) -> Result<(), Error> {
         let outgoing = sender == self.me()?;
+        if conversation.is_own() {
+            return self.take_own(entry, device, content);
+        }
         if !outgoing && self.store.contact(&sender)?.is_some_and(|contact| contact.blocked) {
             return Ok(());
         }
@@ -101,7 +104,7 @@ impl Core {
             stored_ms: Some(entry.stored_ms),
             seq: Some(entry.seq),
             state: if outgoing { State::Stored } else { State::Delivered },
-            shown: outgoing,
+            shown: outgoing || self.store.take_early_mark(&entry.id)?,
             content: (kind != MessageKind::Text).then(|| bytes.to_vec()),
             expires_ms,
             mentions_me: !outgoing && content.mentions.contains(&me),
@@ -120,6 +123,11 @@ impl Core {
 
     /// Stores a message, with the changes that came before it, and tells listeners.
     pub(super) fn add_message(&mut self, conversation: &Conversation, row: MessageRow) -> Result<(), Error> {
+        if conversation.is_own() {
+            // Nobody reads there.
+            tracing::debug!(text = row.body, "about the own conversation");
+            return Ok(());
+        }
         let (id, expires_ms) = (row.id, row.expires_ms);
         if !self.store.add_message(&NewMessage { row, sealed: true })? {
             return Ok(());
@@ -156,11 +164,13 @@ impl Core {
     }
 
     /// Lets the changes that waited for a message or reaction take effect.
-    fn apply_pending(&mut self, target: &MessageId) -> Result<(), Error> {
+    pub(super) fn apply_pending(&mut self, target: &MessageId) -> Result<(), Error> {
         for change in self.store.take_pending(target)? {
             let author = Author { id: change.id, account: change.sender, stored_ms: change.stored_ms };
             match read(&change.content, change.stored_ms) {
-                Ok(content) => drop(self.apply_change(&change.conversation, author, &content)?),
+                Ok(content) => {
+                    self.apply_change(&change.conversation, author, &content)?;
+                }
                 Err(error) => tracing::warn!(message = %change.id, %error, "a change that was kept cannot be read"),
             }
         }

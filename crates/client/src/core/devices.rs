@@ -11,13 +11,14 @@ use crate::{
     api::Device,
     error::Error,
     event::Event,
-    store::{ConversationPhase, Pin},
+    store::{Conversation, ConversationPhase, Pin},
 };
 
 impl Core {
     /// Pins a list if it is newer, and lets the conversations of its account follow.
     pub(super) fn pin_list(&mut self, list: &VerifiedList) -> Result<(), Error> {
         let account = list.account();
+        let before = self.store.list(&account)?;
         match self.store.pin(list)? {
             Pin::Same => Ok(()),
             Pin::Refused => {
@@ -27,7 +28,13 @@ impl Core {
             Pin::Pinned => {
                 self.event(Event::DevicesChanged { account });
                 let own = self.signed_in().is_ok_and(|own| own.account == account);
+                if own {
+                    self.tend_own()?;
+                }
                 let all = if own { self.store.conversations()? } else { self.store.conversations_of(&account)? };
+                if !own && before.is_some_and(|before| is_replaced(&before, list)) {
+                    self.tell_replaced(&account, &all)?;
+                }
                 for conversation in all {
                     if conversation.phase == ConversationPhase::Active {
                         self.set_maintenance(&conversation)?;
@@ -36,6 +43,19 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// Says in the conversations with an account that all its devices are others now. The key of the account is the same, so it is the
+    /// same account; but who has its recovery code could have done this as well as its owner.
+    fn tell_replaced(&mut self, account: &AccountId, conversations: &[Conversation]) -> Result<(), Error> {
+        let name = self.shown_name(account)?;
+        let text = format!(
+            "{name}'s devices have changed: all that {name} had before were ended, and a new one stands for the account."
+        );
+        for conversation in conversations.iter().filter(|it| it.phase == ConversationPhase::Active) {
+            self.note_by(conversation, account, &text, false)?;
+        }
+        Ok(())
     }
 
     pub(super) fn devices_changed(&mut self, changed: &DevicesChanged) -> Result<(), Error> {
@@ -121,4 +141,10 @@ impl Core {
         self.reply(ticket, Ok(Reply::Devices(devices)));
         Ok(())
     }
+}
+
+/// Whether of the devices of a list none is in a later one.
+fn is_replaced(before: &VerifiedList, after: &VerifiedList) -> bool {
+    let gone = |device| after.certificate(&device).is_none();
+    !before.certificates().is_empty() && before.certificates().iter().all(|certificate| gone(certificate.get().device()))
 }

@@ -1,17 +1,21 @@
-//! Registration, login, password change and revocation: flows of several requests that end in one transaction.
+//! Registration, login, recovery, password change and revocation: flows of several requests that end in one transaction.
 //!
 //! A flow lives in memory only. Cut short, it leaves nothing behind here; at the server it leaves at most an account that a
-//! login with the same password brings in.
+//! login with the same password brings in, or the new password of a recovery, which can be begun again.
+//!
+//! `secrets`: the flows of a device that is there already, and what replaces password and recovery code.
+
+mod secrets;
 
 use parlour_e2ee::{
-    AccountError, AccountKey, DeviceKeys, ExportKey, Login as OpaqueLogin, Parameters, PasswordError,
+    AccountError, AccountKey, DeviceKeys, ExportKey, Login as OpaqueLogin, Parameters, PasswordError, RecoveryCode,
     Registration as OpaqueRegistration, Root,
 };
 use parlour_wire::{
     Code,
     api::{
-        DevicesUpdate, LoginFinish, LoginFinishAnswer, LoginStart, OpaqueAnswer, PasswordFinish, PasswordStart, RegisterFinish,
-        RegisterStart, ServerInfo, ServerInfoAnswer,
+        DevicesUpdate, LoginFinish, LoginFinishAnswer, LoginStart, OpaqueAnswer, RegisterFinish, RegisterStart, ServerInfo,
+        ServerInfoAnswer,
     },
     identity::{VerifiedCertificate, VerifiedList},
     limits,
@@ -24,7 +28,7 @@ use super::{
     session::{Pending, Phase},
 };
 use crate::{
-    api::{Login, Register, SignedIn},
+    api::{Login, Recover, Register, SignedIn},
     error::Error,
     event::Event,
     store::Account,
@@ -41,6 +45,8 @@ pub(super) struct Flow {
     receipt_key: [u8; 32],
     parameters: Parameters,
     stage: Stage,
+    /// The account's device list, between its coming and its use.
+    list: Option<VerifiedList>,
     /// Times that the device list was changed under our hands.
     tries: u32,
 }
@@ -48,6 +54,11 @@ pub(super) struct Flow {
 impl Flow {
     pub(super) fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// Whether the record to be replaced is that of the recovery code.
+    fn sets_recovery(&self) -> bool {
+        matches!(self.goal, Goal::SetRecovery { .. })
     }
 }
 
@@ -58,10 +69,36 @@ impl std::fmt::Debug for Flow {
 }
 
 enum Goal {
-    Register { invite: Option<String> },
+    Register {
+        invite: Option<String>,
+    },
     Login,
-    ChangePassword { new: Zeroizing<String> },
-    Revoke { device: parlour_wire::DeviceId },
+    /// The flow's password is the recovery code; `new` is gone once the server has it.
+    Recover {
+        new: Option<Zeroizing<String>>,
+        keep_devices: bool,
+    },
+    ChangePassword {
+        new: Zeroizing<String>,
+    },
+    SetRecovery {
+        code: RecoveryCode,
+    },
+    Revoke {
+        device: parlour_wire::DeviceId,
+    },
+}
+
+impl Goal {
+    /// Whether the flow logs in by recovery code.
+    fn is_recovery(&self) -> bool {
+        matches!(self, Self::Recover { .. })
+    }
+
+    /// Whether the flow brings a device in; otherwise there is one, and the flow must leave its session alone.
+    fn enrols(&self) -> bool {
+        matches!(self, Self::Register { .. } | Self::Login | Self::Recover { .. })
+    }
 }
 
 enum Stage {
@@ -73,7 +110,7 @@ enum Stage {
     LoginFinish(ExportKey),
     ListUpdate(Option<Box<Account>>, VerifiedList),
     PasswordStart(Box<OpaqueRegistration>, Root),
-    PasswordFinish,
+    PasswordFinish(Root),
     /// Waits for the authentication of the new device.
     Authenticating {
         pinned_now: bool,
@@ -92,6 +129,18 @@ impl Core {
     pub(super) fn login(&mut self, ticket: Ticket, login: Login) -> Result<(), Error> {
         let Login { server, name, password, label } = login;
         self.enrol(ticket, Goal::Login, server, &name, password, label)
+    }
+
+    pub(super) fn recover(&mut self, ticket: Ticket, recover: Recover) -> Result<(), Error> {
+        let Recover { server, name, code, password, label, keep_devices } = recover;
+        let code = RecoveryCode::parse(&code).map_err(|error| {
+            Error::new(error.code(), error.to_string())
+                .hint("type it as it was printed; upper or lower case and hyphens do not matter")
+        })?;
+        if password.is_empty() {
+            return Err(Error::new(Code::USAGE, "an empty password protects nothing"));
+        }
+        self.enrol(ticket, Goal::Recover { new: Some(password), keep_devices }, server, &name, code.plain(), label)
     }
 
     fn enrol(
@@ -122,7 +171,9 @@ impl Core {
         self.session.phase = Phase::Connecting;
         self.outputs.push(Output::Connect { server: server.clone(), first_use: true });
         let (receipt_key, parameters, stage, tries) = ([0; 32], Parameters::CURRENT, Stage::Connecting, 0);
-        self.session.flow = Some(Flow { ticket, goal, name, password, label, server, receipt_key, parameters, stage, tries });
+        let list = None;
+        self.session.flow =
+            Some(Flow { ticket, goal, name, password, label, server, receipt_key, parameters, stage, list, tries });
         Ok(())
     }
 
@@ -133,43 +184,6 @@ impl Core {
         }
     }
 
-    pub(super) fn change_password(
-        &mut self,
-        ticket: Ticket,
-        old: Zeroizing<String>,
-        new: Zeroizing<String>,
-    ) -> Result<(), Error> {
-        self.signed_in()?;
-        if self.needs_server(ticket, super::Command::ChangePassword { old: old.clone(), new: new.clone() })? {
-            self.reauthorise(ticket, Goal::ChangePassword { new }, old)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn revoke_device(
-        &mut self,
-        ticket: Ticket,
-        device: parlour_wire::DeviceId,
-        password: Zeroizing<String>,
-    ) -> Result<(), Error> {
-        if self.signed_in()?.device == device {
-            return Err(Error::new(Code::USAGE, "this is this device").hint("use `logout` to leave the account"));
-        }
-        if self.needs_server(ticket, super::Command::RevokeDevice { device, password: password.clone() })? {
-            self.reauthorise(ticket, Goal::Revoke { device }, password)?;
-        }
-        Ok(())
-    }
-
-    /// Begins a flow on a link that is authenticated already.
-    fn reauthorise(&mut self, ticket: Ticket, goal: Goal, password: Zeroizing<String>) -> Result<(), Error> {
-        self.one_flow_at_a_time()?;
-        let account = self.signed_in()?;
-        let (name, label, server) = (parse_name(&account.name)?, account.label.clone(), self.server_url()?);
-        let (receipt_key, parameters, stage, tries) = (account.receipt_key, Parameters::CURRENT, Stage::Connecting, 0);
-        self.login_start(Flow { ticket, goal, name, password, label, server, receipt_key, parameters, stage, tries })
-    }
-
     /// The link is there: asks the server what it is.
     pub(super) fn enrol_link_up(&mut self) -> Result<(), Error> {
         match self.session.flow.take() {
@@ -177,7 +191,7 @@ impl Core {
                 self.session.flow = Some(flow);
                 self.authenticate()
             }
-            Some(flow) if matches!(flow.goal, Goal::ChangePassword { .. } | Goal::Revoke { .. }) => {
+            Some(flow) if !flow.goal.enrols() => {
                 self.reply(flow.ticket, Err(Error::new(Code::LINK_LOST, "the connection was lost; nothing was changed")));
                 self.authenticate()
             }
@@ -229,7 +243,7 @@ impl Core {
             Stage::RegisterStart(registration) => self.register_finish(flow, *registration, &parlour_wire::decode(bytes)?),
             Stage::RegisterFinish(account, list) => self.enrolled(flow, *account, &list),
             Stage::LoginStart(login) => self.login_finish(flow, *login, &parlour_wire::decode(bytes)?),
-            Stage::LoginFinish(export_key) => self.root_known(flow, &export_key, &parlour_wire::decode(bytes)?),
+            Stage::LoginFinish(export_key) => self.root_opens(flow, &export_key, &parlour_wire::decode(bytes)?),
             Stage::ListUpdate(Some(account), list) => self.enrolled(flow, *account, &list),
             Stage::ListUpdate(None, list) => {
                 self.pin_list(&list)?;
@@ -237,12 +251,9 @@ impl Core {
                 Ok(())
             }
             Stage::PasswordStart(registration, root) => {
-                self.password_finish(flow, *registration, &root, &parlour_wire::decode(bytes)?)
+                self.password_finish(flow, *registration, root, &parlour_wire::decode(bytes)?)
             }
-            Stage::PasswordFinish => {
-                self.reply(flow.ticket, Ok(Reply::Done));
-                Ok(())
-            }
+            Stage::PasswordFinish(root) => self.password_set(flow, root),
             Stage::Connecting | Stage::Authenticating { .. } => Err(Error::internal("an answer that nobody asked for")),
         }
     }
@@ -261,7 +272,7 @@ impl Core {
         let root = Root::generate();
         let wrapped_root = root.wrap(&registered.export_key, &flow.name);
         let key = AccountKey::from(&root);
-        let (account, certificate) = self.new_device(&flow, &key)?;
+        let (account, certificate) = self.new_device(&flow, &root)?;
         let list = key.first_list(&certificate, self.now.unix_ms).map_err(account_error)?;
         let Goal::Register { invite } = &flow.goal else { return Err(Error::internal("not a registration")) };
         let finish = RegisterFinish {
@@ -274,8 +285,9 @@ impl Core {
         self.go_on(flow, Stage::RegisterFinish(Box::new(account), list), &finish)
     }
 
-    /// Keys and certificate of this device under an account key.
-    fn new_device(&mut self, flow: &Flow, key: &AccountKey) -> Result<(Account, VerifiedCertificate), Error> {
+    /// Keys and certificate of this device under an account's key.
+    fn new_device(&mut self, flow: &Flow, root: &Root) -> Result<(Account, VerifiedCertificate), Error> {
+        let key = AccountKey::from(root);
         let keys = DeviceKeys::generate();
         let certificate = key.certify(&keys.public(), &flow.label, self.now.unix_ms).map_err(account_error)?;
         let fingerprint = (!self.session.trusted_by_system).then_some(self.session.fingerprint);
@@ -290,52 +302,84 @@ impl Core {
             label: flow.label.clone(),
             device_secret: Some(keys.secret()),
             certificate: certificate.as_bytes().to_vec(),
+            backup_key: Some(root.backup_key()),
         };
         Ok((account, certificate))
     }
 
     fn login_start(&mut self, flow: Flow) -> Result<(), Error> {
         let (login, request) = OpaqueLogin::start(&flow.name, &flow.password).map_err(password)?;
-        let start = LoginStart { name: flow.name.clone(), request, recovery: false };
+        let start = LoginStart { name: flow.name.clone(), request, recovery: flow.goal.is_recovery() };
         self.go_on(flow, Stage::LoginStart(Box::new(login)), &start)
     }
 
     fn login_finish(&mut self, flow: Flow, login: OpaqueLogin, answer: &OpaqueAnswer) -> Result<(), Error> {
-        let logged_in = login.finish(&answer.response, flow.parameters).map_err(password)?;
+        let logged_in = login.finish(&answer.response, flow.parameters).map_err(|error| match error {
+            PasswordError::Wrong if flow.goal.is_recovery() => {
+                Error::new(error.code(), "wrong recovery code, or no such user, or the account never had a code")
+            }
+            error => password(error),
+        })?;
         let finish = LoginFinish { login: answer.login, finalization: logged_in.ke3 };
         self.go_on(flow, Stage::LoginFinish(logged_in.export_key), &finish)
     }
 
-    /// The password has opened the account: does what the flow is for.
-    fn root_known(&mut self, flow: Flow, export_key: &ExportKey, answer: &LoginFinishAnswer) -> Result<(), Error> {
+    /// Password or code has opened the account: the root is checked against the device list.
+    fn root_opens(&mut self, flow: Flow, export_key: &ExportKey, answer: &LoginFinishAnswer) -> Result<(), Error> {
         let root = Root::unwrap(&answer.wrapped_root, export_key, &flow.name).map_err(account_error)?;
-        let key = AccountKey::from(&root);
+        let id = AccountKey::from(&root).account_id();
         let list = VerifiedList::parse(&answer.device_list)?;
-        if list.account() != key.account_id() {
+        if list.account() != id {
             return Err(Error::new(Code::SERVER_MISBEHAVED, "the server sent the device list of another account"));
         }
-        match &flow.goal {
+        if self.account.as_ref().is_some_and(|known| known.account != id) {
+            return Err(Error::new(Code::KEY_CHANGED, "the account of this name is another one than this profile's"));
+        }
+        if self.store.list(&id)?.is_some_and(|known| known.get().version > list.get().version) {
+            return Err(Error::new(
+                Code::SERVER_MISBEHAVED,
+                "the server sent an older device list of the account than it had before",
+            ));
+        }
+        self.root_known(flow, root, &list)
+    }
+
+    /// Does what the flow is for.
+    fn root_known(&mut self, mut flow: Flow, root: Root, list: &VerifiedList) -> Result<(), Error> {
+        let key = AccountKey::from(&root);
+        let now_ms = self.now.unix_ms;
+        match &mut flow.goal {
             Goal::ChangePassword { new } => {
-                let (registration, request) = OpaqueRegistration::start(&flow.name, new).map_err(password)?;
-                self.go_on(flow, Stage::PasswordStart(Box::new(registration), root), &PasswordStart { request, recovery: false })
+                let new = new.clone();
+                self.password_start(flow, root, &new, list)
+            }
+            Goal::SetRecovery { code } => {
+                let code = code.plain();
+                self.password_start(flow, root, &code, list)
+            }
+            Goal::Recover { new, .. } if new.is_some() => {
+                let new = new.take().unwrap_or_default();
+                self.password_start(flow, root, &new, list)
+            }
+            Goal::Recover { keep_devices: false, .. } => {
+                let (account, certificate) = self.new_device(&flow, &root)?;
+                let next = key.only_device(list, &certificate, now_ms).map_err(account_error)?;
+                self.update_list(flow, Some(Box::new(account)), next)
             }
             Goal::Revoke { device } => {
                 if list.certificate(device).is_none() {
                     return Err(Error::new(Code::DEVICE_NOT_FOUND, format!("the account has no device {device}")));
                 }
-                let next = key.revoke_device(&list, device, self.now.unix_ms).map_err(account_error)?;
+                let next = key.revoke_device(list, device, now_ms).map_err(account_error)?;
                 self.update_list(flow, None, next)
             }
-            Goal::Login | Goal::Register { .. } => {
-                if self.account.as_ref().is_some_and(|known| known.account != key.account_id()) {
-                    return Err(Error::new(Code::KEY_CHANGED, "the account of this name is another one than this profile's"));
-                }
+            Goal::Login | Goal::Register { .. } | Goal::Recover { .. } => {
                 if list.certificates().len() >= limits::DEVICES_PER_ACCOUNT {
                     return Err(Error::new(Code::QUOTA, "the account has as many devices as it may")
                         .hint("end one on another device with `devices revoke`"));
                 }
-                let (account, certificate) = self.new_device(&flow, &key)?;
-                let next = key.add_device(&list, &certificate, self.now.unix_ms).map_err(account_error)?;
+                let (account, certificate) = self.new_device(&flow, &root)?;
+                let next = key.add_device(list, &certificate, now_ms).map_err(account_error)?;
                 self.update_list(flow, Some(Box::new(account)), next)
             }
         }
@@ -346,23 +390,14 @@ impl Core {
         self.go_on(flow, Stage::ListUpdate(account, next), &update)
     }
 
-    fn password_finish(
-        &mut self,
-        flow: Flow,
-        registration: OpaqueRegistration,
-        root: &Root,
-        answer: &OpaqueAnswer,
-    ) -> Result<(), Error> {
-        let registered = registration.finish(&answer.response, flow.parameters).map_err(password)?;
-        let wrapped_root = root.wrap(&registered.export_key, &flow.name);
-        self.go_on(flow, Stage::PasswordFinish, &PasswordFinish { upload: registered.upload, wrapped_root, recovery: false })
-    }
-
     /// The server knows this device: keeps it, and authenticates as it.
     fn enrolled(&mut self, flow: Flow, account: Account, list: &VerifiedList) -> Result<(), Error> {
         self.store.set_account(&account)?;
         self.load_account()?;
         self.pin_list(list)?;
+        if !matches!(flow.goal, Goal::Register { .. }) {
+            self.want_history()?;
+        }
         let pinned_now = flow.server.fingerprint.is_none() && !self.session.trusted_by_system;
         self.session.flow = Some(Flow { stage: Stage::Authenticating { pinned_now }, ..flow });
         if let Some(who) = self.whoami()? {

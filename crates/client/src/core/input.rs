@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
 use crate::{
     api::{
-        Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, Login, Message, Page,
-        PersonalProfile, Posted, ProfileChange, Register, Settings, SignedIn, State, Status, WhoAmI,
+        BackupStatus, Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, Login, Message, Page,
+        PersonalProfile, Posted, ProfileChange, Recover, Register, Settings, SignedIn, State, Status, WhoAmI,
     },
     error::Error,
     event::Event,
@@ -39,6 +39,34 @@ pub enum Command {
     Register(Register),
     /// Add this device to an account.
     Login(Login),
+    /// Add this device to an account by recovery code, and set a new password.
+    Recover(Recover),
+    /// Make a recovery code; the one before it is worthless then.
+    MakeRecoveryCode {
+        /// The account's password.
+        password: Zeroizing<String>,
+    },
+    /// Reply when the history of a new device is here, or nobody is sending one.
+    WaitHistory,
+    /// Write the account's backup from this device, and reply when it holds everything.
+    BackupOn,
+    /// Delete the account's backup.
+    BackupOff,
+    /// Reply when the backup holds everything that this device has.
+    BackupNow,
+    /// What is known of the backup.
+    BackupStatus,
+    /// Take the backup in, and reply when that is done.
+    RestoreBackup,
+    /// Keep a text that has not been sent.
+    SetDraft {
+        /// For whom.
+        to: String,
+        /// The text; empty for none.
+        text: String,
+    },
+    /// The text that has not been sent.
+    Draft(String),
     /// Connect and stay connected.
     GoOnline,
     /// Reply when everything at the server is here and the outbox has been tried.
@@ -229,6 +257,12 @@ pub enum Reply {
     SignedIn(SignedIn),
     /// A file that is on disk now.
     Fetched(Fetched),
+    /// What is known of the backup.
+    Backup(BackupStatus),
+    /// A text that has not been sent.
+    Draft(String),
+    /// A recovery code, in groups.
+    RecoveryCode(Zeroizing<String>),
     /// Who this profile is, if anyone.
     WhoAmI(Option<WhoAmI>),
     /// Devices.

@@ -7,7 +7,7 @@ use parlour_wire::{
     limits,
 };
 
-use super::{Core, Reply, Ticket, compose::Post};
+use super::{Core, Reply, Ticket, compose::Post, own::Meaning};
 use crate::{
     api::{Avatar, PersonalProfile, ProfileChange, Settings},
     error::Error,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Setting: `[0]` if others are not told that their messages have been shown.
-const READ_RECEIPTS: &str = "read_receipts";
+pub(super) const READ_RECEIPTS: &str = "read_receipts";
 
 impl Core {
     /// What somebody says about themselves; `None` asks about the owner of this profile.
@@ -95,7 +95,8 @@ impl Core {
     }
 
     pub(super) fn set_read_receipts(&mut self, on: bool) -> Result<(), Error> {
-        self.store.set_setting(READ_RECEIPTS, &[u8::from(on)])
+        self.store.set_setting(READ_RECEIPTS, &[u8::from(on)])?;
+        self.agree(&Meaning::Setting(READ_RECEIPTS.to_owned(), vec![u8::from(on)]))
     }
 }
 

@@ -16,6 +16,14 @@ impl Core {
         match command {
             Command::Register(register) => return self.register(ticket, register),
             Command::Login(login) => return self.login(ticket, login),
+            Command::Recover(recover) => return self.recover(ticket, recover),
+            Command::MakeRecoveryCode { password } => return self.make_recovery_code(ticket, password),
+            Command::WaitHistory => return self.wait_history(ticket),
+            Command::BackupOn => return self.backup_on(ticket),
+            Command::BackupOff => return self.backup_off(ticket),
+            Command::BackupNow => return self.backup_now(ticket),
+            Command::RestoreBackup => return self.restore_backup(ticket),
+            Command::SetDraft { to, text } => return self.set_draft(ticket, &to, &text),
             Command::GoOnline => return self.go_online(ticket),
             Command::WaitSynced => return self.wait_synced(ticket),
             Command::Logout => return self.logout(ticket),
@@ -69,6 +77,8 @@ impl Core {
     fn query(&self, command: Command) -> Result<Reply, Error> {
         match command {
             Command::WhoAmI => Ok(Reply::WhoAmI(self.whoami()?)),
+            Command::BackupStatus => self.backup_status(),
+            Command::Draft(to) => self.draft(&to),
             Command::Contacts => self.contacts(|_| true),
             Command::SearchContacts(text) => {
                 let text = text.to_lowercase();

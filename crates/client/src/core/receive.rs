@@ -209,8 +209,10 @@ impl Core {
         if let Some(item) = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation) {
             self.store.dequeue(&item.id)?;
             self.session.answered.remove(&item.id);
-            if item.kind == OutboxKind::Report {
-                return Ok(true);
+            match item.kind {
+                OutboxKind::Report => return Ok(true),
+                OutboxKind::Own => return self.own_passed(&item.id).map(|()| true),
+                _ => {}
             }
         }
         let Some(message) = self.store.message(&entry.id)? else { return Ok(false) };

@@ -74,17 +74,19 @@ impl Core {
     /// Messages have been shown to the owner of this profile. Their senders hear of it, unless the owner does not want that.
     pub(super) fn mark_shown(&mut self, ids: &[MessageId]) -> Result<(), Error> {
         let tells = self.settings()?.read_receipts;
+        let mut news = Vec::new();
         for id in ids {
             if !self.store.set_shown(id)? {
                 continue;
             }
+            news.push(*id);
             let Some(message) = self.store.message(id)? else { continue };
             if tells && message.kind != MessageKind::System && !message.outgoing {
                 self.store.add_report(&message.conversation, Report { message: *id, status: Status::READ })?;
                 self.session.dirty.insert(message.conversation);
             }
         }
-        Ok(())
+        self.shown_here(&news)
     }
 
     /// The same for everything in a conversation up to a message, or all of it.

@@ -6,6 +6,7 @@ use parlour_wire::{
     Code, ConversationId, MessageId,
     api::{self, Stored},
     content::{Body, Content},
+    id::BlobId,
     log::{Entry, EntryKind},
 };
 
@@ -62,7 +63,8 @@ impl Core {
         if self.session.joining.contains(&id) || self.session.heads.contains_key(&id) {
             return self.ask_group_info(id);
         }
-        if self.store.unsealed(&id, 1)?.is_empty() || !self.may_write(conversation)? {
+        let idle = if conversation.is_own() { !self.has_siblings()? } else { self.store.unsealed(&id, 1)?.is_empty() };
+        if idle || !self.may_write(conversation)? {
             return Ok(());
         }
         self.create(conversation)
@@ -100,6 +102,9 @@ impl Core {
         if items.iter().any(|item| item.epoch < epoch) {
             return Ok(());
         }
+        if conversation.is_own() {
+            return self.seal_own(conversation, room);
+        }
         let messages = self.store.unsealed(&id, room)?;
         if !messages.is_empty() && self.may_write(conversation)? {
             for message in messages {
@@ -136,6 +141,18 @@ impl Core {
         content: &Content,
         kind: OutboxKind,
     ) -> Result<bool, Error> {
+        self.seal_with(conversation, id, content, kind, blobs(content))
+    }
+
+    /// The same for a content that names these blobs.
+    pub(super) fn seal_with(
+        &mut self,
+        conversation: &ConversationId,
+        id: MessageId,
+        content: &Content,
+        kind: OutboxKind,
+        blobs: Vec<BlobId>,
+    ) -> Result<bool, Error> {
         let bytes = content.to_bytes().map_err(Error::internal)?;
         let (engine, store) = self.engine()?;
         let step = match engine.encrypt(store, conversation, id, &bytes) {
@@ -153,13 +170,8 @@ impl Core {
             }
         };
         self.store.apply(&step.changes)?;
-        let send = api::Send {
-            conversation: *conversation,
-            id,
-            epoch: step.output.epoch,
-            payload: step.output.payload.clone(),
-            blobs: blobs(content),
-        };
+        let send =
+            api::Send { conversation: *conversation, id, epoch: step.output.epoch, payload: step.output.payload.clone(), blobs };
         let clear = (kind == OutboxKind::Report).then_some(bytes);
         let wire = parlour_wire::encode(&send);
         self.store.enqueue(&OutboxItem { id, conversation: *conversation, kind, epoch: send.epoch, wire, clear })?;
@@ -176,7 +188,7 @@ impl Core {
             let name = match item.kind {
                 OutboxKind::Commit => <api::Commit as api::Call>::NAME,
                 OutboxKind::Leave => <api::Leave as api::Call>::NAME,
-                OutboxKind::Message | OutboxKind::Report => <api::Send as api::Call>::NAME,
+                OutboxKind::Message | OutboxKind::Report | OutboxKind::Own => <api::Send as api::Call>::NAME,
             };
             self.request_bytes(name, item.wire, Pending::Outbox(item.id));
         }
@@ -213,6 +225,9 @@ impl Core {
             Err(error) => {
                 // It will never be taken. The message stays in the history as queued.
                 self.store.dequeue(id)?;
+                if item.kind == OutboxKind::Own {
+                    self.store.own_stored(id)?;
+                }
                 self.trouble(Error { message: format!("a message was refused: {}", error.message), ..error });
                 Ok(())
             }
@@ -235,7 +250,7 @@ impl Core {
                 }
                 (EntryKind::COMMIT, commit.commit)
             }
-            OutboxKind::Message | OutboxKind::Report => {
+            OutboxKind::Message | OutboxKind::Report | OutboxKind::Own => {
                 let send: api::Send = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
                 if item.kind == OutboxKind::Message {
                     self.store.set_stored(&item.id, stored.seq, stored.stored_ms)?;
@@ -311,6 +326,7 @@ impl Core {
                 }
                 Ok(())
             }
+            OutboxKind::Own => self.store.set_own_sealed(&item.id, false),
             OutboxKind::Commit | OutboxKind::Leave => Ok(()),
         }
     }
@@ -318,7 +334,7 @@ impl Core {
     /// The same for everything of a conversation: its group is another one from here on.
     pub(super) fn unseal_all(&mut self, id: &ConversationId) -> Result<(), Error> {
         for item in self.store.outbox_of(id, usize::MAX >> 1)? {
-            if matches!(item.kind, OutboxKind::Message | OutboxKind::Report) {
+            if matches!(item.kind, OutboxKind::Message | OutboxKind::Report | OutboxKind::Own) {
                 self.unseal(&item)?;
             }
         }

@@ -8,12 +8,18 @@ use std::{
 use parlour_wire::{
     AccountId, ConversationId, MessageId,
     api::{self, DeviceKeyPackage, Suite},
+    id::BlobId,
     identity::VerifiedList,
     log::Entry,
     name::Name,
 };
 
-use super::{Command, Core, GroupCommand, Input, Output, Reply, RequestId, Ticket, enrol::Flow};
+use super::{
+    Command, Core, GroupCommand, Input, Output, Reply, RequestId, Ticket,
+    backup::Run,
+    enrol::Flow,
+    parcels::{Intake, Upload},
+};
 use crate::{
     api::{Presence, State},
     error::Error,
@@ -55,6 +61,12 @@ pub(super) enum Pending {
     Devices(Ticket),
     Logout(Ticket),
     GroupByName(Ticket, Name),
+    Upload(BlobId),
+    Intake(BlobId),
+    BackupSet(u64),
+    BackupVersion,
+    BackupGet(Option<Ticket>),
+    BackupDelete(Ticket),
 }
 
 /// What happens when a name has been looked up.
@@ -81,6 +93,14 @@ pub(super) enum Timer {
     Maintain(ConversationId),
     /// Give a group keys of this device.
     WarmUp(ConversationId),
+    /// Answer another own device's request for a history, if nobody else has said so.
+    Handover(MessageId),
+    /// Other devices have had their time to answer ours.
+    History,
+    /// Packs may try their way again.
+    Parcels,
+    /// The backup may be due.
+    Backup,
 }
 
 /// People who are to come into a conversation.
@@ -172,6 +192,14 @@ pub(super) struct Session {
     pub(super) rolled_back: BTreeSet<ConversationId>,
     /// Refusals of intents that may pass.
     pub(super) tries: BTreeMap<i64, u32>,
+    /// The pack that is being sent, and the one that is being fetched.
+    pub(super) upload: Option<Upload>,
+    pub(super) intake: Option<Intake>,
+    /// Requests of other own devices that this one has said it answers.
+    pub(super) offered: BTreeSet<MessageId>,
+    /// The backup has been looked for.
+    pub(super) backup_asked: bool,
+    pub(super) backup_run: Option<Run>,
 }
 
 impl Session {
@@ -196,6 +224,8 @@ impl Session {
                 Pending::Devices(ticket)
                 | Pending::Logout(ticket)
                 | Pending::GroupByName(ticket, _)
+                | Pending::BackupGet(Some(ticket))
+                | Pending::BackupDelete(ticket)
                 | Pending::ByName(_, Then::Run(ticket, _)),
             ) => vec![*ticket],
             _ => Vec::new(),
@@ -226,6 +256,8 @@ impl Session {
             Pending::ByName(_, Then::Run(ticket, command)) => Some((ticket, command)),
             Pending::Devices(ticket) => Some((ticket, Command::Devices)),
             Pending::Logout(ticket) => Some((ticket, Command::Logout)),
+            Pending::BackupGet(Some(ticket)) => Some((ticket, Command::RestoreBackup)),
+            Pending::BackupDelete(ticket) => Some((ticket, Command::BackupOff)),
             Pending::GroupByName(ticket, name) => Some((ticket, Command::Group(GroupCommand::Exists(name.to_string())))),
             _ => None,
         });
@@ -266,6 +298,8 @@ pub(super) struct Waiters {
     /// With the number of the intent.
     pub(super) intents: Vec<(Ticket, i64)>,
     pub(super) closing: Option<Ticket>,
+    pub(super) history: Vec<Ticket>,
+    pub(super) backup: Vec<Ticket>,
 }
 
 impl Waiters {
@@ -274,6 +308,8 @@ impl Waiters {
         self.synced.retain(|t| *t != ticket);
         self.states.retain(|(t, _, _)| *t != ticket);
         self.intents.retain(|(t, _)| *t != ticket);
+        self.history.retain(|t| *t != ticket);
+        self.backup.retain(|t| *t != ticket);
     }
 }
 
@@ -296,7 +332,18 @@ impl Core {
     /// Everything that the server had is here, presence included, and nothing of ours is under way.
     fn is_settled(&self) -> bool {
         let session = &self.session;
-        let background = |pending: &Pending| matches!(pending, Pending::Cursors | Pending::Publish(_));
+        let background = |pending: &Pending| {
+            matches!(
+                pending,
+                Pending::Cursors
+                    | Pending::Publish(_)
+                    | Pending::Upload(_)
+                    | Pending::Intake(_)
+                    | Pending::BackupSet(_)
+                    | Pending::BackupVersion
+                    | Pending::BackupGet(_)
+            )
+        };
         session.is_usable()
             && session.synced
             && session.flow.is_none()
@@ -331,6 +378,7 @@ impl Core {
             self.fail_downloads(error);
         }
         let waiting = std::mem::take(&mut self.waiters.online).into_iter().chain(std::mem::take(&mut self.waiters.synced));
+        let waiting = waiting.chain(std::mem::take(&mut self.waiters.history)).chain(std::mem::take(&mut self.waiters.backup));
         for ticket in waiting.collect::<Vec<_>>() {
             self.reply(ticket, Err(error.clone()));
         }

@@ -58,6 +58,8 @@ impl Core {
         // A session that has just begun, or that the server could not keep up with, knows nothing of who is there.
         self.session.contacts_dirty = true;
         self.event(Event::Synced);
+        self.tend_own()?;
+        self.tend_backup()?;
         self.look_at_everything()
     }
 
@@ -147,6 +149,8 @@ impl Core {
             }
             ConversationKind::GROUP if id.is_group() && members.contains(&me) => Some(self.store.group_conversation(id)?),
             ConversationKind::GROUP => None,
+            ConversationKind::OWN if *id == ConversationId::own(&me) && members == [me] => Some(self.store.own_conversation(id)?),
+            ConversationKind::OWN => None,
             other => {
                 tracing::debug!(?id, ?other, "a conversation of a kind that this version does not know");
                 return Ok(None);

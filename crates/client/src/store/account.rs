@@ -1,6 +1,6 @@
 //! The account and device of this profile, and the pinned device lists.
 
-use parlour_e2ee::Lists;
+use parlour_e2ee::{BackupKey, Lists};
 use parlour_wire::{AccountId, DeviceId, identity::VerifiedList};
 use rusqlite::{OptionalExtension as _, params};
 use zeroize::Zeroizing;
@@ -23,6 +23,8 @@ pub(crate) struct Account {
     /// Secret of the device's signature key; `None` once logged out.
     pub(crate) device_secret: Option<Zeroizing<[u8; 32]>>,
     pub(crate) certificate: Vec<u8>,
+    /// Opens the account's backup; `None` once logged out.
+    pub(crate) backup_key: Option<BackupKey>,
 }
 
 /// What became of an offered device list.
@@ -38,8 +40,8 @@ pub(crate) enum Pin {
 
 impl Store {
     pub(crate) fn account(&self) -> Result<Option<Account>, Error> {
-        let sql =
-            "SELECT account, name, account_key, server, device, label, device_secret, certificate, receipt_key FROM account";
+        let sql = "SELECT account, name, account_key, server, device, label, device_secret, certificate, receipt_key, backup_key
+            FROM account";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| {
             Ok(Account {
                 account: AccountId(row.get(0)?),
@@ -51,6 +53,7 @@ impl Store {
                 device_secret: row.get::<_, Option<[u8; 32]>>(6)?.map(Zeroizing::new),
                 certificate: row.get(7)?,
                 receipt_key: row.get(8)?,
+                backup_key: row.get::<_, Option<[u8; 32]>>(9)?.map(|key| BackupKey::from_bytes(Zeroizing::new(key))),
             })
         });
         Ok(row.optional()?)
@@ -58,8 +61,8 @@ impl Store {
 
     pub(crate) fn set_account(&self, account: &Account) -> Result<(), Error> {
         let sql = "INSERT OR REPLACE INTO account
-            (one, account, name, account_key, server, device, label, device_secret, certificate, receipt_key)
-            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            (one, account, name, account_key, server, device, label, device_secret, certificate, receipt_key, backup_key)
+            VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         self.conn.prepare_cached(sql)?.execute(params![
             account.account.0,
             account.name,
@@ -70,6 +73,7 @@ impl Store {
             account.device_secret.as_ref().map(|secret| secret.as_slice()),
             account.certificate,
             account.receipt_key,
+            account.backup_key.as_ref().map(BackupKey::as_bytes),
         ])?;
         Ok(())
     }
@@ -77,9 +81,11 @@ impl Store {
     /// Deletes every secret of this device and what cannot go on without them. Messages and contacts stay.
     pub(crate) fn forget_device(&self) -> Result<(), Error> {
         self.conn.execute_batch(
-            "UPDATE account SET device_secret = NULL; DELETE FROM mls; DELETE FROM outbox; DELETE FROM reports; DELETE FROM intents;
+            "UPDATE account SET device_secret = NULL, backup_key = NULL; DELETE FROM mls; DELETE FROM outbox; DELETE FROM reports; DELETE FROM intents;
              UPDATE conversations SET phase = 0, seq = 0, hash = zeroblob(32) WHERE phase <> 4;
-             UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0;",
+             UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0;
+             DELETE FROM own_outbox; DELETE FROM own_shown; DELETE FROM handovers; DELETE FROM parcels; DELETE FROM wanted;
+             DELETE FROM intake; DELETE FROM backup_packs; DELETE FROM backup_dirty; UPDATE backup SET keeper = 0, fresh = 1;",
         )?;
         Ok(())
     }

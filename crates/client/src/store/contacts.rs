@@ -80,6 +80,13 @@ impl Store {
         Ok(())
     }
 
+    /// Takes a petname from everybody but one.
+    pub(crate) fn free_petname(&self, petname: &str, but: &AccountId) -> Result<(), Error> {
+        let sql = "UPDATE contacts SET petname = NULL WHERE petname = ?1 AND account <> ?2";
+        self.conn.prepare_cached(sql)?.execute(params![petname, but.0])?;
+        Ok(())
+    }
+
     /// Puts somebody on the list whom the owner of this profile has named.
     pub(crate) fn list_contact(&self, account: &AccountId) -> Result<(), Error> {
         self.conn.prepare_cached("UPDATE contacts SET removed = 0 WHERE account = ?1")?.execute([account.0])?;

@@ -71,6 +71,11 @@ impl Conversation {
         self.kind == ConversationKind::GROUP
     }
 
+    /// The conversation of the account's devices among themselves.
+    pub(crate) fn is_own(&self) -> bool {
+        self.kind == ConversationKind::OWN
+    }
+
     /// `#name` of a group.
     pub(crate) fn group_name(&self) -> Option<String> {
         self.is_group().then(|| format!("#{}", self.name.as_deref().unwrap_or("?")))
@@ -122,6 +127,13 @@ impl Store {
     pub(crate) fn direct_conversation(&self, id: &ConversationId, peer: &AccountId) -> Result<Conversation, Error> {
         let sql = "INSERT OR IGNORE INTO conversations (id, kind, peer, phase, hash) VALUES (?1, 0, ?2, 0, zeroblob(32))";
         self.conn.prepare_cached(sql)?.execute(params![id.0, peer.0])?;
+        self.conversation(id)?.ok_or_else(|| Error::internal("a conversation vanished"))
+    }
+
+    /// The own conversation, made if it is not there.
+    pub(crate) fn own_conversation(&self, id: &ConversationId) -> Result<Conversation, Error> {
+        let sql = "INSERT OR IGNORE INTO conversations (id, kind, peer, phase, hash) VALUES (?1, 2, x'', 0, zeroblob(32))";
+        self.conn.prepare_cached(sql)?.execute(params![id.0])?;
         self.conversation(id)?.ok_or_else(|| Error::internal("a conversation vanished"))
     }
 

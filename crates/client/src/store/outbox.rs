@@ -17,6 +17,8 @@ pub(crate) enum OutboxKind {
     Commit = 2,
     /// The statement that this account leaves a group.
     Leave = 3,
+    /// An encrypted message to own devices; its content is in `own_outbox`.
+    Own = 4,
 }
 
 /// An item.
@@ -43,7 +45,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<OutboxItem> {
             0 => OutboxKind::Message,
             1 => OutboxKind::Report,
             2 => OutboxKind::Commit,
-            _ => OutboxKind::Leave,
+            3 => OutboxKind::Leave,
+            _ => OutboxKind::Own,
         },
         epoch: uint(row.get(3)?),
         wire: row.get(4)?,
@@ -81,7 +84,9 @@ impl Store {
     /// The conversations that have something to go out: items, messages to be encrypted, or reports.
     pub(crate) fn conversations_with_work(&self) -> Result<Vec<ConversationId>, Error> {
         let sql = "SELECT conversation FROM outbox UNION SELECT conversation FROM messages WHERE sealed = 0
-            UNION SELECT conversation FROM reports UNION SELECT conversation FROM intents";
+            UNION SELECT conversation FROM reports UNION SELECT conversation FROM intents
+            UNION SELECT id FROM conversations WHERE kind = 2 AND (EXISTS (SELECT 1 FROM own_registers WHERE told = 0)
+                OR EXISTS (SELECT 1 FROM own_shown) OR EXISTS (SELECT 1 FROM own_outbox WHERE sealed = 0))";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0).map(ConversationId))?.collect::<Result<_, _>>()?;
         Ok(rows)

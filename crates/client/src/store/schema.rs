@@ -6,7 +6,7 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] = &[FIRST, GROUPS];
+const MIGRATIONS: &[&str] = &[FIRST, GROUPS, super::own::TABLES, super::packs::TABLES];
 
 const FIRST: &str = "
 CREATE TABLE account (
@@ -19,7 +19,8 @@ CREATE TABLE account (
     device BLOB NOT NULL,
     label TEXT NOT NULL,
     device_secret BLOB,          -- NULL once logged out
-    certificate BLOB NOT NULL
+    certificate BLOB NOT NULL,
+    backup_key BLOB              -- NULL once logged out
 ) STRICT;
 
 -- The highest device list seen of each account; never replaced by a lower one.

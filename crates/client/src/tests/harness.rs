@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parlour_e2ee::{AccountKey, DeviceKeys, Root};
+use parlour_e2ee::{AccountKey, BackupKey, DeviceKeys, Root};
 use parlour_server::{
     Fanout, Secrets, Service, ServiceConfig, Session, Sink, SinkFull,
     store::{self, ListedDevice, Store as _, Write, memory::MemoryStore, suite::block_on},
@@ -82,6 +82,7 @@ pub(super) struct Node {
 pub(super) struct Person {
     pub(super) name: String,
     key: AccountKey,
+    backup_key: BackupKey,
     list: VerifiedList,
 }
 
@@ -96,6 +97,8 @@ pub(super) struct World {
     unix_ms: u64,
     steady: Duration,
     trace: bool,
+    /// Answers that the server gives instead of the true ones, by handler.
+    pub(super) lies: BTreeMap<&'static str, Vec<u8>>,
 }
 
 fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, secrets: &[u8]) -> Service<MemoryStore> {
@@ -117,7 +120,19 @@ impl World {
         let service = service(&store, &fanout, &secrets);
         let (nodes, people) = (Vec::new(), Vec::new());
         let trace = std::env::var_os("PARLOUR_TRACE").is_some();
-        Self { service, store, fanout, secrets, nodes, people, rng, unix_ms: 1_700_000_000_000, steady: Duration::ZERO, trace }
+        Self {
+            service,
+            store,
+            fanout,
+            secrets,
+            nodes,
+            people,
+            rng,
+            unix_ms: 1_700_000_000_000,
+            steady: Duration::ZERO,
+            trace,
+            lies: BTreeMap::new(),
+        }
     }
 
     fn now(&self) -> Now {
@@ -161,7 +176,7 @@ impl World {
         };
         let write = Write::CreateAccount { account, devices: Vec::new(), invite: None, now_ms: self.unix_ms };
         block_on(self.store.apply(write)).unwrap().unwrap();
-        self.people.push(Person { name: name.to_owned(), key, list });
+        self.people.push(Person { name: name.to_owned(), key, backup_key: root.backup_key(), list });
         self.people.len() - 1
     }
 
@@ -199,11 +214,19 @@ impl World {
             label: "test".to_owned(),
             device_secret: Some(keys.secret()),
             certificate: certificate.as_bytes().to_vec(),
+            backup_key: Some(it.backup_key.clone()),
         };
         self.publish(person, list.clone());
         let core = self.nodes[node].core.as_mut().unwrap();
         core.enrol_for_test(&account, &list);
         self.go_online(node);
+        node
+    }
+
+    /// The same for a device that knows nothing of the time before it, as after a login.
+    pub(super) fn sibling(&mut self, person: usize) -> usize {
+        let node = self.device(person);
+        self.nodes[node].core.as_mut().unwrap().want_history_for_test();
         node
     }
 
@@ -441,6 +464,7 @@ impl World {
                     let fault = failure.to_wire();
                     Error::new(fault.code, fault.message)
                 });
+                let answer = self.lies.get(name).map_or(answer, |lie| Ok(lie.clone()));
                 link.inbox.push(Input::Answer(id, answer));
                 true
             }

@@ -1,0 +1,155 @@
+//! Packs on their way to the server and from it, one at a time in each direction. What goes up is in the database until the server has
+//! it whole; what comes down is kept in memory and asked for again after a loss, since a pack is small.
+
+use std::time::Duration;
+
+use parlour_wire::{
+    Code, DecodeError,
+    api::{BlobBegin, BlobData, BlobGet, BlobProgress, BlobPut},
+    id::BlobId,
+    limits,
+};
+
+use super::{
+    Core,
+    own::PackRef,
+    pack::Pack,
+    session::{Pending, Timer},
+};
+use crate::{
+    error::Error,
+    store::{Parcel, Purpose},
+};
+
+/// Pause after a request that may work later.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A pack that is being sent.
+#[derive(Debug)]
+pub(super) struct Upload {
+    parcel: Parcel,
+}
+
+/// A pack that is being fetched.
+#[derive(Debug)]
+pub(super) struct Intake {
+    number: u32,
+    pack: PackRef,
+    bytes: Vec<u8>,
+}
+
+impl Core {
+    /// Sends the next pack, unless one is under way.
+    pub(super) fn pump_parcels(&mut self) -> Result<(), Error> {
+        if !self.session.is_usable() || self.session.upload.is_some() {
+            return Ok(());
+        }
+        let Some(parcel) = self.store.first_parcel()? else { return Ok(()) };
+        let PackRef { blob, size, .. } = parcel.pack;
+        self.session.upload = Some(Upload { parcel });
+        self.request(&BlobBegin { blob, size: u64::from(size) }, Pending::Upload(blob))
+    }
+
+    pub(super) fn upload_answered(&mut self, blob: &BlobId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let Some(upload) = self.session.upload.take() else { return Ok(()) };
+        let Upload { parcel } = upload;
+        if parcel.pack.blob != *blob {
+            return Ok(());
+        }
+        let progress: BlobProgress = match result {
+            Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) if error.is_transient() || error.code == Code::HASH_MISMATCH => {
+                self.set_timer(Timer::Parcels, RETRY);
+                return Ok(());
+            }
+            Err(error) => return self.parcel_refused(&parcel, error),
+        };
+        if progress.complete {
+            return self.parcel_sent(&parcel);
+        }
+        let from = usize::try_from(progress.received).unwrap_or(usize::MAX).min(parcel.bytes.len());
+        let to = parcel.bytes.len().min(from + limits::BLOB_CHUNK);
+        let put = BlobPut { blob: *blob, offset: from as u64, data: parcel.bytes[from..to].to_vec() };
+        self.session.upload = Some(Upload { parcel });
+        self.request(&put, Pending::Upload(*blob))
+    }
+
+    fn parcel_sent(&mut self, parcel: &Parcel) -> Result<(), Error> {
+        self.store.drop_parcel(&parcel.pack.blob)?;
+        match parcel.purpose {
+            Purpose::Handover(ask) => self.part_sent(&ask, parcel)?,
+            Purpose::Backup => self.backup_pack_sent(&parcel.pack)?,
+        }
+        self.pump_parcels()
+    }
+
+    fn parcel_refused(&mut self, parcel: &Parcel, error: Error) -> Result<(), Error> {
+        self.store.drop_parcel(&parcel.pack.blob)?;
+        match parcel.purpose {
+            Purpose::Handover(ask) => {
+                self.part_refused(&ask)?;
+                self.trouble(Error { message: format!("a history could not be handed over: {}", error.message), ..error });
+            }
+            Purpose::Backup => self.backup_failed(error)?,
+        }
+        self.pump_parcels()
+    }
+
+    /// Fetches the next pack that is wanted, unless one is under way.
+    pub(super) fn pump_intake(&mut self) -> Result<(), Error> {
+        if !self.session.is_usable() || self.session.intake.is_some() {
+            return Ok(());
+        }
+        let Some((number, pack)) = self.store.next_intake()? else { return self.check_history_end() };
+        self.session.intake = Some(Intake { number, pack, bytes: Vec::new() });
+        self.fetch(pack.blob, 0)
+    }
+
+    fn fetch(&mut self, blob: BlobId, offset: u64) -> Result<(), Error> {
+        self.request(&BlobGet { blob, offset, length: limits::BLOB_CHUNK as u32 }, Pending::Intake(blob))
+    }
+
+    pub(super) fn intake_answered(&mut self, blob: &BlobId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let Some(mut intake) = self.session.intake.take().filter(|intake| intake.pack.blob == *blob) else { return Ok(()) };
+        let data: BlobData = match result {
+            Ok(bytes) => parlour_wire::decode(&bytes)?,
+            Err(error) if error.is_transient() => {
+                self.set_timer(Timer::Parcels, RETRY);
+                return Ok(());
+            }
+            Err(error) => return self.intake_failed(intake.number, &error),
+        };
+        let size = intake.pack.size as usize;
+        let fits = data.size == u64::from(intake.pack.size) && intake.bytes.len() + data.data.len() <= size;
+        if !fits || data.data.is_empty() {
+            let error = Error::new(Code::SERVER_MISBEHAVED, "it has another size than the device that made it said");
+            return self.intake_failed(intake.number, &error);
+        }
+        intake.bytes.extend_from_slice(&data.data);
+        if intake.bytes.len() < size {
+            let offset = intake.bytes.len() as u64;
+            self.session.intake = Some(intake);
+            return self.fetch(*blob, offset);
+        }
+        match Pack::open(blob, &intake.pack.key, &intake.bytes) {
+            Ok(pack) => {
+                let taken = self.take_pack(pack)?;
+                self.part_taken(intake.number, taken)?;
+            }
+            Err(DecodeError::Invalid("blob of a pack")) => {
+                let error = Error::new(Code::SERVER_MISBEHAVED, "the server gave other bytes for it");
+                self.intake_failed(intake.number, &error)?;
+            }
+            Err(error) => self.intake_failed(intake.number, &Error::new(Code::SERVER_MISBEHAVED, error.to_string()))?,
+        }
+        self.pump_intake()
+    }
+
+    /// A part that cannot be had is left out and said so; what is older may still come.
+    fn intake_failed(&mut self, number: u32, error: &Error) -> Result<(), Error> {
+        let message = format!("a part of the history could not be taken in: {}", error.message);
+        self.trouble(Error { message, ..error.clone() });
+        self.part_taken(number, 0)?;
+        self.pump_intake()
+    }
+}

@@ -1,0 +1,337 @@
+//! Histories for new devices: from other devices and from the backup, under faults and from servers that lie.
+
+use std::collections::BTreeSet;
+
+use parlour_server::store::{Store as _, suite::block_on};
+use parlour_wire::{
+    AccountId, Code, MessageId,
+    api::{BackupAnswer, BlobData},
+};
+use rand::Rng as _;
+
+use super::harness::World;
+use crate::{
+    api::{BackupState, BackupStatus, Message},
+    core::{Command, Input, Reply},
+    event::Event,
+};
+
+fn account(world: &mut World, node: usize) -> AccountId {
+    match world.ask(node, Command::WhoAmI) {
+        Ok(Reply::WhoAmI(Some(who))) => who.account,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Alice with one device and a long history with bob.
+fn long_history(seed: u64, old: u32) -> (World, usize, usize, usize) {
+    let mut world = World::new(seed);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    let peer = account(&mut world, b);
+    world.nodes[a].core.as_mut().unwrap().fill_for_test(&peer, old);
+    world.send(b, "alice", "the first of now");
+    world.settle();
+    world.send(a, "bob", "the second of now");
+    world.settle();
+    (world, alice, a, b)
+}
+
+fn expected(old: u32) -> Vec<String> {
+    let old = (0..old).map(|n| format!("old {n}"));
+    old.chain(["the first of now".to_owned(), "the second of now".to_owned()]).collect()
+}
+
+fn ids(messages: &[Message]) -> Vec<MessageId> {
+    messages.iter().map(|message| message.id).collect()
+}
+
+fn status(world: &mut World, node: usize, command: Command) -> BackupStatus {
+    match world.ask(node, command) {
+        Ok(Reply::Backup(status)) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_device_is_given_the_history_in_its_order_with_what_is_new_in_its_place() {
+    let old = 4_500;
+    let (mut world, alice, a, b) = long_history(1, old);
+    let new = world.sibling(alice);
+    // It takes part at once, and the history comes beside it.
+    world.send(b, "alice", "while it comes");
+    world.settle();
+    let mut texts = expected(old);
+    texts.push("while it comes".to_owned());
+    assert_eq!(world.texts(new, "bob"), texts);
+    let (given, taken) = (world.history(a, "bob"), world.history(new, "bob"));
+    assert_eq!(ids(&given), ids(&taken));
+    for (one, other) in given.iter().zip(&taken) {
+        assert_eq!(
+            (one.sender, one.outgoing, one.sent_ms, one.stored_ms),
+            (other.sender, other.outgoing, other.sent_ms, other.stored_ms)
+        );
+        assert_eq!(one.shown, other.shown, "what was shown there is nothing new here");
+    }
+    assert!(!world.nodes[new].core.as_ref().unwrap().wanted_for_test());
+    let parts: Vec<u64> = world.nodes[new]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::HistoryTaken { messages, from_backup: false } => Some(*messages),
+            _ => None,
+        })
+        .collect();
+    assert!(parts.len() >= 3 && parts.iter().sum::<u64>() >= u64::from(old), "{parts:?}");
+}
+
+#[test]
+fn reactions_edits_and_replies_are_handed_over() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    let first = world.send(a, "bob", "helo").id;
+    world.settle();
+    world.ask(a, Command::Edit { id: first, text: "hello".to_owned() }).unwrap();
+    world.ask(b, Command::React { id: first, emoji: "👍".to_owned(), remove: false }).unwrap();
+    let gone = world.send(b, "alice", "oops").id;
+    world.settle();
+    world.ask(b, Command::Delete(gone)).unwrap();
+    world.settle();
+    let new = world.sibling(alice);
+    world.settle();
+    let taken = world.history(new, "bob");
+    assert_eq!(
+        taken,
+        world
+            .history(a, "bob")
+            .into_iter()
+            .zip(&taken)
+            .map(|(message, other)| Message { state: other.state, ..message })
+            .collect::<Vec<_>>()
+    );
+    // What happens to them later finds them.
+    world.ask(b, Command::React { id: first, emoji: "🎉".to_owned(), remove: false }).unwrap();
+    world.settle();
+    let reactions = |messages: Vec<Message>| messages[0].reactions.len();
+    assert_eq!((reactions(world.history(new, "bob")), reactions(world.history(a, "bob"))), (2, 2));
+}
+
+#[test]
+fn of_several_devices_one_answers() {
+    let (mut world, alice, _, _) = long_history(3, 50);
+    let second = world.sibling(alice);
+    world.settle();
+    let third = world.sibling(alice);
+    world.settle();
+    for node in [second, third] {
+        assert_eq!(world.texts(node, "bob"), expected(50));
+        let taken: u64 = world.nodes[node]
+            .events
+            .iter()
+            .map(|event| if let Event::HistoryTaken { messages, .. } = event { *messages } else { 0 })
+            .sum();
+        assert!(taken <= 52, "{taken}: it came once");
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_device_that_is_away() {
+    let (mut world, alice, a, b) = long_history(4, 50);
+    world.with_files(a, |_| {});
+    world.settle();
+    world.nodes[a].core = None;
+    world.cut(a);
+    let new = world.sibling(alice);
+    world.settle();
+    assert!(world.texts(new, "bob").iter().all(|text| !text.starts_with("old")));
+    world.open(a);
+    world.go_online(a);
+    world.settle();
+    world.send(b, "alice", "after");
+    world.settle();
+    let mut texts = expected(50);
+    texts.push("after".to_owned());
+    assert_eq!(world.texts(new, "bob"), texts);
+}
+
+#[test]
+fn whoever_is_killed_and_whenever_the_history_is_there_once_in_the_end() {
+    for seed in 0..24 {
+        let old = 2_500;
+        let (mut world, alice, a, b) = long_history(50 + seed, old);
+        let new = world.sibling(alice);
+        for _ in 0..world.rng.gen_range(1..4) {
+            for _ in 0..world.rng.gen_range(5..120) {
+                if !world.step_any() {
+                    world.advance(std::time::Duration::from_millis(500));
+                }
+            }
+            let victim = if world.rng.r#gen() { a } else { new };
+            match world.arriving(victim) {
+                Some(input) if world.rng.r#gen() => world.crash_in(victim, input),
+                Some(input) => {
+                    world.input(victim, input);
+                    world.crash(victim);
+                }
+                None => world.crash(victim),
+            }
+        }
+        world.send(b, "alice", "after");
+        world.settle();
+        let taken = world.history(new, "bob");
+        let unique: BTreeSet<_> = ids(&taken).into_iter().collect();
+        assert_eq!(unique.len(), taken.len(), "seed {seed}");
+        let mut texts = expected(old);
+        texts.push("after".to_owned());
+        let have: Vec<_> = taken.into_iter().map(|message| message.text).collect();
+        assert!(have == texts, "seed {seed}: {} of {}", have.len(), texts.len());
+        assert!(!world.nodes[new].core.as_ref().unwrap().wanted_for_test(), "seed {seed}");
+    }
+}
+
+/// Alice has a backup, loses her device, and comes back with another.
+fn lost_device(seed: u64, old: u32) -> (World, usize, usize, usize) {
+    let (mut world, alice, a, b) = long_history(seed, old);
+    let status = status(&mut world, a, Command::BackupOn);
+    assert_eq!((status.state, status.version, status.pending), (BackupState::Here, 1, 0));
+    (world, alice, a, b)
+}
+
+fn lose(world: &mut World, alice: usize, node: usize) {
+    world.revoke(alice, node);
+    world.settle();
+}
+
+#[test]
+fn a_backup_brings_the_history_back_when_no_other_device_is_left() {
+    let (mut world, alice, a, b) = lost_device(5, 2_500);
+    world.ask(a, Command::RenameContact { to: "bob".to_owned(), petname: "Bobby".to_owned() }).unwrap();
+    // What comes later is added to it.
+    let later = world.send(b, "alice", "later").id;
+    world.settle();
+    world.ask(a, Command::React { id: later, emoji: "👍".to_owned(), remove: false }).unwrap();
+    world.settle();
+    let status = status(&mut world, a, Command::BackupNow);
+    assert_eq!((status.version, status.pending), (2, 0));
+    assert!(status.packs >= 3 && status.bytes > 0, "{status:?}");
+    let given = world.history(a, "bob");
+    lose(&mut world, alice, a);
+    let new = world.sibling(alice);
+    world.settle();
+    assert_eq!(ids(&world.history(new, "Bobby")), ids(&given));
+    assert_eq!(world.history(new, "bob").last().unwrap().reactions.len(), 1);
+    assert!(world.nodes[new].events.iter().any(|event| matches!(event, Event::RestoringBackup { version: 2, .. })));
+    assert!(!world.nodes[new].core.as_ref().unwrap().wanted_for_test());
+    // The new device can take the backup over.
+    let status = self::status(&mut world, new, Command::BackupOn);
+    assert_eq!((status.state, status.version, status.pending), (BackupState::Here, 3, 0));
+}
+
+#[test]
+fn a_backup_that_is_off_is_gone_and_another_device_can_keep_it() {
+    let (mut world, alice, a, _) = lost_device(6, 20);
+    let second = world.sibling(alice);
+    world.settle();
+    let seen = status(&mut world, second, Command::BackupStatus);
+    assert!(matches!(seen.state, BackupState::Elsewhere(_)) && seen.version == 1, "{seen:?}");
+    assert_eq!(world.ask(second, Command::BackupNow).unwrap_err().code, Code::FORBIDDEN);
+    assert_eq!(status(&mut world, second, Command::BackupOn).version, 2);
+    world.settle();
+    assert!(matches!(status(&mut world, a, Command::BackupStatus).state, BackupState::Elsewhere(_)));
+    assert_eq!(world.ask(second, Command::BackupOff), Ok(Reply::Done));
+    world.settle();
+    for node in [a, second] {
+        assert_eq!(status(&mut world, node, Command::BackupStatus).state, BackupState::Off);
+        assert_eq!(world.ask(node, Command::RestoreBackup).unwrap_err().code, Code::FILE_NOT_FOUND);
+    }
+    assert_eq!(status(&mut world, a, Command::BackupOn).version, 1);
+}
+
+#[test]
+fn a_backup_that_is_killed_anywhere_holds_everything_in_the_end() {
+    for seed in 0..12 {
+        let (mut world, alice, a, b) = long_history(80 + seed, 2_500);
+        world.command(a, Command::BackupOn);
+        for _ in 0..world.rng.gen_range(0..60) {
+            world.step_any();
+        }
+        match world.arriving(a) {
+            Some(input @ Input::Answer(..)) => world.crash_in(a, input),
+            _ => world.crash(a),
+        }
+        world.settle();
+        world.send(b, "alice", "after");
+        world.settle();
+        let saved = status(&mut world, a, Command::BackupNow);
+        assert_eq!(saved.pending, 0, "seed {seed}");
+        lose(&mut world, alice, a);
+        let new = world.sibling(alice);
+        // The one that restores is killed, too.
+        for _ in 0..world.rng.gen_range(20..90) {
+            if !world.step_any() {
+                world.advance(std::time::Duration::from_millis(500));
+            }
+        }
+        world.crash(new);
+        world.settle();
+        let mut texts = expected(2_500);
+        texts.push("after".to_owned());
+        assert!(world.texts(new, "bob") == texts, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_older_backup_than_one_known_of_and_another_accounts_are_refused() {
+    let (mut world, alice, a, b) = lost_device(7, 20);
+    let alice_id = account(&mut world, a);
+    let old = backup_of(&world, alice_id);
+    world.send(b, "alice", "new");
+    world.settle();
+    assert_eq!(status(&mut world, a, Command::BackupNow).version, 2);
+    // A second device has heard of version 2.
+    let second = world.sibling(alice);
+    world.settle();
+    let refused = |world: &mut World, backup: BackupAnswer| {
+        world.lies.insert("backup.get", parlour_wire::encode(&backup));
+        let refused = world.ask(second, Command::RestoreBackup).unwrap_err();
+        assert_eq!(refused.code, Code::SERVER_MISBEHAVED, "{refused}");
+        world.lies.clear();
+    };
+    refused(&mut world, old.clone());
+    // An old index under the new number.
+    refused(&mut world, BackupAnswer { version: 2, ..old });
+    // Somebody else's.
+    status(&mut world, b, Command::BackupOn);
+    let bob_id = account(&mut world, b);
+    let other = backup_of(&world, bob_id);
+    refused(&mut world, other.clone());
+    refused(&mut world, BackupAnswer { version: 9, ..other });
+    assert_eq!(world.texts(second, "bob").len(), 23, "nothing was taken in, nothing was lost");
+}
+
+#[test]
+fn blobs_that_are_not_what_they_should_be_are_left_out_and_told() {
+    for lie in [vec![7; 1000], Vec::new()] {
+        let (mut world, alice, a, _) = long_history(8, 50);
+        world.lies.insert("blob.get", parlour_wire::encode(&BlobData { size: 1000, data: lie }));
+        let new = world.sibling(alice);
+        world.settle();
+        let told = world.nodes[new].events.iter().any(|event| {
+            matches!(event, Event::Trouble(error) if error.code == Code::SERVER_MISBEHAVED && error.message.contains("history"))
+        });
+        assert!(told);
+        assert!(world.texts(new, "bob").iter().all(|text| !text.starts_with("old")));
+        world.lies.clear();
+        world.send(a, "bob", "it goes on");
+        world.settle();
+        assert!(world.texts(new, "bob").contains(&"it goes on".to_owned()));
+    }
+}
+
+fn backup_of(world: &World, account: AccountId) -> BackupAnswer {
+    let backup = block_on(world.store.backup(account)).unwrap().unwrap();
+    BackupAnswer { version: backup.version, index: backup.index }
+}
