@@ -37,9 +37,9 @@ pub(crate) use self::{
     intents::{Intent, IntentRow},
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
-    uploads::Upload,
     own::OwnContent,
     packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
+    uploads::Upload,
 };
 
 /// An open database.
