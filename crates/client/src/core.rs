@@ -260,6 +260,7 @@ impl Core {
             Pending::Devices(ticket) => self.devices_answered(ticket, result),
             Pending::Logout(ticket) => self.logout_answered(ticket, result),
             Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
+            Pending::Siblings => self.siblings_answered(result),
             Pending::Upload(blob) => self.upload_answered(&blob, result),
             Pending::Intake(blob) => self.intake_answered(&blob, result),
             Pending::BackupSet(version) => self.backup_set(version, result),

@@ -4,6 +4,7 @@
 //! each of its inputs; the methods here only run statements.
 
 mod account;
+mod backup;
 mod changes;
 mod contacts;
 mod conversations;
@@ -11,6 +12,7 @@ mod groups;
 mod intents;
 mod messages;
 mod mls;
+mod order;
 mod outbox;
 mod own;
 mod packs;
@@ -29,6 +31,7 @@ use crate::error::Error;
 
 pub(crate) use self::{
     account::{Account, Pin},
+    backup::BackupRow,
     changes::{PendingChange, ReactionRow},
     contacts::ContactRow,
     conversations::{Conversation, ConversationPhase},
@@ -37,7 +40,8 @@ pub(crate) use self::{
     messages::{MessageRow, NewMessage},
     outbox::{OutboxItem, OutboxKind},
     own::OwnContent,
-    packs::{BackupRow, Handover, Parcel, Purpose, Wanted},
+    order::STEP,
+    packs::{Handover, Packable, Parcel, Purpose, Wanted},
 };
 
 /// An open database.

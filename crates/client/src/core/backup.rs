@@ -24,7 +24,7 @@ use crate::{
     api::{BackupState, BackupStatus},
     error::Error,
     event::Event,
-    store::{BackupRow, Purpose, Wanted},
+    store::{BackupRow, Packable, Purpose, Wanted},
 };
 
 /// Setting: the device that writes the backup; empty: there is none.
@@ -126,7 +126,7 @@ impl Core {
         let keeper = self.backup_keeper()?;
         let state = match keeper {
             Some(keeper) if keeper == device && row.keeper => BackupState::Here,
-            Some(keeper) if keeper != device => BackupState::Elsewhere(keeper),
+            Some(keeper) if keeper != device && self.is_sibling(&keeper)? => BackupState::Elsewhere(keeper),
             _ => BackupState::Off,
         };
         let packs = self.store.backup_packs()?;
@@ -222,12 +222,15 @@ impl Core {
                 pack.agreed.push(Sync { registers, ..Sync::default() }.to_bytes().into());
             }
         }
+        // The oldest go first and the newest pack is the last of the index; within a pack the newest stand first.
         let mut size = 0;
-        for row in self.store.packable_dirty(pack::MESSAGES)? {
-            if size > pack::BYTES {
-                break;
-            }
+        let fits = |row: &Packable| -> bool {
+            let fits = size <= pack::BYTES;
             size += row.message.size();
+            fits
+        };
+        let rows: Vec<_> = self.store.packable_dirty(pack::MESSAGES)?.into_iter().take_while(fits).collect();
+        for row in rows.into_iter().rev() {
             self.store.clean_backup_message(row.position)?;
             pack.push(row.conversation, row.message);
         }
@@ -265,7 +268,7 @@ impl Core {
                 let packs: Vec<PackRef> = self.store.backup_packs()?.into_iter().map(|(pack, _)| pack).collect();
                 self.store.backup_named(&packs)?;
                 let (row, saved_ms) = (self.store.backup()?, self.now.unix_ms);
-                self.store.set_backup(&BackupRow { version, saved_ms, fresh: false, trouble: None, ..row })?;
+                self.store.set_backup(&BackupRow { version, saved_ms, trouble: None, ..row })?;
                 self.session.backup_run = None;
                 self.agree(&Meaning::Setting(VERSION.to_owned(), version.to_be_bytes().to_vec()))?;
                 for ticket in std::mem::take(&mut self.waiters.backup) {

@@ -6,18 +6,21 @@
 
 use std::time::Duration;
 
-use parlour_wire::{AccountId, ConversationId, DeviceId, MessageId};
+use parlour_wire::{
+    AccountId, ConversationId, DeviceId, MessageId,
+    api::{DevicesGet, DevicesGetAnswer},
+};
 
 use super::{
     Core, Reply, Ticket,
     own::{HistoryTalk, PackRef, Sync},
     pack::{self, Pack, PackedConversation, PackedMessage},
-    session::Timer,
+    session::{Pending, Timer},
 };
 use crate::{
     error::Error,
     event::Event,
-    store::{ConversationPhase, Handover, Parcel, Purpose, Wanted},
+    store::{ConversationPhase, Handover, Parcel, Purpose, STEP, Wanted},
 };
 
 /// Other devices have so long to say that they will answer, before the backup is looked at.
@@ -53,10 +56,22 @@ impl Core {
             wanted = Wanted { ask: Some(ask), at_ms: self.now.unix_ms, giver: None, parts: None, ..wanted };
             self.store.want(Some(&wanted))?;
         }
-        if wanted.giver.is_none() {
+        if wanted.giver.is_none() && !self.session.backup_asked {
             self.set_timer(Timer::History, PATIENCE);
+            if !std::mem::replace(&mut self.session.siblings_asked, true) {
+                self.request(&DevicesGet {}, Pending::Siblings)?;
+            }
         }
         self.pump_intake()
+    }
+
+    /// Who of the other devices is there: if none is, there is nobody to wait for. A server that lies here makes a new device wait, or
+    /// look at the backup first.
+    pub(super) fn siblings_answered(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
+        let Ok(bytes) = result else { return Ok(()) };
+        let answer: DevicesGetAnswer = parlour_wire::decode(&bytes)?;
+        let me = self.signed_in()?.device;
+        if answer.seen.iter().any(|seen| seen.online && seen.device != me) { Ok(()) } else { self.history_due() }
     }
 
     /// The other devices have had their time to answer.
@@ -65,6 +80,20 @@ impl Core {
             Some(wanted) if wanted.giver.is_none() && !wanted.from_backup => self.ask_backup(),
             _ => Ok(()),
         }
+    }
+
+    /// This device has come into the own conversation. What was said there before it did not hear.
+    pub(super) fn own_entered(&mut self) -> Result<(), Error> {
+        match self.store.wanted()? {
+            None => drop(self.tell_own(&Sync { history: Some(HistoryTalk::AskRegisters), ..Sync::default() }, None)?),
+            // What answered the request may have been missed.
+            Some(wanted) if !wanted.from_backup && wanted.ask.is_some_and(|ask| !self.store.own_queued(&ask).unwrap_or(false)) => {
+                self.store.want(Some(&Wanted { ask: None, giver: None, parts: None, ..wanted }))?;
+                self.session.intake = None;
+            }
+            Some(_) => {}
+        }
+        self.tend_history()
     }
 
     /// Whether a history is on its way, so that waiting for it makes sense.
@@ -93,11 +122,11 @@ impl Core {
     pub(super) fn take_history_talk(&mut self, id: &MessageId, device: DeviceId, talk: HistoryTalk) -> Result<(), Error> {
         let me = self.signed_in()?.device;
         match talk {
-            HistoryTalk::Ask if device != me => {
-                self.store.add_handover(id, &device)?;
+            HistoryTalk::Ask | HistoryTalk::AskRegisters if device == me => Ok(()),
+            HistoryTalk::Ask | HistoryTalk::AskRegisters => {
+                self.store.add_handover(id, &device, talk == HistoryTalk::Ask)?;
                 self.tend_history()
             }
-            HistoryTalk::Ask => Ok(()),
             HistoryTalk::Take { ask } => self.somebody_takes(&ask, device),
             HistoryTalk::Part { ask, number, last, pack } => self.take_part(&ask, device, (number, last), pack.as_ref()),
         }
@@ -234,7 +263,7 @@ impl Core {
             let Some(conversation) = place else { continue };
             if self.take_packed(&conversation, position, &message)? {
                 taken += 1;
-                position -= 1;
+                position -= STEP;
             }
         }
         for agreed in pack.agreed {
@@ -320,6 +349,7 @@ impl Core {
         if wanted.parts.is_none_or(|parts| done < parts) {
             return Ok(());
         }
+        self.store.settle_order()?;
         if wanted.from_backup && self.has_siblings()? {
             let (ask, at_ms) = (wanted.ask, self.now.unix_ms);
             self.session.backup_asked = true;

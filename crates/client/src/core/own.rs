@@ -144,6 +144,8 @@ pub(crate) struct Sync {
 pub(crate) enum HistoryTalk {
     /// The sender has nothing of the time before it came in, and asks for it. The message's id names the request.
     Ask,
+    /// The sender has come into the own conversation (again), and asks for the registers, which it may have missed.
+    AskRegisters,
     /// The sender will answer a request. The first in the log does.
     Take {
         /// Which request.
@@ -236,6 +238,7 @@ impl Sync {
         match self.history {
             None => {}
             Some(HistoryTalk::Ask) => wire.ask = Some(true),
+            Some(HistoryTalk::AskRegisters) => wire.ask = Some(false),
             Some(HistoryTalk::Take { ask }) => wire.take = Some(ask),
             Some(HistoryTalk::Part { ask, number, last, pack }) => wire.part = Some(WirePart { ask, number, last, pack }),
         }
@@ -262,6 +265,7 @@ impl Sync {
         });
         let history = match (wire.ask, wire.take, wire.part) {
             (Some(true), None, None) => Some(HistoryTalk::Ask),
+            (Some(false), None, None) => Some(HistoryTalk::AskRegisters),
             (None, Some(ask), None) => Some(HistoryTalk::Take { ask }),
             (None, None, Some(part)) => {
                 Some(HistoryTalk::Part { ask: part.ask, number: part.number, last: part.last, pack: part.pack })
@@ -355,6 +359,7 @@ mod tests {
         for history in [
             None,
             Some(HistoryTalk::Ask),
+            Some(HistoryTalk::AskRegisters),
             Some(HistoryTalk::Take { ask }),
             Some(HistoryTalk::Part { ask, number: 3, last: true, pack: Some(pack) }),
         ] {

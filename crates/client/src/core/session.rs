@@ -61,6 +61,7 @@ pub(super) enum Pending {
     Devices(Ticket),
     Logout(Ticket),
     GroupByName(Ticket, Name),
+    Siblings,
     Upload(BlobId),
     Intake(BlobId),
     BackupSet(u64),
@@ -195,6 +196,10 @@ pub(super) struct Session {
     pub(super) offered: BTreeSet<MessageId>,
     /// The backup has been looked for.
     pub(super) backup_asked: bool,
+    /// Whether other own devices are there has been asked.
+    pub(super) siblings_asked: bool,
+    /// Whether other own devices are there has been asked.
+    pub(super) siblings_asked: bool,
     pub(super) backup_run: Option<Run>,
 }
 
@@ -335,6 +340,7 @@ impl Core {
                     | Pending::Publish(_)
                     | Pending::Upload(_)
                     | Pending::Intake(_)
+                    | Pending::Siblings
                     | Pending::BackupSet(_)
                     | Pending::BackupVersion
                     | Pending::BackupGet(_)

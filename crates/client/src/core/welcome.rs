@@ -91,6 +91,9 @@ impl Core {
             held.retain(|held, _| *held > seq);
         }
         self.moved(id, seq);
+        if conversation.is_own() {
+            self.own_entered()?;
+        }
         self.set_maintenance(conversation)?;
         if let Some(mut conversation) = self.store.conversation(&id)? {
             self.drain(&mut conversation)?;

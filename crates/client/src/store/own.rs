@@ -146,6 +146,11 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Whether a content is still in the queue.
+    pub(crate) fn own_queued(&self, id: &MessageId) -> Result<bool, Error> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM own_outbox WHERE id = ?1")?.exists([id.0])?)
+    }
+
     pub(crate) fn set_own_sealed(&self, id: &MessageId, sealed: bool) -> Result<(), Error> {
         self.conn.prepare_cached("UPDATE own_outbox SET sealed = ?2 WHERE id = ?1")?.execute(params![id.0, sealed])?;
         Ok(())

@@ -1,5 +1,4 @@
-//! What the hand-over of histories and the backup keep: requests of other own devices, packs on their way to the server, packs to
-//! be taken in, messages that the backup does not have yet.
+//! What the hand-over of histories keeps: requests of other own devices, packs on their way to the server, packs to be taken in.
 
 use parlour_wire::{AccountId, ConversationId, DeviceId, MessageId, id::BlobId};
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -56,42 +55,6 @@ CREATE TABLE intake (
     messages INTEGER NOT NULL,
     done INTEGER NOT NULL
 ) STRICT;
-
-CREATE TABLE backup (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    keeper INTEGER NOT NULL,     -- 1: this device writes it
-    fresh INTEGER NOT NULL,      -- 1: the packs of the last index are not to be kept
-    version INTEGER NOT NULL,    -- the highest version known here
-    saved_ms INTEGER NOT NULL,   -- when this device wrote it last
-    trouble TEXT                 -- why it could not, the last time
-) STRICT;
-INSERT INTO backup (one, keeper, fresh, version, saved_ms) VALUES (1, 0, 1, 0, 0);
-
--- Packs that the index of the backup names, the newest last.
-CREATE TABLE backup_packs (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    blob BLOB NOT NULL UNIQUE,
-    key BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    messages INTEGER NOT NULL,
-    named INTEGER NOT NULL       -- 1: by the index at the server
-) STRICT;
-
--- Messages that the backup does not have as they are now.
-CREATE TABLE backup_dirty (message INTEGER PRIMARY KEY) STRICT;
-CREATE TRIGGER backup_message_added AFTER INSERT ON messages WHEN (SELECT keeper FROM backup) BEGIN
-    INSERT OR IGNORE INTO backup_dirty (message) VALUES (new.position);
-END;
-CREATE TRIGGER backup_message_changed AFTER UPDATE OF body, shown, seq, edited_ms, deleted, hidden ON messages
-WHEN (SELECT keeper FROM backup) BEGIN
-    INSERT OR IGNORE INTO backup_dirty (message) VALUES (new.position);
-END;
-CREATE TRIGGER backup_reaction_added AFTER INSERT ON reactions WHEN (SELECT keeper FROM backup) BEGIN
-    INSERT OR IGNORE INTO backup_dirty (message) SELECT position FROM messages WHERE id = new.message;
-END;
-CREATE TRIGGER backup_reaction_removed AFTER DELETE ON reactions WHEN (SELECT keeper FROM backup) BEGIN
-    INSERT OR IGNORE INTO backup_dirty (message) SELECT position FROM messages WHERE id = old.message;
-END;
 ";
 
 /// A request of another own device.
@@ -140,17 +103,7 @@ pub(crate) struct Packable {
     pub(crate) message: PackedMessage,
 }
 
-/// The state of the backup.
-#[derive(Clone, Debug)]
-pub(crate) struct BackupRow {
-    pub(crate) keeper: bool,
-    pub(crate) fresh: bool,
-    pub(crate) version: u64,
-    pub(crate) saved_ms: u64,
-    pub(crate) trouble: Option<String>,
-}
-
-fn read_packable(row: &Row<'_>) -> rusqlite::Result<Packable> {
+pub(super) fn read_packable(row: &Row<'_>) -> rusqlite::Result<Packable> {
     let opt_uint = |at| row.get::<_, Option<i64>>(at).map(|value| value.map(uint));
     let peer: Vec<u8> = row.get(19)?;
     let message = PackedMessage {
@@ -178,7 +131,7 @@ fn read_packable(row: &Row<'_>) -> rusqlite::Result<Packable> {
     Ok(Packable { position: row.get(0)?, conversation: PackedConversation { id, peer, name: row.get(18)? }, message })
 }
 
-const PACKABLE: &str = "m.position, m.id, m.conversation, m.sender, m.device, m.kind, m.body, m.reply_to, m.sent_ms, m.stored_ms,
+pub(super) const PACKABLE: &str = "m.position, m.id, m.conversation, m.sender, m.device, m.kind, m.body, m.reply_to, m.sent_ms, m.stored_ms,
     m.seq, m.state, m.shown, m.content, m.edited_ms, m.deleted, m.expires_ms, m.mentions_me, c.name, c.peer";
 
 impl Store {
@@ -193,19 +146,7 @@ impl Store {
         self.with_reactions(rows)
     }
 
-    /// Messages that the backup does not have as they are, the newest first.
-    pub(crate) fn packable_dirty(&self, limit: usize) -> Result<Vec<Packable>, Error> {
-        let sql = format!(
-            "SELECT {PACKABLE} FROM backup_dirty d JOIN messages m ON m.position = d.message
-             JOIN conversations c ON c.id = m.conversation
-             WHERE m.kind <> 1 AND m.hidden = 0 AND m.stored_ms IS NOT NULL ORDER BY m.position DESC LIMIT ?1"
-        );
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map([limit as i64], read_packable)?.collect::<Result<Vec<_>, _>>()?;
-        self.with_reactions(rows)
-    }
-
-    fn with_reactions(&self, mut rows: Vec<Packable>) -> Result<Vec<Packable>, Error> {
+    pub(super) fn with_reactions(&self, mut rows: Vec<Packable>) -> Result<Vec<Packable>, Error> {
         let sql = "SELECT id, sender, emoji FROM reactions WHERE message = ?1 ORDER BY position";
         let mut statement = self.conn.prepare_cached(sql)?;
         for row in &mut rows {
@@ -215,12 +156,6 @@ impl Store {
             row.message.reactions = reactions.collect::<Result<_, _>>()?;
         }
         Ok(rows)
-    }
-
-    /// A position below all that are taken, for a message that is older than what is here.
-    pub(crate) fn position_below(&self) -> Result<i64, Error> {
-        let sql = "SELECT min(0, coalesce(min(position), 0)) - 1 FROM messages";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
 
     /// Puts a handed-over message in at a position; `false` if one of this id is here.
@@ -275,10 +210,11 @@ impl Store {
     }
 
     /// Notes a request. An earlier one of the same device is answered no further.
-    pub(crate) fn add_handover(&self, ask: &MessageId, device: &DeviceId) -> Result<(), Error> {
+    /// `all`: with the messages, otherwise the registers alone.
+    pub(crate) fn add_handover(&self, ask: &MessageId, device: &DeviceId, all: bool) -> Result<(), Error> {
         self.conn.prepare_cached("DELETE FROM handovers WHERE device = ?1")?.execute([device.0])?;
         let sql = "INSERT OR IGNORE INTO handovers (ask, device, before, number) VALUES (?1, ?2, ?3, 0)";
-        self.conn.prepare_cached(sql)?.execute(params![ask.0, device.0, i64::MAX])?;
+        self.conn.prepare_cached(sql)?.execute(params![ask.0, device.0, if all { i64::MAX } else { i64::MIN }])?;
         Ok(())
     }
 
@@ -411,87 +347,5 @@ impl Store {
     /// How many parts have been taken in.
     pub(crate) fn intake_count(&self) -> Result<u32, Error> {
         Ok(self.conn.prepare_cached("SELECT count(*) FROM intake WHERE done = 1")?.query_row([], |row| row.get(0))?)
-    }
-
-    pub(crate) fn backup(&self) -> Result<BackupRow, Error> {
-        let sql = "SELECT keeper, fresh, version, saved_ms, trouble FROM backup";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| {
-            Ok(BackupRow {
-                keeper: row.get(0)?,
-                fresh: row.get(1)?,
-                version: uint(row.get(2)?),
-                saved_ms: uint(row.get(3)?),
-                trouble: row.get(4)?,
-            })
-        })?)
-    }
-
-    pub(crate) fn set_backup(&self, row: &BackupRow) -> Result<(), Error> {
-        let sql = "UPDATE backup SET keeper = ?1, fresh = ?2, version = ?3, saved_ms = ?4, trouble = ?5";
-        let values = params![row.keeper, row.fresh, int(row.version), int(row.saved_ms), row.trouble];
-        self.conn.prepare_cached(sql)?.execute(values)?;
-        Ok(())
-    }
-
-    /// Everything is to be backed up (again), into an index of its own.
-    pub(crate) fn begin_backup(&self) -> Result<(), Error> {
-        self.conn.execute_batch(
-            "DELETE FROM parcels WHERE purpose = 1; DELETE FROM backup_packs; DELETE FROM backup_dirty;
-             UPDATE backup SET keeper = 1, fresh = 1, saved_ms = 0, trouble = NULL;
-             INSERT INTO backup_dirty (message) SELECT position FROM messages;",
-        )?;
-        Ok(())
-    }
-
-    /// This device writes the backup no longer.
-    pub(crate) fn end_backup(&self) -> Result<(), Error> {
-        self.conn.execute_batch(
-            "DELETE FROM parcels WHERE purpose = 1; DELETE FROM backup_packs; DELETE FROM backup_dirty;
-             UPDATE backup SET keeper = 0, fresh = 1, trouble = NULL;",
-        )?;
-        Ok(())
-    }
-
-    pub(crate) fn backup_dirty(&self) -> Result<u64, Error> {
-        Ok(uint(self.conn.prepare_cached("SELECT count(*) FROM backup_dirty")?.query_row([], |row| row.get(0))?))
-    }
-
-    pub(crate) fn clean_backup_message(&self, position: i64) -> Result<(), Error> {
-        self.conn.prepare_cached("DELETE FROM backup_dirty WHERE message = ?1")?.execute([position])?;
-        Ok(())
-    }
-
-    /// What is dirty and can never be packed: messages that are gone, and what the program said.
-    pub(crate) fn clean_backup_rest(&self) -> Result<(), Error> {
-        let sql = "DELETE FROM backup_dirty WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.position = backup_dirty.message
-            AND m.kind <> 1)";
-        self.conn.prepare_cached(sql)?.execute([])?;
-        Ok(())
-    }
-
-    pub(crate) fn add_backup_pack(&self, pack: &PackRef) -> Result<(), Error> {
-        let sql = "INSERT OR IGNORE INTO backup_packs (blob, key, size, messages, named) VALUES (?1, ?2, ?3, ?4, 0)";
-        self.conn.prepare_cached(sql)?.execute(params![pack.blob.0, pack.key, pack.size, pack.messages])?;
-        Ok(())
-    }
-
-    /// All packs of the backup, the newest last, and whether the index at the server names each.
-    pub(crate) fn backup_packs(&self) -> Result<Vec<(PackRef, bool)>, Error> {
-        let sql = "SELECT blob, key, size, messages, named FROM backup_packs ORDER BY position";
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| {
-            let pack = PackRef { blob: BlobId(row.get(0)?), key: row.get(1)?, size: row.get(2)?, messages: row.get(3)? };
-            Ok((pack, row.get(4)?))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The index at the server names these from here on.
-    pub(crate) fn backup_named(&self, packs: &[PackRef]) -> Result<(), Error> {
-        let mut statement = self.conn.prepare_cached("UPDATE backup_packs SET named = 1 WHERE blob = ?1")?;
-        for pack in packs {
-            statement.execute([pack.blob.0])?;
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] = &[FIRST, GROUPS, super::own::TABLES, super::packs::TABLES];
+const MIGRATIONS: &[&str] = &[FIRST, GROUPS, super::own::TABLES, super::packs::TABLES, super::backup::TABLES, super::order::TRIGGERS];
 
 const FIRST: &str = "
 CREATE TABLE account (

@@ -34,7 +34,7 @@ pub(super) const SERVER: &str = "wss://127.0.0.1:1";
 
 /// What is under way from the server to one session.
 #[derive(Default)]
-struct Inbox(Mutex<VecDeque<Input>>);
+struct Inbox(Mutex<VecDeque<Input>>, Mutex<Option<Code>>);
 
 impl Inbox {
     fn push(&self, input: Input) {
@@ -54,7 +54,9 @@ impl Sink for Pushes {
         Ok(())
     }
 
-    fn close(&self, _: Code, _: &str) {}
+    fn close(&self, code: Code, _: &str) {
+        *self.0.1.lock().unwrap() = Some(code);
+    }
 }
 
 /// A client's end of its link.
@@ -445,8 +447,17 @@ impl World {
                 self.input(node, input);
                 true
             }
-            None => false,
+            None => self.hear_close(node),
         }
+    }
+
+    /// The server has ended the session, and everything before that has come.
+    fn hear_close(&mut self, node: usize) -> bool {
+        let closed = self.nodes[node].link.as_ref().and_then(|link| link.inbox.1.lock().unwrap().take());
+        let Some(code) = closed else { return false };
+        self.drop_link(node);
+        self.input(node, Input::Down { error: Error::new(code, "closed by the server"), retry_in: Some(Duration::ZERO) });
+        true
     }
 
     /// Brings one thing to the server.
