@@ -310,7 +310,9 @@ impl Core {
             self.pump_key_packages()?;
         }
         self.settle_history()?;
-        self.settle_waiters()
+        self.settle_waiters()?;
+        // A command that has just gone on may have left something to do.
+        if self.session.is_usable() && !self.session.dirty.is_empty() { self.pump() } else { Ok(()) }
     }
 
     /// Makes a request; the answer comes back with `pending`.

@@ -143,6 +143,7 @@ impl Core {
             return self.close_group(conversation, Some(entry), &format!("You left {group}."), true);
         }
         self.store.drop_member(&conversation.id, &account)?;
+        self.store.succeed(&conversation.id, &self.me()?)?;
         self.event(Event::GroupChanged { conversation: conversation.id, name: conversation.name.clone() });
         self.report_again(&conversation.id)?;
         let text = format!("{} left.", self.name_in_text(&account)?);

@@ -163,7 +163,9 @@ impl Core {
                 if account == me {
                     return Ok(Taken::Gone);
                 }
-                self.set_maintenance(conversation)?;
+                if let Some(conversation) = self.store.conversation(&conversation.id)? {
+                    self.set_maintenance(&conversation)?;
+                }
             }
             Opened::Void { committer, why } => {
                 self.void_commit(conversation, entry, committer.map(|(account, _)| account), &why.to_string())?;

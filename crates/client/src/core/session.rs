@@ -141,6 +141,8 @@ pub(super) struct Session {
     pub(super) parked: Vec<(Ticket, Command)>,
     /// All pages of a sync have been taken.
     pub(super) synced: bool,
+    /// Everything that the server had when this session began has been taken.
+    pub(super) settled: bool,
     /// Another sync is wanted after the one that runs.
     pub(super) sync_again: bool,
     /// Newest entry of each conversation at the server, as far as known; a conversation in here exists at the server.
@@ -296,6 +298,8 @@ pub(super) struct Waiters {
     pub(super) states: Vec<(Ticket, MessageId, State)>,
     /// With the number of the intent.
     pub(super) intents: Vec<(Ticket, i64)>,
+    /// Commands that go on when everything that the server had has been taken.
+    pub(super) unsettled: Vec<(Ticket, Command)>,
     pub(super) closing: Option<Ticket>,
     pub(super) history: Vec<Ticket>,
     pub(super) backup: Vec<Ticket>,
@@ -309,6 +313,7 @@ impl Waiters {
         self.intents.retain(|(t, _)| *t != ticket);
         self.history.retain(|t| *t != ticket);
         self.backup.retain(|t| *t != ticket);
+        self.unsettled.retain(|(t, _)| *t != ticket);
     }
 }
 
@@ -321,6 +326,10 @@ impl Core {
             }
         }
         if self.is_settled() {
+            self.session.settled = true;
+            for (ticket, command) in std::mem::take(&mut self.waiters.unsettled) {
+                self.rerun(ticket, command)?;
+            }
             for ticket in std::mem::take(&mut self.waiters.synced) {
                 self.reply(ticket, Ok(Reply::Done));
             }
@@ -378,6 +387,9 @@ impl Core {
         let waiting = waiting.chain(std::mem::take(&mut self.waiters.history)).chain(std::mem::take(&mut self.waiters.backup));
         for ticket in waiting.collect::<Vec<_>>() {
             self.reply(ticket, Err(error.clone()));
+        }
+        for (ticket, _) in std::mem::take(&mut self.waiters.unsettled) {
+            self.reply(ticket, Err(Error { message: format!("{}; nothing was queued", error.message), ..error.clone() }));
         }
         for (ticket, _) in std::mem::take(&mut self.waiters.intents) {
             let message = format!("{}; the change of the group is kept and goes on by itself", error.message);

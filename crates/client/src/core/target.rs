@@ -2,7 +2,7 @@
 
 use parlour_wire::{AccountId, Code, ConversationId, name::Name};
 
-use super::{Command, Core, Ticket, contacts::not_found};
+use super::{Command, Core, Ticket, contacts::not_found, session::Phase};
 use crate::{
     error::Error,
     store::{ContactRow, Conversation},
@@ -21,9 +21,23 @@ impl Core {
     /// has told.
     pub(super) fn target(&mut self, ticket: Ticket, to: &str, again: Command) -> Result<Option<Target>, Error> {
         if to.starts_with('#') {
-            return self.group(to).map(|group| Some(Target::Group(group)));
+            return match self.group(to) {
+                Ok(group) => Ok(Some(Target::Group(group))),
+                // This account may be in it since it was last here.
+                Err(_) if self.may_learn_more() => {
+                    self.waiters.unsettled.push((ticket, again));
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            };
         }
         Ok(self.resolve_checked(ticket, to, again)?.map(Target::Person))
+    }
+
+    /// Whether what the server has is on its way here.
+    fn may_learn_more(&self) -> bool {
+        let connecting = self.session.phase != Phase::Off && !self.waiters.online.is_empty();
+        !self.session.settled && (self.session.is_usable() || connecting)
     }
 
     /// A group by its name, with or without the `#`. Groups are known here or not at all.

@@ -30,7 +30,20 @@ impl Store {
                 self.drop_member(id, &gone.account)?;
             }
         }
-        present.into_iter().try_for_each(|member| self.put_member(id, member))
+        present.into_iter().try_for_each(|member| self.put_member(id, member))?;
+        self.succeed(id, me)
+    }
+
+    /// If the last admin has left, the member that has been in longest is one, as the next commit will say.
+    pub(crate) fn succeed(&self, id: &ConversationId, me: &AccountId) -> Result<(), Error> {
+        let sql = "UPDATE members SET role = 1 WHERE conversation = ?1
+            AND account = (SELECT account FROM members WHERE conversation = ?1 ORDER BY since, account LIMIT 1)
+            AND NOT EXISTS (SELECT 1 FROM members WHERE conversation = ?1 AND role = 1)";
+        self.conn.prepare_cached(sql)?.execute([id.0])?;
+        let sql = "UPDATE conversations SET role = coalesce(
+            (SELECT role FROM members WHERE conversation = ?1 AND account = ?2), role) WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![id.0, me.0])?;
+        Ok(())
     }
 
     /// An account that comes again counts as new.

@@ -387,6 +387,24 @@ fn an_older_copy_of_a_profile_joins_its_groups_anew_before_it_says_anything() {
 }
 
 #[test]
+fn a_group_that_somebody_came_into_while_away_can_be_written_to_at_once() {
+    let (mut world, nodes) = people(13, &["alice", "bob"]);
+    world.ask(nodes[1], Command::Close).unwrap();
+    change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+    world.settle();
+    let send = |to: &str| Command::Send { to: to.into(), text: "here I am".into(), reply_to: None };
+    assert_eq!(world.ask(nodes[1], send("#club")).unwrap_err().code, Code::CONVERSATION_NOT_FOUND, "offline");
+    world.go_online(nodes[1]);
+    let sent = world.command(nodes[1], send("#club"));
+    let unknown = world.command(nodes[1], send("#nothing"));
+    world.settle();
+    assert!(matches!(world.nodes[nodes[1]].replies.remove(&sent), Some(Ok(Reply::Message(_)))));
+    let unknown = world.nodes[nodes[1]].replies.remove(&unknown).unwrap();
+    assert_eq!(unknown.unwrap_err().code, Code::CONVERSATION_NOT_FOUND);
+    assert_eq!(said(&mut world, nodes[0]), ["here I am"]);
+}
+
+#[test]
 fn listeners_hear_of_changes_of_a_group() {
     let (mut world, nodes) = people(11, &["alice", "bob", "carol"]);
     change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
