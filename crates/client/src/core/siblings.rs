@@ -298,7 +298,7 @@ impl Core {
         Ok(Some(petname))
     }
 
-    /// A setting has been changed on another device. One that this version does not know stays in its register.
+    /// A setting that another device wrote. One that this version does not know stays in its register.
     fn take_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
         match name {
             super::profiles::READ_RECEIPTS if value.len() == 1 => self.store.set_setting(name, value),
