@@ -74,8 +74,7 @@ fn people_come_and_go_and_read_what_is_theirs() {
     let removed = alice.run(&["group", "remove", "#club", "carol"]).ok().row();
     assert_eq!((&removed["member"], &removed["removed"]), (&json!("carol"), &json!(true)));
     alice.send("#club", "after");
-    // Who was away is given nothing more by the server, also not the entry that says by whom.
-    assert_eq!(texts(&carol.recv(&[])), ["You are not in #club any more."]);
+    assert_eq!(texts(&carol.recv(&[])), ["You are not in #club any more."], "she was away");
     carol.run(&["send", "#club", "x"]).fails(4, "not_member");
     assert!(carol.run(&["group", "list"]).ok().rows().is_empty());
     assert_eq!(said(&bob.recv(&[])), ["before", "after"], "bob's own is not printed");
