@@ -107,7 +107,7 @@ fn fill(core: &mut Core) {
             place: ImportedPlace::Direct { peer, name: format!("person{}", n % CONVERSATIONS) },
             sender: peer,
             sender_name: String::new(),
-            outgoing: n % 2 == 0,
+            outgoing: n.is_multiple_of(2),
             kind: MessageKind::Text,
             text: text(&mut rng),
             reply_to: None,

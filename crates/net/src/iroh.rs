@@ -7,6 +7,7 @@
 
 mod carrier;
 mod door;
+pub(crate) mod fuzzing;
 mod streams;
 mod ways;
 

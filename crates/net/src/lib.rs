@@ -16,6 +16,8 @@ pub mod durable;
 mod event;
 mod files;
 mod flows;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod identity;
 #[cfg(feature = "iroh")]

@@ -174,8 +174,9 @@ impl<S: SessionService> SessionTask<S> {
         let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
         let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
         self.pump.machine.hold_peer(behind);
-        // Cancelled requests run to their end, so they count until then.
-        room && self.pending.len() < limits::REQUESTS_IN_FLIGHT
+        // Cancelled requests run to their end, so they count until then. Beside them there must be room for as many as may be open:
+        // their handlers may wait for something that is still to be read.
+        room && self.pending.len() < 2 * limits::REQUESTS_IN_FLIGHT
     }
 
     /// A client has come back on another connection, or the server stops.

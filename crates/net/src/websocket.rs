@@ -103,7 +103,7 @@ impl Large {
 /// A WebSocket connection after its handshake.
 #[derive(Debug)]
 pub(crate) struct WebSocket<S, G = ()> {
-    stream: S,
+    pub(crate) stream: S,
     /// Lives as long as the connection.
     _guard: G,
     side: Side,

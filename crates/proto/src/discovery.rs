@@ -12,7 +12,8 @@
 //! then its own, and the link that is opened there fails, because a link proves the key.
 //!
 //! **Floods.** Everything is bounded: signature checks a second, with a budget of their own for answers to our queries, which who
-//! has not heard the query cannot use up; queries a second; answers a second; stations in the table.
+//! has not heard the query cannot use up; queries a second; answers a second; stations in the table. One address can use up neither
+//! the checks nor the table for the others; somebody who forges a hundred can.
 
 mod announcer;
 mod budget;

@@ -109,7 +109,7 @@ fn message(n: u64, person: u64) -> Imported {
         place: ImportedPlace::Direct { peer: AccountId(peer), name: format!("person{person}") },
         sender: AccountId(peer),
         sender_name: String::new(),
-        outgoing: n % 2 == 0,
+        outgoing: n.is_multiple_of(2),
         kind: MessageKind::Text,
         text: (0..12).map(word).collect::<Vec<_>>().join(" "),
         reply_to: None,

@@ -75,7 +75,7 @@ pub(crate) async fn run(
 /// Makes a group of everybody; all devices are added by a welcome of random bytes.
 async fn gather(people: &[Person], link: &Link) -> anyhow::Result<ConversationId> {
     let mut random = [0; 32];
-    getrandom::fill(&mut random).context("the system has randomness")?;
+    getrandom::fill(&mut random).expect("the system has randomness");
     let conversation = ConversationId::group(random);
     let commit = api::Commit {
         conversation,

@@ -160,7 +160,9 @@ impl Core {
         for change in self.store.take_pending(target)? {
             let author = Author { id: change.id, account: change.sender, stored_ms: change.stored_ms };
             match read(&change.content, change.stored_ms) {
-                Ok(content) => drop(self.apply_change(&change.conversation, author, &content)?),
+                Ok(content) => {
+                    self.apply_change(&change.conversation, author, &content)?;
+                }
                 Err(error) => tracing::warn!(message = %change.id, %error, "a change that was kept cannot be read"),
             }
         }

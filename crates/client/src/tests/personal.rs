@@ -142,7 +142,7 @@ fn imported(n: u8, peer: AccountId, text: &str) -> Imported {
         place: ImportedPlace::Direct { peer, name: "bob".to_owned() },
         sender: peer,
         sender_name: "bob".to_owned(),
-        outgoing: n % 2 == 0,
+        outgoing: n.is_multiple_of(2),
         kind: MessageKind::Text,
         text: text.to_owned(),
         reply_to: None,

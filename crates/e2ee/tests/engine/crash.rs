@@ -24,7 +24,7 @@ enum Fate {
 #[derive(Clone)]
 enum Outgoing {
     Message { id: MessageId, sealed: Sealed, content: Vec<u8> },
-    Commit { id: MessageId, commit: PendingCommit },
+    Commit { id: MessageId, commit: Box<PendingCommit> },
 }
 
 /// The client's own tables, changed in the same transaction.
@@ -71,7 +71,7 @@ impl Schedule {
                 0,
                 |engine, rows, _| engine.create(rows, &new),
                 |tables, commit| {
-                    tables.outbox.push(Outgoing::Commit { id, commit });
+                    tables.outbox.push(Outgoing::Commit { id, commit: Box::new(commit) });
                     tables.joined = true;
                 },
             );
@@ -154,7 +154,7 @@ impl Schedule {
         self.transact(
             at,
             |engine, rows, pinned| engine.update(rows, &conversation, pinned),
-            |tables, commit| tables.outbox.push(Outgoing::Commit { id, commit }),
+            |tables, commit| tables.outbox.push(Outgoing::Commit { id, commit: Box::new(commit) }),
         );
     }
 
@@ -181,7 +181,7 @@ impl Schedule {
             self.transact(
                 at,
                 |engine, rows, pinned| engine.join_external(rows, &conversation, &info, home, &key, pinned),
-                |tables, commit| tables.outbox.push(Outgoing::Commit { id, commit }),
+                |tables, commit| tables.outbox.push(Outgoing::Commit { id, commit: Box::new(commit) }),
             );
         }
     }

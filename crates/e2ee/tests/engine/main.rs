@@ -3,6 +3,7 @@
 
 mod crash;
 mod groups;
+mod history;
 mod intruder;
 mod rogue;
 mod room;

@@ -82,8 +82,9 @@ impl From<Policy> for machine::Policy {
 pub struct Rivalry {
     /// Those that are there.
     pub rivals: BTreeMap<PeerKey, Found>,
-    /// The one that this station has stepped down for: it has said goodbye and is silent since. What else that means, whether to
-    /// close its listener or to wait until the other one is gone, is for the program to decide.
+    /// The one that this station has stepped down for: it has said goodbye and is silent since, but goes on listening. What else that
+    /// means is for the program to decide: to close its listener, or to wait until the other one is no longer among the `rivals`
+    /// and start to announce again.
     pub stepped_down_for: Option<PeerKey>,
 }
 

@@ -257,7 +257,7 @@ fn kept(result: &Result<Answer, Fault>, limit: usize) -> (ContentType, Vec<u8>) 
 }
 
 /// What [`kept`] has made.
-fn told(record: &Record<'_>) -> Option<Result<Answer, Fault>> {
+pub(super) fn told(record: &Record<'_>) -> Option<Result<Answer, Fault>> {
     match record.content.split_first()? {
         (&ANSWER, content) => Some(Ok(Answer { content_type: record.content_type, content: Bytes::copy_from_slice(content) })),
         (&FAULT, content) => decode(content).ok().map(Err),
@@ -265,20 +265,23 @@ fn told(record: &Record<'_>) -> Option<Result<Answer, Fault>> {
     }
 }
 
+/// Takes note of a record of the file.
+pub(super) fn take_in(table: &mut Table, place: Place, record: &Record<'_>) {
+    let Some(source) = Source::from_name(record.name) else { return };
+    match record.kind {
+        Kind::MARK => table.settle(source, record.number, Some(place)),
+        Kind::SEEN => {
+            if let Ok(map) = record.content.try_into() {
+                table.restore(source, record.number, map);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn load(path: &Path, bounds: Bounds) -> Result<(Log, Table), QueueError> {
     let mut table = Table::new(bounds);
-    let log = Log::open(path, Purpose::Marks, |place, record| {
-        let Some(source) = Source::from_name(record.name) else { return };
-        match record.kind {
-            Kind::MARK => table.settle(source, record.number, Some(place)),
-            Kind::SEEN => {
-                if let Ok(map) = record.content.try_into() {
-                    table.restore(source, record.number, map);
-                }
-            }
-            _ => {}
-        }
-    })?;
+    let log = Log::open(path, Purpose::Marks, |place, record| take_in(&mut table, place, &record))?;
     Ok((log, table))
 }
 

@@ -62,6 +62,7 @@
 mod committer;
 mod deliver;
 mod error;
+pub(crate) mod fuzzing;
 mod index;
 mod log;
 mod marks;

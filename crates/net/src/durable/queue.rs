@@ -20,8 +20,8 @@ use super::{
     committer,
     error::QueueError,
     index::{Index, Message, Room, Waiter},
-    log::Log,
-    record::{Kind, Purpose, size_of},
+    log::{Log, Place},
+    record::{Kind, Purpose, Record, size_of},
     salvage::{self, Salvaged},
     writer::{Job, Shared, Writer},
 };
@@ -338,14 +338,19 @@ impl Ticket {
     }
 }
 
-/// Reads a file into what waits.
-fn load(path: &Path, room: Room) -> Result<(Log, Index), QueueError> {
-    let mut index = Index::new(room);
-    let log = Log::open(path, Purpose::Queue, |place, record| match record.kind {
+/// Takes note of a record of the file.
+pub(super) fn take_in(index: &mut Index, place: Place, record: &Record<'_>) {
+    match record.kind {
         Kind::ACTION | Kind::REQUEST => index.found(record.number, place),
         Kind::DONE => drop(index.settle(record.number)),
         _ => {}
-    })?;
+    }
+}
+
+/// Reads a file into what waits.
+fn load(path: &Path, room: Room) -> Result<(Log, Index), QueueError> {
+    let mut index = Index::new(room);
+    let log = Log::open(path, Purpose::Queue, |place, record| take_in(&mut index, place, &record))?;
     index.raise(log.next());
     Ok((log, index))
 }

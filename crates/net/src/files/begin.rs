@@ -48,13 +48,18 @@ pub(super) async fn unless_busy<T, F: Future<Output = Result<T, FileError>>>(
     }
 }
 
-/// How many bytes of a part file have been hashed.
+/// How many bytes of what is there have been hashed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beats(Arc<AtomicU64>);
 
 impl Beats {
     pub(super) fn done(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, done: u64, is_wanted: &dyn Fn() -> bool) -> Result<(), FileError> {
+        self.0.store(done, Ordering::Relaxed);
+        if is_wanted() { Ok(()) } else { Err(FileError::Cancelled) }
     }
 }
 
@@ -63,8 +68,8 @@ impl Beats {
 pub(super) enum Prepared {
     /// The very same file.
     There,
-    /// A part file, and the size of the file whose place it will take.
-    Part { part: Box<Part>, replaced: u64 },
+    /// A part file.
+    Part(Box<Part>),
 }
 
 /// What is known of a file that is to come.
@@ -78,11 +83,17 @@ pub(super) struct Expected {
     pub(super) replace: bool,
 }
 
-/// Looks at a place and opens its part file.
-pub(super) fn prepare(place: Place, expected: Expected) -> Result<Prepared, FileError> {
+/// Looks at a place and opens its part file. A file that may be the very one is hashed: `beats` says how far that has come, and it
+/// ends when it is wanted no more.
+pub(super) fn prepare(
+    place: Place,
+    expected: Expected,
+    beats: &Beats,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Prepared, FileError> {
     let existing = place.existing()?;
     if let (Some(size), Some(hash)) = (expected.size, expected.hash)
-        && place.holds(size, &hash)?
+        && place.holds(size, &hash, &mut |done| beats.note(done, is_wanted))?
     {
         return Ok(Prepared::There);
     }
@@ -90,14 +101,11 @@ pub(super) fn prepare(place: Place, expected: Expected) -> Result<Prepared, File
         return Err(FileError::Exists);
     }
     let part = place.open()?;
-    Ok(Prepared::Part { part: Box::new(part), replaced: existing.unwrap_or(0) })
+    Ok(Prepared::Part(Box::new(part)))
 }
 
 /// Hashes what there is of an earlier try, and says it in the words of the wire.
 pub(super) fn hash_part(part: &mut Part, beats: &Beats, is_wanted: &dyn Fn() -> bool) -> Result<WirePart, FileError> {
-    part.hash_prefix(&mut |done| {
-        beats.0.store(done, Ordering::Relaxed);
-        if is_wanted() { Ok(()) } else { Err(FileError::Cancelled) }
-    })?;
+    part.hash_prefix(&mut |done| beats.note(done, is_wanted))?;
     Ok(WirePart { size: part.size(), hash: part.hash() })
 }

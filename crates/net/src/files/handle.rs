@@ -8,7 +8,7 @@ use parlour_wire::{
     files::{Destination, Part as WirePart, Pull, Push, PushAnswer, RemotePath, Settle, Stat, StatAnswer, Whole},
     header::Fault,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     begin::{Beats, Expected, Prepared, in_thread, prepare, unless_busy},
@@ -112,8 +112,9 @@ impl Shared {
         let sink = cx.link().sink(WINDOW);
         let into = Destination { stream: sink.id(), credit: WINDOW.into(), part: have };
         let key = (cx.peer().session(), sink.id());
-        locked(&self.offers).insert(key, Offer { mark, sink, intake, meter, replaced, story });
-        self.expire(key);
+        let (settled, waits) = oneshot::channel();
+        locked(&self.offers).insert(key, Offer { mark, sink, intake, meter, replaced, story, _settled: settled });
+        self.expire(key, waits);
         Ok(PushAnswer { into: Some(into) })
     }
 
@@ -138,38 +139,46 @@ impl Shared {
     async fn prepare(&self, coming: Coming<'_>, seat: Seat) -> Result<Option<Ready>, FileError> {
         let Coming { cx, root, push, mark, replaced, meter } = coming;
         let expected = Expected { size: Some(push.size), hash: push.hash, replace: push.replace };
-        let prepared = unless_busy(|| {
-            let (root, (path, tag)) = (Arc::clone(root), mark.clone());
-            in_thread(move || prepare(place_below(&root.dir, &path, tag, true)?, expected))
+        let (caller, replaced) = (cx.clone(), replaced.clone());
+        // A thread that nobody waits for any more must not go on without its seat.
+        let wanted = Arc::new(move || !caller.is_cancelled() && !*replaced.borrow());
+        let (beats, seat) = (Beats::default(), Arc::new(seat));
+        let look = unless_busy(|| {
+            let (root, (path, tag), beats) = (Arc::clone(root), mark.clone(), beats.clone());
+            let (wanted, seat) = (Arc::clone(&wanted), Arc::clone(&seat));
+            in_thread(move || {
+                let prepared = prepare(place_below(&root.dir, &path, tag, true)?, expected, &beats, &*wanted);
+                drop(seat);
+                prepared
+            })
         });
-        let Prepared::Part { part, replaced: bytes } = prepared.await? else { return Ok(None) };
+        let Prepared::Part(part) = while_told(look, || cx.progress(beats.done(), None)).await? else { return Ok(None) };
         let terms = Terms {
             announced: Some(push.size),
             limit: u64::MAX,
             replace: push.replace,
             keep_modified: self.keep_modified,
             reservation: None,
-            replaced: bytes,
+            names: Arc::clone(&root.names),
             _seat: Some(seat),
         };
         let intake = Intake::new(*part, terms, Arc::clone(meter));
-        let (caller, replaced) = (cx.clone(), replaced.clone());
-        let wanted = move || !caller.is_cancelled() && !*replaced.borrow();
-        let beats = Beats::default();
         let (root, size, afresh, heard) = (Arc::clone(root), push.size, push.afresh, beats.clone());
         let begun = in_thread(move || {
-            let (intake, have) = intake.begin(|part| root.reserve(size, part), afresh, &heard, &wanted)?;
+            let (intake, have) = intake.begin(|part| root.reserve(size, part), afresh, &heard, &*wanted)?;
             Ok(Some(Ready { intake, have }))
         });
         while_told(begun, || cx.progress(beats.done(), None)).await
     }
 
-    /// Forgets an offer that nobody takes up.
-    fn expire(self: &Arc<Self>, key: (LinkSessionId, u64)) {
+    /// Forgets an offer that nobody takes up. `settled` ends when somebody does.
+    fn expire(self: &Arc<Self>, key: (LinkSessionId, u64), settled: oneshot::Receiver<()>) {
         let shared = Arc::downgrade(self);
         let idle = self.idle;
         tokio::spawn(async move {
-            tokio::time::sleep(idle).await;
+            if tokio::time::timeout(idle, settled).await.is_ok() {
+                return;
+            }
             let Some(shared) = shared.upgrade() else { return };
             let offer = locked(&shared.offers).remove(&key);
             if let Some(Offer { intake, story, .. }) = offer {

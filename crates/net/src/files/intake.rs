@@ -1,7 +1,7 @@
 //! The receiver's side of a stream's contents: what may come when, what is compared with what, and when a file is complete. It
 //! runs on a thread of its own, because it writes and hashes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use parlour_wire::{
@@ -48,10 +48,10 @@ pub(super) struct Terms {
     pub(super) keep_modified: bool,
     /// Space that is set aside for it.
     pub(super) reservation: Option<Reservation>,
-    /// Size of the file whose place it takes.
-    pub(super) replaced: u64,
+    /// Held while a file of the same root gets its name.
+    pub(super) names: Arc<Mutex<()>>,
     /// The place among the transfers, until the thread has ended.
-    pub(super) _seat: Option<Seat>,
+    pub(super) _seat: Option<Arc<Seat>>,
 }
 
 /// A file on its way in.
@@ -61,12 +61,14 @@ pub(super) struct Intake {
     terms: Terms,
     opening: Option<Opening>,
     meter: Arc<Meter>,
+    /// Size of the file whose place it has taken.
+    replaced: u64,
 }
 
 impl Intake {
     /// Goes on after what the part file holds, which has been hashed.
     pub(super) fn new(part: Part, terms: Terms, meter: Arc<Meter>) -> Self {
-        Self { part, terms, opening: None, meter }
+        Self { part, terms, opening: None, meter, replaced: 0 }
     }
 
     /// Sets space aside, and hashes what there is of an earlier try, unless that is to be forgotten. `reserve` is given its size.
@@ -213,15 +215,15 @@ impl Intake {
         }
         self.part.confirm();
         let modified_ms = opening.modified_ms.filter(|_| self.terms.keep_modified);
-        self.part.commit(Naming { replace: self.terms.replace, modified_ms })?;
+        self.replaced = self.part.commit(Naming { replace: self.terms.replace, modified_ms }, &self.terms.names)?;
         Ok(whole)
     }
 
     /// Leaves the disk as the end of the transfer demands.
     fn leave(self, result: Result<Whole, Failure>) -> Result<Whole, FileError> {
-        let Self { part, terms, .. } = self;
+        let Self { part, terms, replaced, .. } = self;
         let (result, size, replaced) = match result {
-            Ok(whole) => (Ok(whole), whole.size, terms.replaced),
+            Ok(whole) => (Ok(whole), whole.size, replaced),
             Err(Failure { error, keep: true }) => {
                 let size = part.size();
                 part.keep();

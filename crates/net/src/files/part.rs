@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fs::{File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -46,8 +47,13 @@ impl Place {
         }
     }
 
-    /// Whether the very file that is to come is there.
-    pub(super) fn holds(&self, size: u64, hash: &Hash) -> Result<bool, FileError> {
+    /// Whether the very file that is to come is there. `beat` is called as by [`Part::hash_prefix`].
+    pub(super) fn holds(
+        &self,
+        size: u64,
+        hash: &Hash,
+        beat: &mut dyn FnMut(u64) -> Result<(), FileError>,
+    ) -> Result<bool, FileError> {
         if self.existing()? != Some(size) {
             return Ok(false);
         }
@@ -55,7 +61,7 @@ impl Place {
         let file = self.folder.open_with(&self.name, super::path::patiently(options.read(true)));
         let mut file = file.map_err(|error| FileError::io("read", &error))?.into_std();
         let mut hasher = Hasher::new();
-        hash_up_to(&mut file, size, &mut hasher, &mut |_| Ok(()))?;
+        hash_up_to(&mut file, size, &mut hasher, beat)?;
         Ok(hasher.finalize().as_bytes() == hash)
     }
 
@@ -178,17 +184,22 @@ impl Part {
         Ok(())
     }
 
-    /// Gives the file its name, and returns when that is on disk.
-    pub(super) fn commit(&self, naming: Naming) -> Result<(), FileError> {
+    /// Gives the file its name, and returns when that is on disk. Gives the size of the file whose place it has taken, as it was at
+    /// that moment: others may have taken the place since the transfer began. `names` is held while the name changes hands.
+    pub(super) fn commit(&self, naming: Naming, names: &Mutex<()>) -> Result<u64, FileError> {
         let failed = |error: io::Error| FileError::io("write", &error);
         if let Some(modified) = naming.modified_ms.and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))) {
             self.file.set_modified(modified).map_err(failed)?;
         }
         self.file.sync_all().map_err(failed)?;
         let Place { folder, name, part } = &self.place;
+        let held = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = self.place.existing()?.unwrap_or(0);
         let named = if naming.replace { folder.rename(part, folder, name) } else { rename_to_free(folder, part, name) };
         named.map_err(failed)?;
-        sync_folder(folder)
+        drop(held);
+        sync_folder(folder)?;
+        Ok(replaced)
     }
 
     /// Removes the part file.

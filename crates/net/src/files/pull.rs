@@ -56,16 +56,16 @@ async fn begin(job: &Job, before: Before) -> Result<(Intake, WirePart), FileErro
     let tag = tag(&job.remote);
     let prepared = unless_busy(|| {
         let local = job.local.clone();
-        in_thread(move || prepare(local_place(&local, tag)?, expected))
+        in_thread(move || prepare(local_place(&local, tag)?, expected, &Beats::default(), &|| true))
     });
-    let Prepared::Part { part, .. } = prepared.await? else { return Err(FileError::Exists) };
+    let Prepared::Part(part) = prepared.await? else { return Err(FileError::Exists) };
     let terms = Terms {
         announced: None,
         limit: job.options.max_file,
         replace: job.options.replace,
         keep_modified: job.options.keep_modified,
         reservation: None,
-        replaced: 0,
+        names: Arc::default(),
         _seat: None,
     };
     let intake = Intake::new(*part, terms, Arc::clone(&job.meter));

@@ -1,6 +1,11 @@
 //! Folders that peers may reach into, and what they may do there.
 
-use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
 use cap_std::{ambient_authority, fs::Dir};
 use parlour_wire::files::{PathError, RemotePath};
@@ -84,7 +89,7 @@ impl Root {
         let dir = Dir::open_ambient_dir(&path, ambient_authority()).map_err(failed)?;
         let used = count(&dir, Some(stale)).map_err(|error| failed(io::Error::other(error.to_string())))?;
         let quota = quota.map(|limit| Arc::new(Quota::new(limit, used)));
-        Ok((name, Arc::new(OpenRoot { dir, rights, access, max_file, quota })))
+        Ok((name, Arc::new(OpenRoot { dir, rights, access, max_file, quota, names: Arc::default() })))
     }
 }
 
@@ -120,6 +125,8 @@ pub(super) struct OpenRoot {
     pub(super) access: Access,
     max_file: u64,
     quota: Option<Arc<Quota>>,
+    /// Held while a file gets its name.
+    pub(super) names: Arc<Mutex<()>>,
 }
 
 impl OpenRoot {

@@ -15,7 +15,7 @@ use parlour_wire::{
     frame::ContentType,
     header::Fault,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     events::{FileEvent, Listener, Story},
@@ -166,6 +166,8 @@ pub(super) struct Offer {
     pub(super) meter: Arc<Meter>,
     pub(super) replaced: watch::Receiver<bool>,
     pub(super) story: Story,
+    /// Dropped with the offer, so that nobody waits for its expiry any more.
+    pub(super) _settled: oneshot::Sender<()>,
 }
 
 impl Files {

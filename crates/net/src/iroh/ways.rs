@@ -212,6 +212,27 @@ pub(super) fn put(out: &mut BytesMut, frame: &Frame) -> Result<(), CarrierError>
     Ok(())
 }
 
+/// For the fuzz target `quic`: what comes out of bytes that arrive in pieces of this size.
+pub(super) fn cut(limit: usize, piece: usize, mut bytes: &[u8]) -> Result<(Vec<Frame>, bool), CarrierError> {
+    let (mut cutter, mut frames) = (Cutter::default(), Vec::new());
+    while !bytes.is_empty() {
+        let mut read = piece.clamp(1, bytes.len());
+        if let Some(room) = cutter.room() {
+            read = read.min(room.len());
+            room[..read].copy_from_slice(&bytes[..read]);
+            cutter.advance(read);
+        } else {
+            cutter.push(&bytes[..read]);
+        }
+        bytes = &bytes[read..];
+        while let Some(frame) = cutter.next(limit)? {
+            frames.push(frame);
+        }
+        assert!(cutter.arrived.len() <= LENGTH + limit + piece, "more is kept than a frame");
+    }
+    Ok((frames, cutter.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

@@ -33,6 +33,9 @@ const INBOX_BYTES: usize = parlour_wire::limits::FRAME;
 /// How much more may wait before nothing is read from the peer at all: above what it has on the way when it is asked to stop, and
 /// above what it sends again at the beginning of a session.
 const OVERSHOOT: usize = 8;
+/// Handlers of requests under way before nothing more is taken from the peer: as many as may be open, and as many that it has
+/// cancelled, which run to their ends.
+const REQUESTS: usize = 2 * parlour_wire::limits::REQUESTS_IN_FLIGHT;
 /// Handlers that one turn starts or finishes, so that one peer never starves the others.
 const BATCH: usize = 256;
 
@@ -191,7 +194,7 @@ impl Dispatcher {
 
     /// Whether the peer should keep its messages for now.
     pub(crate) fn is_behind(&self) -> bool {
-        self.behind
+        self.behind || self.requests.len() >= REQUESTS
     }
 
     fn look_behind(&mut self) {

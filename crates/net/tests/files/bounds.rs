@@ -99,6 +99,22 @@ async fn a_quota_notices_what_the_application_has_removed_or_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_place_two_take_is_given_back_to_the_quota_once() {
+    let world = World::with(|builder, there| builder.root(open_box(there).quota(100 * MIB))).await;
+    world.push(&world.here("large", &content(40 * MIB, 1)), "box/x").await.unwrap();
+    let other = world.another_agent(2).await;
+    let options = || CopyOptions { replace: true, ..CopyOptions::default() };
+    // Both are under way before either has its name: each has seen the large one in its place.
+    let [a, b] = [world.here("a", &content(24 * MIB, 2)), world.here("b", &content(24 * MIB, 3))];
+    let [a, b] = [world.agent.link().push_with(a, "box/x", options()), other.link().push_with(b, "box/x", options())];
+    crate::world::reached(&a, 1).await;
+    crate::world::reached(&b, 1).await;
+    bounded(a).await.unwrap();
+    bounded(b).await.unwrap();
+    assert_eq!(world.files.used("box"), Some((24 * MIB, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pushes_side_by_side_do_not_exceed_a_quota_together() {
     let world = World::with(|builder, there| builder.root(open_box(there).quota(10 * MIB))).await;
     let pushes = (0..8).map(|n| {

@@ -5,10 +5,11 @@ use std::sync::{
     atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
+use futures_util::future::join_all;
 use parlour_net::{Access, Blob, Code, Context};
 use tokio::sync::Semaphore;
 
-use crate::world::{agent_config, bounded, pair, ready};
+use crate::world::{agent_config, bounded, pair, ready, station_config};
 
 const SIZE: usize = 64 * 1024;
 const COUNT: u32 = 1600;
@@ -79,4 +80,52 @@ async fn an_action_may_ask_its_sender_back_while_more_actions_come() {
         agent.link().send("ask-back", &n).await.unwrap();
     }
     bounded(agent.request::<()>("done", &())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_handlers_as_may_be_open_can_all_ask_their_caller_back() {
+    let (station, _first) = pair(|config| {
+        let back = |cx: Context, n: u32| async move { cx.link().request::<u32>("double", &n).await };
+        config.handlers.on_request("back", back).allow(Access::Authenticated);
+    })
+    .await;
+    let mut config = agent_config(&station, 2);
+    config.handlers.on_request("double", |_cx, n: u32| async move { Ok(2 * n) }).allow(Access::Anyone);
+    let agent = ready(config).await;
+    // More than may be open at a time: the rest wait for their turn.
+    let calls = (0..3000_u32).map(|n| agent.request::<u32>("back", &n).send());
+    for (n, answer) in bounded(join_all(calls)).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap() as usize, 2 * n);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_asks_and_cancels_again_and_again_does_not_pile_up_handlers_at_an_agent() {
+    let station = parlour_net::Station::bind(station_config()).await.unwrap();
+    let (started, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let mut config = agent_config(&station, 2);
+    let (counted, gated) = (Arc::clone(&started), Arc::clone(&gate));
+    // It does not care whether anybody waits.
+    let stubborn = config.handlers.on_request("stubborn", move |_cx, ()| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(())
+        }
+    });
+    stubborn.allow(Access::Anyone);
+    let agent = ready(config).await;
+    let peer = station.peers().pop().unwrap();
+    for _ in 0..40 {
+        let calls: Vec<_> = (0..250).map(|_| peer.request::<()>("stubborn", &()).send()).collect();
+        // All have left when one behind them is answered, or cannot be because the agent takes nothing more.
+        let marker = peer.request::<()>("none", &()).deadline(std::time::Duration::from_millis(200));
+        let _ = marker.await;
+        drop(calls);
+    }
+    let running = started.load(Ordering::SeqCst);
+    assert!(running <= 2048 + 256, "{running} handlers");
+    gate.add_permits(20_000);
+    assert_eq!(bounded(agent.request::<()>("none", &())).await.unwrap_err().code, Code::UNKNOWN_REQUEST);
 }

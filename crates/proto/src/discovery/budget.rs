@@ -1,6 +1,15 @@
 //! So much a second, and no more.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+/// Checks of one address in a second that do not count against the others.
+const FIRSTS: u32 = 2;
+/// Addresses that have such checks in a second.
+const ADDRESSES: usize = 100;
 
 /// A bucket that holds as much as fits a second, and fills up steadily.
 #[derive(Clone, Debug)]
@@ -27,6 +36,40 @@ impl Budget {
         let taken = self.left > 0;
         self.left -= u32::from(taken);
         taken
+    }
+}
+
+/// A few for every address in a second, so that no address uses up what is there for all. More addresses than there is room for have
+/// none: whoever can forge as many can make a network deaf.
+#[derive(Clone, Debug)]
+pub(super) struct Firsts {
+    since: Instant,
+    taken: BTreeMap<IpAddr, u32>,
+}
+
+impl Firsts {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { since: now, taken: BTreeMap::new() }
+    }
+
+    /// Takes one of an address, if it has one left.
+    pub(super) fn take(&mut self, address: IpAddr, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        let room = self.taken.len() < ADDRESSES;
+        match self.taken.get_mut(&address) {
+            Some(taken) => {
+                let left = *taken < FIRSTS;
+                *taken += u32::from(left);
+                left
+            }
+            None if room => {
+                self.taken.insert(address, 1);
+                true
+            }
+            None => false,
+        }
     }
 }
 

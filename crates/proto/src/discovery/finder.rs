@@ -3,19 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unverified};
 
-use super::{budget::Budget, dice::Dice, window::Window};
+use super::{
+    budget::{Budget, Firsts},
+    dice::Dice,
+    window::Window,
+};
 
 /// Signature checks a second for announcements that nobody asked for, at about 50 µs each.
 const CHECKS_PER_SECOND: u32 = 100;
 /// Signature checks a second for answers to our queries.
 const ANSWERS_PER_SECOND: u32 = 200;
-/// Stations in the table. When it is full, more are ignored until one is gone.
+/// Stations in the table. When it is full, another one takes the place of one of the address that has most of them, so that whoever
+/// makes up stations by the hundred crowds out its own; see [`Finder::make_room`].
 const STATIONS: usize = 256;
 /// Addresses of one station: its endpoints as heard over a few networks.
 const ADDRESSES: usize = 32;
@@ -152,7 +157,7 @@ pub enum Ignored {
     /// Signed well, but it may be a recording; the station has been asked, or will be.
     #[error("possibly a recording")]
     Unconfirmed,
-    /// The table is full.
+    /// The table is full, and no address has more stations in it than this one.
     #[error("too many stations")]
     Full,
 }
@@ -175,6 +180,8 @@ struct Entry {
     /// Its addresses, each with the number of the last query that was answered from there.
     confirmed: BTreeMap<(CarrierKind, SocketAddr), u64>,
     window: Window,
+    /// Where it answered from when it was found.
+    source: IpAddr,
     /// When it answered a query last.
     answered: Instant,
     expires: Instant,
@@ -195,6 +202,8 @@ pub struct Finder {
     asked: u64,
     checks: Budget,
     answers: Budget,
+    /// What an address that is seldom heard has beside these, so that one that floods does not make others unheard.
+    firsts: Firsts,
     counts: Counts,
     out: VecDeque<FinderOutput>,
 }
@@ -220,6 +229,7 @@ impl Finder {
             asked: 0,
             checks: Budget::new(CHECKS_PER_SECOND, now),
             answers: Budget::new(ANSWERS_PER_SECOND, now),
+            firsts: Firsts::new(now),
             counts: Counts::new(),
             out: VecDeque::new(),
         }
@@ -319,7 +329,7 @@ impl Finder {
         let echoed = |echo| self.open.iter().find(|asked| asked.nonce == echo && asked.is_open(now));
         let round = claims.echo.and_then(echoed).map(|asked| asked.number);
         let budget = if round.is_some() { &mut self.answers } else { &mut self.checks };
-        if !budget.take(now) {
+        if !budget.take(now) && (round.is_none() || !self.firsts.take(from.ip(), now)) {
             return Err(Ignored::Busy);
         }
         let announcement = announcement.verify().map_err(|_| Ignored::BadSignature)?;
@@ -331,10 +341,11 @@ impl Finder {
 
     /// An answer to one of our queries: the station is there.
     fn on_answer(&mut self, said: Announcement, from: SocketAddr, round: u64, now: Instant) -> Result<(), Ignored> {
-        let before = self.stations.get(&said.key);
-        if before.is_none() && self.stations.len() >= STATIONS {
-            return Err(Ignored::Full);
+        if !self.stations.contains_key(&said.key) && said.valid_ms > 0 {
+            self.make_room(from.ip())?;
         }
+        let before = self.stations.get(&said.key);
+        let source = before.map_or(from.ip(), |entry| entry.source);
         let same = before.filter(|entry| entry.found.boot == said.boot);
         let Some(expires) = expires(&said, now) else {
             // A goodbye of an earlier start says nothing of this one.
@@ -363,7 +374,29 @@ impl Finder {
         if before.is_none_or(|entry| entry.found.is_news(&found)) {
             self.out.push_back(FinderOutput::Found(found.clone()));
         }
-        self.stations.insert(said.key, Entry { found, confirmed, window, answered: now, expires });
+        self.stations.insert(said.key, Entry { found, confirmed, window, source, answered: now, expires });
+        Ok(())
+    }
+
+    /// Makes room for a station that answers from `source`: one of the address with most stations goes, chosen by lot. Of an address
+    /// that has as many itself, no more are taken in. Anyone can make keys; on a network that does not forge addresses for everybody,
+    /// one machine has few of these. Who has hundreds makes stations come and go, but each that answers is told at least.
+    fn make_room(&mut self, source: IpAddr) -> Result<(), Ignored> {
+        if self.stations.len() < STATIONS {
+            return Ok(());
+        }
+        let mut of_address: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for entry in self.stations.values() {
+            *of_address.entry(entry.source).or_default() += 1;
+        }
+        let most = of_address.values().copied().max().unwrap_or(0);
+        if most <= of_address.get(&source).copied().unwrap_or(0) {
+            return Err(Ignored::Full);
+        }
+        let crowd = |entry: &Entry| of_address[&entry.source] == most;
+        let crowded: Vec<[u8; 32]> = self.stations.iter().filter(|(_, entry)| crowd(entry)).map(|(key, _)| *key).collect();
+        let lot = usize::from(u16::from_le_bytes(self.dice.draw())) % crowded.len();
+        self.remove(crowded[lot]);
         Ok(())
     }
 

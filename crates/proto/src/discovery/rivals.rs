@@ -9,6 +9,10 @@
 //! its announcements beside whom it stays, and keeps to that. When a while has passed, who has the higher key (with one key, the
 //! higher start number) asks once more, and steps down if the other answers that it stays.
 //!
+//! **All gone.** Who has stepped down goes on listening and tells when the winner is gone, whatever the reason: it was stopped, it
+//! crashed, or it stepped down itself at the same moment for a third. So however unlucky several starts at once may be, no network
+//! stays without a station unnoticed.
+//!
 //! How long a station has been running is its own claim: who holds an accepted key can claim any age. So only named keys can
 //! make a station step down.
 
@@ -48,7 +52,7 @@ pub enum Policy {
 pub enum Verdict {
     /// Stay: the other one steps down, or both stay, or it cannot be told yet.
     Stay,
-    /// Step down. Nothing follows.
+    /// Step down. Nothing follows but [`RivalNews::Gone`], so that the application can begin again when nobody is left.
     StepDown,
 }
 
@@ -133,10 +137,11 @@ impl Rivals {
     /// # Errors
     /// [`Ignored`] for an announcement without effect; it is counted too.
     pub fn handle(&mut self, input: FinderInput, now: Instant) -> Result<(), Ignored> {
-        if self.stepped_down {
-            return Ok(());
-        }
         let result = self.finder.handle(input, now);
+        if self.stepped_down {
+            self.listen();
+            return result;
+        }
         self.settle(now);
         while let Some(output) = self.finder.poll() {
             match output {
@@ -149,6 +154,15 @@ impl Rivals {
             }
         }
         result
+    }
+
+    /// Says nothing any more, and only hears whether those are still there that it knows of.
+    fn listen(&mut self) {
+        while let Some(output) = self.finder.poll() {
+            if let FinderOutput::Gone(key) = output {
+                self.out.push_back(RivalsOutput::News(RivalNews::Gone(key)));
+            }
+        }
     }
 
     fn on_found(&mut self, found: Found, now: Instant) {
@@ -220,7 +234,7 @@ impl Rivals {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if self.stepped_down {
-            return None;
+            return self.finder.deadline();
         }
         self.winners().map(|rival| rival.ask).chain(self.finder.deadline()).min()
     }

@@ -294,6 +294,69 @@ fn the_table_of_stations_is_bounded() {
     assert_eq!(left, 256, "and makes room again");
 }
 
+/// An answer by a key of its own to this query.
+fn stranger(number: u16, nonce: parlour_wire::announce::Nonce, now: Instant) -> Vec<u8> {
+    let mut secret = [99; 32];
+    secret[..2].copy_from_slice(&number.to_le_bytes());
+    let mut station = Station::new(1, now);
+    station.secret = SigningKey::from_bytes(&secret);
+    let query = Query { service: SERVICE.to_owned(), nonce };
+    let mut said = station.says(AnnouncerInput::Query { query, from: station.address }, now)[0].announcement.clone();
+    said.key = station.key();
+    sign(&station.secret, &said)
+}
+
+#[test]
+fn a_stranger_who_fills_the_table_keeps_no_station_out_of_it() {
+    let mut now = epoch();
+    let mut finder = look_for(Accept::Anyone, now);
+    for round in 0..2_u16 {
+        let nonce = tick(&mut finder, now).unwrap();
+        for number in 0..150 {
+            let made_up = stranger(round * 150 + number, nonce, now);
+            // The last of them find the table full.
+            let _ = hear(&mut finder, &made_up, address("10.0.0.66:4000"), now);
+        }
+        outputs(&mut finder);
+        now += ms(4000);
+    }
+    let nonce = tick(&mut finder, now).unwrap();
+    let mut station = Station::new(1, now);
+    let answer = station.answer(nonce, now);
+    hear(&mut finder, &answer, station.address, now).unwrap();
+    let told = outputs(&mut finder);
+    assert!(
+        matches!(&told[..], [FinderOutput::Gone(gone), FinderOutput::Found(found)]
+        if found.key == station.key() && *gone != station.key()),
+        "{told:?}"
+    );
+    // Nor do they push it out again.
+    for number in 1000..1100 {
+        let made_up = stranger(number, nonce, now);
+        assert_eq!(hear(&mut finder, &made_up, address("10.0.0.66:4000"), now), Err(Ignored::Full));
+    }
+    assert!(outputs(&mut finder).is_empty());
+}
+
+#[test]
+fn answers_that_cannot_be_checked_for_their_number_hide_none_of_another_address() {
+    let now = epoch();
+    let mut station = Station::new(1, now);
+    let mut finder = look_for(Accept::Keys([station.key()].into()), now);
+    let nonce = tick(&mut finder, now).unwrap();
+    // Whoever hears the query can name its nonce and the station's key, but not sign.
+    let mut forged = station.answer(nonce, now);
+    *forged.last_mut().unwrap() ^= 1;
+    let mut reasons = BTreeSet::new();
+    for _ in 0..1000 {
+        reasons.insert(hear(&mut finder, &forged, address("10.0.0.66:1"), now).unwrap_err());
+    }
+    assert_eq!(reasons, [Ignored::BadSignature, Ignored::Busy].into());
+    let answer = station.answer(nonce, now);
+    hear(&mut finder, &answer, station.address, now).unwrap();
+    assert!(matches!(&outputs(&mut finder)[..], [FinderOutput::Found(_)]));
+}
+
 #[test]
 fn a_station_answers_no_more_than_it_should() {
     let now = epoch();

@@ -201,6 +201,26 @@ fn the_younger_station_steps_down_and_the_older_one_is_told() {
 }
 
 #[test]
+fn who_has_stepped_down_is_silent_and_hears_when_the_winner_is_gone() {
+    let start = epoch();
+    let policy = older_wins(&[1, 2]);
+    let planned = vec![(start, 1, policy.clone()), (start + ms(30_000), 2, policy.clone())];
+    let mut network = Network::new(planned, start);
+    network.run(start + ms(31_000));
+    let told = network.side(2).news.len();
+    assert!(network.side(2).stepped_down);
+    network.run(start + ms(200_000));
+    assert_eq!(network.side(2).news.len(), told, "the winner is there all the time");
+    // It crashes without a word.
+    let winner = network.side(1).station.key();
+    network.sides.retain(|side| side.station.key() != winner);
+    let sent = network.sent;
+    network.run(start + ms(260_000));
+    assert_eq!(network.side(2).news[told..], [RivalNews::Gone(winner)]);
+    assert_eq!(network.sent, sent, "it says nothing meanwhile");
+}
+
+#[test]
 fn both_stay_if_that_is_the_policy_and_both_know() {
     let start = epoch();
     let stay = || Policy::BothStay(Accept::Anyone);

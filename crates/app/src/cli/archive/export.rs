@@ -1,4 +1,4 @@
-//! `export`.
+//! Writing an archive: a conversation or a whole profile, as JSON Lines that need no Parlour to be read.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! `import`.
+//! Taking an archive into a profile, as history that tells nobody.
 
 use std::{
     fs::File,

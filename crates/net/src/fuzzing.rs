@@ -1,0 +1,113 @@
+//! What the fuzz targets reach of the framing and the logs. No part of the library's interface: it may change at any time.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use parlour_wire::Frame;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+pub use crate::durable::fuzzing::{LogEntry, log_file, log_read, log_salvage};
+#[cfg(feature = "iroh")]
+pub use crate::iroh::fuzzing::quic;
+use crate::{carrier::Carrier, http, websocket::WebSocket};
+
+/// A stream that brings bytes in pieces, and keeps what is written.
+struct Pieces<'b> {
+    rest: &'b [u8],
+    piece: usize,
+    written: Vec<u8>,
+}
+
+impl Pieces<'_> {
+    fn next(&self) -> &[u8] {
+        &self.rest[..self.piece.min(self.rest.len())]
+    }
+}
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let next = self.next();
+        let size = next.len().min(into.remaining());
+        into.put_slice(&next[..size]);
+        self.rest = &self.rest[size..];
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for Pieces<'_> {
+    fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        Poll::Ready(Ok(self.get_mut().next()))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.rest = &self.rest[amount..];
+    }
+}
+
+impl AsyncWrite for Pieces<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.written.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn stream(bytes: &[u8], piece: usize) -> Pieces<'_> {
+    Pieces { rest: bytes, piece: piece.max(1), written: Vec::new() }
+}
+
+fn socket(server: bool, stream: Pieces<'_>) -> WebSocket<Pieces<'_>> {
+    if server { WebSocket::server(stream, BytesMut::new(), ()) } else { WebSocket::client(stream, ()) }
+}
+
+/// The frames that one side of a WebSocket reads when these bytes arrive in pieces of this size, and why it reads no more.
+#[must_use]
+pub fn websocket(server: bool, limit: usize, piece: usize, bytes: &[u8]) -> (Vec<Frame>, String) {
+    let mut socket = socket(server, stream(bytes, piece));
+    socket.set_limit(limit);
+    let mut frames = Vec::new();
+    loop {
+        match socket.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(frame)) => frames.push(frame),
+            Poll::Ready(Err(error)) => return (frames, error.to_string()),
+            Poll::Pending => unreachable!("the stream is always ready"),
+        }
+    }
+}
+
+/// The bytes that one side of a WebSocket writes for these frames.
+#[must_use]
+pub fn websocket_bytes(server: bool, frames: &[Frame]) -> Vec<u8> {
+    let mut socket = socket(server, stream(&[], 1));
+    for frame in frames {
+        socket.send(frame).expect("a frame that was read can be written");
+    }
+    let flushed = socket.poll_flush(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(flushed, Poll::Ready(Ok(()))), "the stream takes everything");
+    socket.stream.written
+}
+
+/// What a server makes of a request head that arrives in pieces of this size: what it answers, and what came behind an upgrade.
+#[must_use]
+pub fn upgrade(piece: usize, bytes: &[u8]) -> (Vec<u8>, Option<Bytes>) {
+    let mut stream = stream(bytes, piece);
+    let upgraded = {
+        let mut upgrade = std::pin::pin!(http::upgrade(&mut stream));
+        match upgrade.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result.ok().flatten().map(BytesMut::freeze),
+            Poll::Pending => unreachable!("the stream is always ready"),
+        }
+    };
+    (stream.written, upgraded)
+}
