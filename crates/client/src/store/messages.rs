@@ -156,6 +156,9 @@ impl Store {
             row.expires_ms.map(int),
             row.mentions_me,
         ])?;
+        if added == 1 {
+            self.added(self.conn.last_insert_rowid())?;
+        }
         Ok(added == 1)
     }
 

@@ -134,18 +134,22 @@ CREATE VIRTUAL TABLE search USING fts5 (
 );
 -- Words of deleted and expired messages leave the index's pages at once.
 INSERT INTO search (search, rank) VALUES ('secure-delete', 1);
-CREATE TRIGGER search_added AFTER INSERT ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0 BEGIN
-    INSERT INTO search (rowid, body, place) VALUES (new.position, new.body, lower(hex(substr(new.conversation, 1, 8))));
-END;
-CREATE TRIGGER search_removed AFTER DELETE ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0 BEGIN
+-- New messages are indexed a batch at a time, and before a search: one by one they would double what a message writes. This is the last one
+-- that is in the index; whatever changes or goes up to here changes in the index or goes from it.
+CREATE TABLE search_mark (position INTEGER NOT NULL) STRICT;
+INSERT INTO search_mark VALUES (0);
+CREATE TRIGGER search_removed AFTER DELETE ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0
+    AND old.position <= (SELECT position FROM search_mark) BEGIN
     INSERT INTO search (search, rowid, body, place)
         VALUES ('delete', old.position, old.body, lower(hex(substr(old.conversation, 1, 8))));
 END;
-CREATE TRIGGER search_before_change BEFORE UPDATE OF body, hidden ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0 BEGIN
+CREATE TRIGGER search_before_change BEFORE UPDATE OF body, hidden ON messages WHEN old.kind IN (0, 2) AND old.hidden = 0
+    AND old.position <= (SELECT position FROM search_mark) BEGIN
     INSERT INTO search (search, rowid, body, place)
         VALUES ('delete', old.position, old.body, lower(hex(substr(old.conversation, 1, 8))));
 END;
-CREATE TRIGGER search_after_change AFTER UPDATE OF body, hidden ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0 BEGIN
+CREATE TRIGGER search_after_change AFTER UPDATE OF body, hidden ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0
+    AND new.position <= (SELECT position FROM search_mark) BEGIN
     INSERT INTO search (rowid, body, place) VALUES (new.position, new.body, lower(hex(substr(new.conversation, 1, 8))));
 END;
 

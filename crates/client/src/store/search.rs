@@ -12,10 +12,36 @@ use crate::error::Error;
 /// Words of one search that count: nobody remembers more of a message.
 const WORDS: usize = 32;
 
+/// Messages that may wait for the index. More would make the one that brings them in wait long, fewer would save little.
+const BATCH: i64 = 64;
+
 impl Store {
+    /// Notes that a message has been added; now and then, all that wait are indexed.
+    pub(super) fn added(&self, position: i64) -> Result<(), Error> {
+        let mark = match self.mark.get() {
+            Some(mark) => mark,
+            None => self.conn.prepare_cached("SELECT position FROM search_mark")?.query_row([], |row| row.get(0))?,
+        };
+        self.mark.set(Some(mark));
+        if position - mark >= BATCH { self.index() } else { Ok(()) }
+    }
+
+    /// Brings the messages that wait into the index.
+    fn index(&self) -> Result<(), Error> {
+        let sql =
+            "INSERT INTO search (rowid, body, place) SELECT position, body, lower(hex(substr(conversation, 1, 8))) FROM messages
+            WHERE position > (SELECT position FROM search_mark) AND kind IN (0, 2) AND hidden = 0";
+        self.conn.prepare_cached(sql)?.execute([])?;
+        let sql = "UPDATE search_mark SET position = max(position, coalesce((SELECT max(position) FROM messages), 0))";
+        self.conn.prepare_cached(sql)?.execute([])?;
+        self.mark.set(None);
+        Ok(())
+    }
+
     /// Messages that hold every word of `text`, newest first. The last word may be the beginning of one, unless a space follows it.
     pub(crate) fn search(&self, text: &str, within: Option<&ConversationId>, limit: u32) -> Result<Vec<MessageRow>, Error> {
         let Some(words) = query(text) else { return Ok(Vec::new()) };
+        self.index()?;
         let query = match within {
             Some(id) => format!("body : ({words}) AND place : \"{}\"", hex::encode(&id.0[..8])),
             None => format!("body : ({words})"),

@@ -51,6 +51,24 @@ fn nothing_that_is_typed_is_syntax() {
 }
 
 #[test]
+fn what_was_never_searched_is_found_after_a_restart_and_what_was_taken_back_is_not() {
+    let (mut world, a) = world();
+    // More than come into the index at a time, so that some are in it before the first search and some are not.
+    let sent: Vec<_> = (0..100).map(|n| world.send(a, "bob", &format!("number{n} counted"))).collect();
+    world.change(a, Command::Edit { id: sent[0].id, text: "first".to_owned() });
+    world.change(a, Command::Delete(sent[1].id));
+    world.change(a, Command::Edit { id: sent[98].id, text: "last but one".to_owned() });
+    world.change(a, Command::Delete(sent[99].id));
+    world.crash(a);
+    for gone in ["number0 ", "number1 ", "number98 ", "number99 "] {
+        assert!(world.search(a, gone, None).is_empty(), "{gone}");
+    }
+    for there in ["number2 ", "number50 ", "number97 ", "first", "last but"] {
+        assert_eq!(world.search(a, there, None).len(), 1, "{there}");
+    }
+}
+
+#[test]
 fn the_index_follows_edits_and_deletes() {
     let (mut world, a) = world();
     let message = world.send(a, "bob", "the first word");
