@@ -8,6 +8,7 @@ mod baseline;
 mod chat;
 mod client;
 mod group;
+mod e2ee;
 mod idle;
 mod link;
 mod offline;
@@ -65,6 +66,11 @@ pub(crate) enum Load {
     },
     /// The link between two programs: requests, actions, files, the durable queue.
     Link(Amount),
+    /// End-to-end encryption in groups of so many devices.
+    E2ee {
+        /// The sizes.
+        devices: Vec<usize>,
+    },
 }
 
 /// Runs one load. Answers its figures, baselines first.
@@ -80,6 +86,10 @@ pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Ve
         Load::Client { conversations, messages } => client::run(&folder.0, *conversations, *messages).await,
         Load::Offline { messages } => offline::run(&folder.0, *messages).await,
         Load::Link(amount) => link::run(&folder.0, *amount).await,
+        Load::E2ee { devices } => {
+            let devices = devices.clone();
+            tokio::task::spawn_blocking(move || e2ee::run(&devices)).await?
+        }
     }
 }
 

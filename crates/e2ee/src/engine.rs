@@ -50,6 +50,7 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
+pub use self::policy::is_policy;
 pub use self::types::{
     Drift, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
     NewConversation, Opened, PendingCommit, Sealed, suite_for,

@@ -64,6 +64,9 @@ pub enum E2eeError {
     /// The receipt is missing or is not of the conversation's server for this commit.
     #[error("no valid receipt for the commit")]
     BadReceipt,
+    /// The server has signed two commits for one epoch: it shows different people different conversations. Stop, and tell the user.
+    #[error("the server has signed two commits for one epoch")]
+    Forked,
     /// The message has been decrypted before; its key is gone.
     #[error("the message has been read before")]
     AlreadyRead,
@@ -117,7 +120,7 @@ impl E2eeError {
             Self::RevokedDevice { .. } => Code::DEVICE_REVOKED,
             Self::NotMember { .. } => Code::NOT_MEMBER,
             Self::WrongEpoch { .. } | Self::Diverged => Code::STALE_EPOCH,
-            Self::BadReceipt => Code::SERVER_MISBEHAVED,
+            Self::BadReceipt | Self::Forked => Code::SERVER_MISBEHAVED,
             Self::AlreadyRead | Self::Duplicate => Code::ALREADY_EXISTS,
             Self::BeforeJoin => Code::NOT_MEMBER,
             Self::Undecryptable | Self::WrongConversation | Self::NoKeyPackage | Self::Malformed(_) => Code::BAD_FRAME,

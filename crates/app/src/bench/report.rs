@@ -1,12 +1,14 @@
 //! What a measurement prints: a figure, its unit, the baseline of the same run, the ratio, the target.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 /// One measured figure.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
     /// What was measured, in words.
-    pub(crate) what: &'static str,
+    pub(crate) what: Cow<'static, str>,
     /// The value.
     pub(crate) value: f64,
     /// Its unit.
@@ -28,8 +30,8 @@ pub(crate) enum Target {
 
 impl Figure {
     /// A figure without baseline or target.
-    pub(crate) fn new(what: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { what, value, unit, baseline: None, target: None }
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>, value: f64, unit: &'static str) -> Self {
+        Self { what: what.into(), value, unit, baseline: None, target: None }
     }
 
     /// Sets what to compare with.

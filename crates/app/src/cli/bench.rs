@@ -26,6 +26,7 @@ pub(crate) async fn bench(args: BenchArgs, output: &Output) -> Result<(), Failur
         BenchLoad::Link { requests, file_mib } => {
             Load::Link(Amount { requests: size(requests), file: u64::from(file_mib) * 1024 * 1024 })
         }
+        BenchLoad::E2ee { devices } => Load::E2ee { devices: devices.into_iter().map(usize::from).collect() },
     };
     let figures = bench::run(&load, args.data)
         .await

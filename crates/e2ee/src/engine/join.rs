@@ -86,6 +86,7 @@ impl Work<'_> {
         record.revoked = admit_all(&group, &policy, lists)?;
         record.joined_epoch = group.epoch().as_u64();
         record.set_home(&group, welcome.epoch)?;
+        record.commits.clear();
         (record.left, record.repair, record.unproven) = (Vec::new(), false, false);
         if record.has_staged() {
             self.delete_staged_join()?;

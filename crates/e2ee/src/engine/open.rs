@@ -36,12 +36,13 @@ fn has_receipt(entry: &Entry, receipt_key: &[u8; 32], parent_epoch: u64) -> bool
 }
 
 /// Whether the entry is the commit that ends the home's epoch `home`.
-fn check_receipt(entry: &Entry, receipt_key: &[u8; 32], home: u64) -> Result<(), E2eeError> {
+fn check_receipt(entry: &Entry, receipt_key: &[u8; 32], home: u64, record: &Record) -> Result<(), E2eeError> {
     if has_receipt(entry, receipt_key, home) {
         return Ok(());
     }
-    if (home.saturating_sub(SEARCH)..home).any(|earlier| has_receipt(entry, receipt_key, earlier)) {
-        return Err(E2eeError::Duplicate);
+    if let Some(earlier) = (home.saturating_sub(SEARCH)..home).rev().find(|earlier| has_receipt(entry, receipt_key, *earlier)) {
+        let forked = record.contradicts(&entry.payload, home - earlier);
+        return Err(if forked { E2eeError::Forked } else { E2eeError::Duplicate });
     }
     match (1..SEARCH).map(|n| home.saturating_add(n)).find(|later| has_receipt(entry, receipt_key, *later)) {
         Some(entry) => Err(E2eeError::WrongEpoch { current: home, entry }),
@@ -98,7 +99,7 @@ impl Work<'_> {
         mut record: Record,
         pending: &Pending,
     ) -> Result<Opened, E2eeError> {
-        check_receipt(entry, &pending.receipt_key, pending.parent_epoch)?;
+        check_receipt(entry, &pending.receipt_key, pending.parent_epoch, &record)?;
         let mut events = Vec::new();
         let group = match pending.origin {
             Origin::External | Origin::Refound => {
@@ -124,6 +125,10 @@ impl Work<'_> {
             }
         };
         record.set_home(&group, pending.parent_epoch + 1)?;
+        if matches!(pending.origin, Origin::External) {
+            record.commits.clear();
+        }
+        record.remember(&entry.payload);
         let epoch = record.home(&group);
         self.settle(group, record, lists)?;
         Ok(Opened::OwnCommit { epoch, events })
@@ -151,16 +156,16 @@ impl Work<'_> {
             return Err(E2eeError::Removed);
         }
         let home = record.home(&group);
-        check_receipt(entry, &Policy::of(&group)?.receipt_key(), home)?;
+        check_receipt(entry, &Policy::of(&group)?.receipt_key(), home, &record)?;
         let mut committer = None;
         match self.stage(&mut group, entry, &record, lists, &mut committer) {
-            Ok((commit, verdict)) => self.apply(group, record, *commit, verdict, lists),
+            Ok((commit, verdict)) => self.apply(group, record, entry, (*commit, verdict), lists),
             Err(why) if voids(&why) => {
                 // Whatever the commit did to the state is dropped.
                 self.provider.storage.reset();
                 drop(group);
                 let group = self.take_group()?;
-                self.void(group, record, committer, why)
+                self.void(group, record, entry, committer, why)
             }
             Err(error) => Err(error),
         }
@@ -171,14 +176,15 @@ impl Work<'_> {
         &mut self,
         mut group: MlsGroup,
         record: Record,
-        commit: StagedCommit,
-        verdict: Verdict,
+        entry: &Entry,
+        (commit, verdict): (StagedCommit, Verdict),
         lists: &dyn Lists,
     ) -> Result<Opened, E2eeError> {
         let home = record.home(&group);
         let epoch = home + 1;
         let mut record = self.lose_pending(record, &mut group, home)?;
         record.unproven = false;
+        record.remember(&entry.payload);
         if let Some(refounding) = verdict.refounding {
             let policy = Policy::of(&group)?;
             self.delete_group(group)?;
@@ -237,8 +243,8 @@ impl Work<'_> {
     pub(super) fn pass_over(&mut self, entry: &Entry, why: E2eeError) -> Result<Opened, E2eeError> {
         let record = self.take_record()?;
         let group = self.take_group()?;
-        check_receipt(entry, &Policy::of(&group)?.receipt_key(), record.home(&group))?;
-        self.void(group, record, None, why)
+        check_receipt(entry, &Policy::of(&group)?.receipt_key(), record.home(&group), &record)?;
+        self.void(group, record, entry, None, why)
     }
 
     /// Passes over a commit: its place in the home's count is taken.
@@ -246,12 +252,14 @@ impl Work<'_> {
         &mut self,
         mut group: MlsGroup,
         record: Record,
+        entry: &Entry,
         committer: Option<Leaf>,
         why: E2eeError,
     ) -> Result<Opened, E2eeError> {
         let home = record.home(&group);
         let mut record = self.lose_pending(record, &mut group, home)?;
         record.ahead += 1;
+        record.remember(&entry.payload);
         record.repair = true;
         self.put_record(record)?;
         self.put_group(group);

@@ -79,6 +79,12 @@ fn required() -> RequiredCapabilitiesExtension {
     RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(POLICY_EXTENSION)], &[], &[])
 }
 
+/// Whether these bytes are a policy that a conversation may have. For tools that look into group contexts.
+#[must_use]
+pub fn is_policy(bytes: &[u8]) -> bool {
+    Policy::decode(bytes).is_ok()
+}
+
 impl Policy {
     /// The policy of a conversation that begins: in a group the creator is the first admin.
     pub(super) fn first(

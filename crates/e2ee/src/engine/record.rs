@@ -55,6 +55,10 @@ pub(super) fn hash(commit: &[u8]) -> [u8; 32] {
     *blake3::hash(commit).as_bytes()
 }
 
+/// Commits that are remembered, to notice a server that signs another one for the same epoch.
+const REMEMBERED: usize = 16;
+const HASH: usize = 32;
+
 /// The engine's row of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -82,6 +86,9 @@ pub(super) struct Record {
     /// The group has ended to be founded anew, and this device waits for the welcome.
     #[n(7)]
     pub(super) refounded: Option<Refounded>,
+    /// BLAKE3 of the last commits of the log, newest last, void ones too.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub(super) commits: Vec<u8>,
 }
 
 /// An account that has left.
@@ -124,6 +131,20 @@ impl Record {
     pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) -> Result<(), E2eeError> {
         self.ahead = home_epoch.checked_sub(group.epoch().as_u64()).ok_or(E2eeError::Malformed("epoch"))?;
         Ok(())
+    }
+
+    /// Remembers the commit that has just moved the home's epoch.
+    pub(super) fn remember(&mut self, commit: &[u8]) {
+        self.commits.extend(hash(commit));
+        let surplus = self.commits.len().saturating_sub(REMEMBERED * HASH);
+        self.commits.drain(..surplus);
+    }
+
+    /// Whether the commit that ended the epoch `back` epochs ago is remembered to be another one.
+    pub(super) fn contradicts(&self, commit: &[u8], back: u64) -> bool {
+        let nth = usize::try_from(back).ok().and_then(|back| back.checked_sub(1));
+        let remembered = nth.and_then(|nth| self.commits.rchunks_exact(HASH).nth(nth));
+        remembered.is_some_and(|remembered| remembered != hash(commit))
     }
 
     pub(super) fn left_accounts(&self) -> Vec<AccountId> {

@@ -8,6 +8,7 @@ mod intruder;
 mod rogue;
 mod room;
 mod rules;
+mod server;
 mod storage;
 mod talk;
 mod world;

@@ -17,7 +17,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// The loads.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BenchLoad {
     /// Direct messages between pairs: throughput, then latency at 200 a second
     Chat {
@@ -75,5 +75,12 @@ pub(crate) enum BenchLoad {
         /// Size of the large file in MiB; the data folder holds three of it
         #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         file_mib: u32,
+    },
+    /// End-to-end encryption in groups: messages, adding and removing one, sizes
+    #[command(name = "e2ee")]
+    E2ee {
+        /// Devices in the group; may be given several times
+        #[arg(long, default_values_t = [2, 10, 100, 1000], value_parser = clap::value_parser!(u16).range(2..=1000))]
+        devices: Vec<u16>,
     },
 }
