@@ -7,8 +7,8 @@
 mod baseline;
 mod chat;
 mod client;
-mod group;
 mod e2ee;
+mod group;
 mod idle;
 mod link;
 mod offline;

@@ -6,7 +6,7 @@
 //! beside each other, so a change has spread when its maker has made it and applied it, and the slower of a member and the newcomer
 //! is done; the way through the server comes on top.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -22,7 +22,7 @@ use parlour_wire::{
     name::Name,
 };
 
-use super::{Figure, Target};
+use super::{Figure, Target, baseline::now};
 
 /// Devices that one commit brings in while the group grows: a welcome for more does not fit the bound of a handshake.
 const BATCH: usize = 200;
@@ -100,7 +100,6 @@ impl Device {
 
 /// A group, and the server of it.
 struct Group {
-    suite: Suite,
     conversation: ConversationId,
     server: SigningKey,
     lists: BTreeMap<AccountId, VerifiedList>,
@@ -146,7 +145,7 @@ impl Group {
             receipt_key: server.verifying_key().to_bytes(),
             members: vec![member.member(suite)?],
         };
-        let mut group = Self { suite, conversation, server, lists, admin, member, sent: 0 };
+        let mut group = Self { conversation, server, lists, admin, member, sent: 0 };
         let step = group.admin.engine.create(&group.admin.disk, &new)?;
         let pending = group.admin.keep(step);
         let entry = group.entry(EntryKind::COMMIT, &pending.commit, Some(0));
@@ -197,23 +196,23 @@ impl Group {
 
     fn change(&mut self, change: GroupChange, newcomer: Option<&mut Device>) -> anyhow::Result<Change> {
         self.lists.extend(change.add.iter().map(|member| (member.list.account(), member.list.clone())));
-        let begun = Instant::now();
+        let begun = now();
         let step = self.admin.engine.change_group(&self.admin.disk, &self.conversation, &change, &self.lists)?;
         let pending = self.admin.keep(step);
         let make = begun.elapsed().as_secs_f64();
         let entry = self.entry(EntryKind::COMMIT, &pending.commit, Some(pending.parent_epoch));
-        let begun = Instant::now();
+        let begun = now();
         let step = self.admin.engine.open(&self.admin.disk, &entry, &self.lists)?;
         self.admin.keep(step);
         let apply_own = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
+        let begun = now();
         let step = self.member.engine.open(&self.member.disk, &entry, &self.lists)?;
         self.member.keep(step);
         let apply = begun.elapsed().as_secs_f64();
         let mut join = None;
         if let Some(newcomer) = newcomer {
             let welcome = self.welcome(&pending)?;
-            let begun = Instant::now();
+            let begun = now();
             let step = newcomer.engine.join(&newcomer.disk, &welcome, &self.lists)?;
             newcomer.keep(step);
             join = Some(begun.elapsed().as_secs_f64());
@@ -228,13 +227,13 @@ impl Group {
         for _ in 0..MESSAGES {
             self.sent += 1;
             let id = MessageId::new(self.sent, &[0; 10]);
-            let begun = Instant::now();
+            let begun = now();
             let step = self.admin.engine.encrypt(&self.admin.disk, &self.conversation, id, &[7; SIZE])?;
             let sealed = self.admin.keep(step);
             encrypt += begun.elapsed().as_secs_f64();
             size = sealed.payload.len();
             let entry = self.entry(EntryKind::MESSAGE, &sealed.payload, None);
-            let begun = Instant::now();
+            let begun = now();
             let step = self.member.engine.open(&self.member.disk, &entry, &self.lists)?;
             self.member.keep(step);
             decrypt += begun.elapsed().as_secs_f64();

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     PastSecrets = 19,
     /// The same: the leaves of a past epoch.
     PastLeaves = 20,
+    /// The same: the group context of an epoch, past or current.
+    EpochContext = 21,
     /// Ours: what the engine remembers of a conversation.
     Conversation = 64,
     /// Ours: a join by external commit that waits for its receipt.
