@@ -219,12 +219,15 @@ impl Policy {
     pub(super) fn events(&self, new: &Self, left: &[AccountId]) -> Vec<GroupEvent> {
         let mut events = Vec::new();
         let stays = |old: &PolicyMember, now: &PolicyMember| old.since == now.since;
+        let kept = |member: &PolicyMember| new.member(&member.account).filter(|now| stays(member, now));
+        // Who goes comes first, whatever the ids are: that somebody succeeds the last admin follows from it.
+        for member in self.members.iter().filter(|member| kept(member).is_none()) {
+            let gone = if left.contains(&member.account) { GroupEvent::Left } else { GroupEvent::Removed };
+            events.push(gone(member.account));
+        }
         for member in &self.members {
-            match new.member(&member.account).filter(|now| stays(member, now)) {
-                None if left.contains(&member.account) => events.push(GroupEvent::Left(member.account)),
-                None => events.push(GroupEvent::Removed(member.account)),
-                Some(now) if now.role != member.role => events.push(GroupEvent::Role(member.account, now.role)),
-                Some(_) => {}
+            if let Some(now) = kept(member).filter(|now| now.role != member.role) {
+                events.push(GroupEvent::Role(member.account, now.role));
             }
         }
         for member in &new.members {
