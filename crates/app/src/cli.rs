@@ -15,6 +15,7 @@ mod changes;
 mod completions;
 mod contacts;
 mod errors;
+mod files;
 mod groups;
 mod invite;
 mod messages;
@@ -137,6 +138,7 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Group(args) => groups::group(args, session).await,
         Command::Send(args) => messages::send(args, session).await,
+        Command::File(args) => files::file(args, session).await,
         Command::History(args) => messages::history(args, session).await,
         Command::Status(args) => messages::status(args, session).await,
         Command::React(args) => changes::react(args, session).await,

@@ -1,6 +1,7 @@
 //! The types of the SDK's interface: what callers give and get.
 
 mod content;
+mod files;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 pub use self::content::{
     Avatar, ConversationSummary, Draft, Imported, ImportedPlace, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
 };
+pub use self::files::{FetchOptions, Fetched, FileInfo};
 use crate::key::KeySource;
 
 /// How to open a profile.
@@ -295,8 +297,10 @@ pub struct Message {
     pub outgoing: bool,
     /// What it is.
     pub kind: MessageKind,
-    /// What it says.
+    /// What it says; beside a file, if it is one.
     pub text: String,
+    /// The file that it carries.
+    pub file: Option<FileInfo>,
     /// The message that it answers.
     pub reply_to: Option<MessageId>,
     /// When its sender wrote it, Unix milliseconds (the sender's claim).

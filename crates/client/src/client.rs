@@ -45,6 +45,7 @@ macro_rules! reply {
 }
 
 mod content;
+mod files;
 mod groups;
 
 impl Client {

@@ -48,6 +48,8 @@ mod sync;
 mod target;
 #[cfg(test)]
 mod testing;
+mod transfer;
+mod transfers;
 mod typing;
 mod welcome;
 
@@ -60,6 +62,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 pub use self::groups::GroupCommand;
 pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
 use self::session::{Pending, Phase, Session, Timer, Waiters};
+pub use self::transfer::{Fetch, LocalFile, Order, Outcome, TransferId, Transferred};
+use self::transfers::Transfers;
 use crate::{
     error::Error,
     event::Event,
@@ -77,6 +81,7 @@ pub struct Core {
     rng: StdRng,
     session: Session,
     waiters: Waiters,
+    transfers: Transfers,
     /// What the current step wants done, once it is on disk.
     outputs: Vec<Output>,
     /// Requests that the current step makes; forgotten if it does not reach the disk.
@@ -112,6 +117,7 @@ impl Core {
             rng: StdRng::from_seed(seed),
             session: Session::default(),
             waiters: Waiters::default(),
+            transfers: Transfers::default(),
             outputs: Vec::new(),
             issued: Vec::new(),
             next_request: 1,
@@ -161,6 +167,7 @@ impl Core {
             Input::Command(ticket, command) => self.command(ticket, command),
             Input::Abandon(ticket) => {
                 self.waiters.abandon(ticket);
+                self.abandon_download(ticket);
                 Ok(())
             }
             Input::Up { resumed, challenge, fingerprint, trusted_by_system } => {
@@ -171,6 +178,7 @@ impl Core {
                 Some(pending) => self.answered(pending, result),
                 None => Ok(()),
             },
+            Input::Transferred(id, outcome) => self.transferred(id, outcome),
             Input::Push { name, content } => self.pushed(&name, &content),
             Input::Tick => Ok(()),
         }
@@ -184,10 +192,10 @@ impl Core {
             engine.rolled_back();
         }
         for output in std::mem::take(&mut self.outputs) {
-            if let Output::Reply(ticket, _) = output
-                && !tickets.contains(&ticket)
-            {
-                tickets.push(ticket);
+            match output {
+                Output::Reply(ticket, _) if !tickets.contains(&ticket) => tickets.push(ticket),
+                Output::Transfer(order) => self.transfers.ended(order.id()),
+                _ => {}
             }
         }
         // Read anew, because the step may have deleted or made the first one.
@@ -286,6 +294,7 @@ impl Core {
                     self.session.dirty.insert(conversation);
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
+                Timer::Transfers => self.session.transfers_rest = false,
                 Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
                 Timer::Handover(ask) => self.offer_handover(ask)?,
                 Timer::History => self.history_due()?,
@@ -309,6 +318,7 @@ impl Core {
             self.watch_presence()?;
             self.pump_key_packages()?;
         }
+        self.pump_transfers()?;
         self.settle_history()?;
         self.settle_waiters()?;
         // A command that has just gone on may have left something to do.

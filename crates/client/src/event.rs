@@ -63,6 +63,17 @@ pub enum Event {
         /// How far.
         state: State,
     },
+    /// A file has come further on its way. Told now and then, and not kept.
+    FileProgress {
+        /// Of which message.
+        message: MessageId,
+        /// It goes to the server; otherwise it comes from there.
+        up: bool,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// Somebody came or went.
     Presence {
         /// Who.

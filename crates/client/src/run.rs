@@ -1,6 +1,9 @@
 //! The driver around a core: the thread that it lives on, the link, the clocks, the listeners. It decides nothing.
 
+mod download;
 mod link;
+mod transfer;
+mod upload;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +19,10 @@ use std::{
 use parlour_wire::Code;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub(crate) use self::link::server_info;
+pub(crate) use self::{
+    link::server_info,
+    transfer::{blocking, file_error, modified_ns},
+};
 use crate::{
     core::{Command, Core, Input, Now, Output, Reply, Ticket},
     error::Error,
@@ -76,7 +82,8 @@ impl Driver {
             .name("parlour-core".to_owned())
             .spawn(move || home.run())
             .map_err(|error| Error::internal(format!("no thread: {error}")))?;
-        tokio::spawn(link::run(from_core, jobs.clone(), link_alive));
+        let workers = transfer::Workers::new(jobs.clone(), events.clone());
+        tokio::spawn(link::run(from_core, jobs.clone(), workers, link_alive));
         Ok(Self { jobs, replies, next: AtomicU64::new(1), events, core_gone, link_gone })
     }
 

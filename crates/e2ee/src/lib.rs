@@ -7,6 +7,7 @@
 //! - [`device`]: the device's key.
 //! - [`safety`]: the number that two people compare.
 //! - [`storage`]: rows in, changes out.
+//! - [`attachment`]: files, encrypted in chunks.
 //! - [`engine`] holds the conversations.
 //!
 //! Time is an argument and the network is somebody else's. Randomness comes from the operating system. OpenMLS reads the
@@ -14,6 +15,7 @@
 //! clock cannot lock a device out of its conversations.
 
 pub mod account;
+pub mod attachment;
 pub mod backup;
 pub mod device;
 pub mod engine;

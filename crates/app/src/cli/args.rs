@@ -10,6 +10,7 @@ use super::output::Color;
 mod account;
 mod bench;
 mod content;
+mod file;
 mod group;
 
 pub(crate) use self::{
@@ -19,6 +20,7 @@ pub(crate) use self::{
         DeleteArgs, EditArgs, ExportArgs, ImportArgs, ProfileAction, ProfileArgs, ReactArgs, SearchArgs, SettingsAction,
         SettingsArgs, Switch,
     },
+    file::{FileAction, FileArgs, FileGetArgs},
     group::{GroupAction, GroupArgs, RoleArg},
 };
 
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Send a message
     Send(SendArgs),
+    /// Download the files of messages
+    File(FileArgs),
     /// Print messages that this profile has not printed yet, oldest first
     Recv(RecvArgs),
     /// Print the messages with somebody; works offline
@@ -263,9 +267,12 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct SendArgs {
     /// A user name, name@server, a name that you gave a contact, or #group (in quotes, where # begins a comment)
     pub(crate) to: String,
-    /// What to say; `-` reads standard input
-    #[arg(required = true, num_args = 1..)]
+    /// What to say, beside a file if there is one; `-` reads standard input
+    #[arg(required_unless_present = "file", num_args = 1..)]
     pub(crate) text: Vec<String>,
+    /// Send a file; several times for several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Vec<PathBuf>,
     /// The id of the message that this one answers
     #[arg(long, value_name = "ID")]
     pub(crate) reply: Option<String>,
@@ -275,7 +282,7 @@ pub(crate) struct SendArgs {
     /// How far the message must come
     #[arg(long, value_enum, default_value_t = Wait::Stored)]
     pub(crate) wait: Wait,
-    /// How long to try; after it the message stays queued
+    /// How long to try, with a file: without progress; after it the message stays queued
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }

@@ -10,6 +10,7 @@ use parlour_client::{Client, Code, Draft, Error, Expiry, Message, MessageId, Mes
 use super::{
     args::{HistoryArgs, SearchArgs, SendArgs, StatusArgs},
     errors::{Failure, usage},
+    files,
     output::{Output, Time, plain, seconds},
     profile::{Session, closed, try_online},
     rows::{MessageRow, SentRow, StatusRow},
@@ -23,14 +24,16 @@ const STDIN_MAX: u64 = 1024 * 1024;
 pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     let text = text_of(&args.text)?;
     let client = session.open()?;
-    let outcome = deliver(&client, &args, text).await;
-    let sent = match outcome {
-        Ok(sent) => sent,
-        Err(error) => return closed(&client, Err(error.into())).await,
-    };
-    let row = SentRow::new(&sent.message, sent.state);
-    session.output.row(&row, |output| format!("{} {}", sent.state.word(), output.dim(&sent.message.id.to_string())))?;
-    closed(&client, sent.shortfall.map_or(Ok(()), |error| Err(error.into()))).await
+    let outcome = deliver(&client, &args, text, &session.output).await.map_err(Failure::from).and_then(|all| {
+        let mut shortfall = Ok(());
+        for sent in all {
+            let row = SentRow::new(&sent.message, sent.state);
+            session.output.row(&row, |output| format!("{} {}", sent.state.word(), output.dim(&sent.message.id.to_string())))?;
+            shortfall = sent.shortfall.map_or(shortfall, |error| Err(error.into()));
+        }
+        shortfall
+    });
+    closed(&client, outcome).await
 }
 
 /// A message that is safe on disk, and how far it came.
@@ -42,7 +45,7 @@ struct Sent {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a face is a driver: one deadline for connecting and sending")]
-async fn deliver(client: &Client, args: &SendArgs, text: String) -> Result<Sent, Error> {
+async fn deliver(client: &Client, args: &SendArgs, text: String, output: &Output) -> Result<Vec<Sent>, Error> {
     let start = Instant::now();
     let reply_to = match &args.reply {
         Some(id) => Some(find(client, id).await?),
@@ -50,27 +53,42 @@ async fn deliver(client: &Client, args: &SendArgs, text: String) -> Result<Sent,
     };
     let seconds = |expire: Duration| u32::try_from(expire.as_secs().max(1)).unwrap_or(u32::MAX);
     let draft = Draft { text, reply_to, expires: args.expire.map(|expire| Expiry::After(seconds(expire))) };
+    let mut events = client.events();
     let offline = try_online(client, args.timeout).await?;
-    let message = client.write(&args.to, draft).await.map_err(|error| match (&offline, error.code) {
+    let written = if args.file.is_empty() {
+        client.write(&args.to, draft).await.map(|message| vec![message])
+    } else {
+        files::send(client, &args.to, &args.file, draft).await
+    };
+    let messages = written.map_err(|error| match (&offline, error.code) {
         // The reason for being offline says more than that we are.
         (Some(reason), Code::UNREACHABLE) => Error { message: format!("{}: {}", error.message, reason.message), ..error },
         _ => error,
     })?;
-    let left = args.timeout.saturating_sub(start.elapsed());
-    match client.wait_state(message.id, args.wait.state(), left).await {
-        Ok(state) => Ok(Sent { message, state, shortfall: None }),
-        Err(error) => {
-            let state = client.status(message.id).await?.state;
-            let shortfall = (state < args.wait.state()).then(|| too_slow(state, args.timeout, offline, error));
-            Ok(Sent { message, state, shortfall })
-        }
+    let mut all = Vec::with_capacity(messages.len());
+    for message in messages {
+        let left = args.timeout.saturating_sub(start.elapsed());
+        let reached = if args.file.is_empty() || offline.is_some() {
+            client.wait_state(message.id, args.wait.state(), left).await
+        } else {
+            files::wait_state(client, &mut events, message.id, args.wait.state(), args.timeout, output).await
+        };
+        all.push(match reached {
+            Ok(state) => Sent { message, state, shortfall: None },
+            Err(error) => {
+                let state = client.status(message.id).await?.state;
+                let shortfall = (state < args.wait.state()).then(|| too_slow(state, args.timeout, offline.clone(), error));
+                Sent { message, state, shortfall }
+            }
+        });
     }
+    Ok(all)
 }
 
 fn too_slow(state: State, timeout: Duration, offline: Option<Error>, error: Error) -> Error {
     let timeout = seconds(timeout);
     match (state, offline) {
-        (State::Queued, Some(reason)) => {
+        (State::Queued, Some(reason)) if error.code.retry() => {
             let message = format!("queued: the server was not reached within {timeout} ({})", reason.message);
             Error::new(Code::UNREACHABLE, message).hint("the message is kept; the next command that reaches the server sends it")
         }
@@ -181,6 +199,10 @@ fn shown_text(message: &Message, output: &Output) -> String {
         return output.dim("deleted");
     }
     let mut text = plain(&message.text).replace('\n', "\n    ");
+    if let Some(file) = &message.file {
+        let file = format!("[{}, {}]", plain(&file.name), files::size(file.size));
+        text = if text.is_empty() { file } else { format!("{file} {text}") };
+    }
     let mut notes = Vec::new();
     if let Some(id) = message.reply_to {
         notes.push(format!("answers {id}"));

@@ -1,6 +1,6 @@
 //! The JSON objects of the command line. Their keys are a promise to scripts: adding is free, changing is not.
 
-use parlour_client::{Contact, Device, Group, GroupMember, HistoryPolicy, Message, ServerFacts, State, Status, WhoAmI};
+use parlour_client::{Contact, Device, FileInfo, Group, GroupMember, HistoryPolicy, Message, ServerFacts, State, Status, WhoAmI};
 use serde::Serialize;
 
 use super::output::Time;
@@ -146,6 +146,8 @@ pub(crate) struct MessageRow<'a> {
     from: &'a str,
     kind: &'static str,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<FileRow<'a>>,
     sent_at: Option<Time>,
     stored_at: Option<Time>,
     seq: Option<u64>,
@@ -159,6 +161,14 @@ pub(crate) struct MessageRow<'a> {
     expires_at: Option<Time>,
     mentions_me: bool,
     reactions: Vec<ReactionRow<'a>>,
+}
+
+/// A file that a message carries.
+#[derive(Serialize)]
+struct FileRow<'a> {
+    name: &'a str,
+    size: u64,
+    content_type: &'a str,
 }
 
 /// An emoji beside a message.
@@ -177,6 +187,7 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
             from: &message.sender_name,
             kind: message.kind.word(),
             text: &message.text,
+            file: message.file.as_ref().filter(|_| !message.deleted).map(FileRow::from),
             sent_at: Time::known(message.sent_ms),
             stored_at: message.stored_ms.and_then(Time::known),
             seq: message.seq,
@@ -189,6 +200,12 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
             mentions_me: message.mentions_me,
             reactions: message.reactions.iter().map(|it| ReactionRow { emoji: &it.emoji, from: &it.from }).collect(),
         }
+    }
+}
+
+impl<'a> From<&'a FileInfo> for FileRow<'a> {
+    fn from(file: &'a FileInfo) -> Self {
+        Self { name: &file.name, size: file.size, content_type: &file.content_type }
     }
 }
 
@@ -307,6 +324,7 @@ mod tests {
             outgoing: false,
             kind: MessageKind::Text,
             text: "hello".to_owned(),
+            file: None,
             reply_to: None,
             sent_ms: 1_700_000_000_000,
             stored_ms: Some(1_700_000_000_001),

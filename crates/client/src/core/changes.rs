@@ -78,7 +78,8 @@ impl Core {
     pub(super) fn delete(&mut self, ticket: Ticket, id: &MessageId) -> Result<(), Error> {
         let (_, conversation) = self.own(id)?;
         let mut posts = Vec::new();
-        if self.store.is_sealed(id)? {
+        // One whose file is still going up is known to nobody.
+        if !self.drop_upload(id)? && self.store.is_sealed(id)? {
             let post = Post { replaces: Some(*id), ..Post::new(Body::Deleted) };
             posts.push(self.compose(&conversation, post)?.id);
         } else {

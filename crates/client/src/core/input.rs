@@ -5,10 +5,10 @@ use std::time::Duration;
 use parlour_wire::{ConversationId, MessageId, address::ServerUrl};
 use zeroize::Zeroizing;
 
-use super::GroupCommand;
+use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
 use crate::{
     api::{
-        BackupStatus, Contact, ConversationSummary, Device, Draft, Group, GroupMember, Imported, Login, Message, Page,
+        BackupStatus, Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, Login, Message, Page,
         PersonalProfile, Posted, ProfileChange, Recover, Register, Settings, SignedIn, State, Status, WhoAmI,
     },
     error::Error,
@@ -142,6 +142,22 @@ pub enum Command {
         /// What.
         draft: Draft,
     },
+    /// Send a file, with what is said beside it.
+    SendFile {
+        /// To whom.
+        to: String,
+        /// What is said; may be empty.
+        draft: Draft,
+        /// The file.
+        file: LocalFile,
+    },
+    /// Bring a file here.
+    FetchFile {
+        /// Of which message.
+        id: MessageId,
+        /// Where to.
+        fetch: Fetch,
+    },
     /// The owner of this profile types.
     Typing(String),
     /// Put an emoji beside a message, or take it away.
@@ -239,6 +255,8 @@ pub enum Reply {
     Done,
     /// Registered or logged in.
     SignedIn(SignedIn),
+    /// A file that is on disk now.
+    Fetched(Fetched),
     /// What is known of the backup.
     Backup(BackupStatus),
     /// A text that has not been sent.
@@ -316,6 +334,8 @@ pub enum Input {
     },
     /// The answer to a request.
     Answer(RequestId, Result<Vec<u8>, Error>),
+    /// An order has come to its end.
+    Transferred(TransferId, Outcome),
     /// Something that the server says without being asked.
     Push {
         /// Its name.
@@ -358,6 +378,10 @@ pub enum Output {
         /// Its CBOR.
         content: Vec<u8>,
     },
+    /// Do something with a file, beside everything else.
+    Transfer(Order),
+    /// Stop doing so; nothing more is told of it.
+    StopTransfer(TransferId),
     /// The reply to a command.
     Reply(Ticket, Result<Reply, Error>),
     /// Something to tell listeners.

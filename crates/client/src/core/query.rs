@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
-use super::{Command, Core, Output, Reply, Ticket, session::Phase};
+use super::{Command, Core, Output, Reply, Ticket, session::Phase, transfers::file_info};
 use crate::{
     api::{ConversationSummary, DeviceStatus, Draft, Message, Page, Reaction, State, Status},
     error::Error,
@@ -42,6 +42,8 @@ impl Core {
                 return self.write(ticket, to, Draft { text, reply_to, expires: None });
             }
             Command::Write { to, draft } => return self.write(ticket, to, draft),
+            Command::SendFile { to, draft, file } => return self.send_file(ticket, to, draft, file),
+            Command::FetchFile { id, fetch } => return self.fetch_file(ticket, id, fetch),
             Command::React { id, emoji, remove } => return self.react(ticket, &id, &emoji, remove),
             Command::Edit { id, text } => return self.edit(ticket, &id, &text),
             Command::Delete(id) => return self.delete(ticket, &id),
@@ -172,6 +174,9 @@ impl Core {
     fn wait_state(&mut self, ticket: Ticket, id: MessageId, state: State) -> Result<(), Error> {
         let message = self.store.message(&id)?.filter(|message| message.outgoing);
         let message = message.ok_or_else(|| no_message(&format!("there is no sent message {id}")))?;
+        if let Some(error) = self.transfers.failure(&id) {
+            return Err(error.clone());
+        }
         if message.state >= state {
             self.reply(ticket, Ok(Reply::State(message.state)));
         } else {
@@ -209,6 +214,7 @@ impl Core {
     /// A message as callers see it.
     pub(super) fn shown_message(&self, row: MessageRow, conversation: &Conversation) -> Result<Message, Error> {
         let reactions = self.shown_reactions(&row.id)?;
+        let file = file_info(&row);
         Ok(Message {
             peer: conversation.peer,
             group: conversation.group_name(),
@@ -232,6 +238,7 @@ impl Core {
             expires_ms: row.expires_ms,
             mentions_me: row.mentions_me,
             reactions,
+            file,
         })
     }
 

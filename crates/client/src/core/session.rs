@@ -86,6 +86,8 @@ pub(super) enum Timer {
     Cursors,
     /// Begin again after a step that did not reach the disk.
     Restart,
+    /// Files may be tried again.
+    Transfers,
     /// A conversation may try again.
     Retry(ConversationId),
     /// Bring a conversation's devices in line with the device lists.
@@ -177,6 +179,8 @@ pub(super) struct Session {
     /// Accounts that are being looked up by id.
     pub(super) looking: BTreeSet<AccountId>,
     pub(super) watched: BTreeSet<AccountId>,
+    /// Files were refused something and wait for their timer.
+    pub(super) transfers_rest: bool,
     /// There are contacts that are not watched.
     pub(super) contacts_dirty: bool,
     pub(super) presence: BTreeMap<AccountId, Presence>,
@@ -383,6 +387,9 @@ impl Core {
 
     /// Fails everybody who waits for the network.
     pub(super) fn fail_waiters(&mut self, error: &Error) {
+        if self.session.phase == Phase::Off {
+            self.fail_downloads(error);
+        }
         let waiting = std::mem::take(&mut self.waiters.online).into_iter().chain(std::mem::take(&mut self.waiters.synced));
         let waiting = waiting.chain(std::mem::take(&mut self.waiters.history)).chain(std::mem::take(&mut self.waiters.backup));
         for ticket in waiting.collect::<Vec<_>>() {

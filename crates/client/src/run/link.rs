@@ -12,7 +12,7 @@ use parlour_wire::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::Job;
+use super::{Job, transfer::Workers};
 use crate::{
     api::ServerFacts,
     core::{Input, Output, RequestId},
@@ -27,12 +27,17 @@ const GOODBYE: Duration = Duration::from_secs(2);
 type Jobs = std_mpsc::Sender<Job>;
 
 /// Runs until the core has gone.
-pub(super) async fn run(mut outputs: mpsc::UnboundedReceiver<Output>, jobs: Jobs, _alive: watch::Sender<()>) {
+pub(super) async fn run(
+    mut outputs: mpsc::UnboundedReceiver<Output>,
+    jobs: Jobs,
+    mut workers: Workers,
+    _alive: watch::Sender<()>,
+) {
     let mut link: Option<(Link, Events)> = None;
     loop {
         tokio::select! {
             output = outputs.recv() => match output {
-                Some(output) => take_output(output, &mut link, &jobs).await,
+                Some(output) => take_output(output, &mut link, &mut workers, &jobs).await,
                 None => break,
             },
             event = next_event(&mut link) => {
@@ -42,6 +47,7 @@ pub(super) async fn run(mut outputs: mpsc::UnboundedReceiver<Output>, jobs: Jobs
             }
         }
     }
+    workers.stop_all();
     goodbye(link.take()).await;
 }
 
@@ -57,7 +63,7 @@ async fn next_event(link: &mut Option<(Link, Events)>) -> Option<LinkEvent> {
     event
 }
 
-async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &Jobs) {
+async fn take_output(output: Output, link: &mut Option<(Link, Events)>, workers: &mut Workers, jobs: &Jobs) {
     match output {
         Output::Connect { server, first_use } => {
             goodbye(link.take()).await;
@@ -81,6 +87,8 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, jobs: &J
                 tracing::debug!(name, %error, "an action was not sent");
             }
         }
+        Output::Transfer(order) => workers.start(order, link.as_ref().map(|(link, _)| link.clone())),
+        Output::StopTransfer(id) => workers.stop(id),
         // Delivered by the core's thread.
         Output::Reply(..) | Output::Event(_) => {}
     }
@@ -140,7 +148,7 @@ async fn goodbye(link: Option<(Link, Events)>) {
     }
 }
 
-fn error_of(fault: &Fault) -> Error {
+pub(super) fn error_of(fault: &Fault) -> Error {
     let error = Error::new(fault.code, fault.message.clone());
     match (fault.code, fault.retry_after_ms) {
         (Code::RATE_LIMITED, Some(ms)) => error.hint(format!("try again in {} s", ms.div_ceil(1000))),

@@ -1,0 +1,174 @@
+//! `send --file`, `file get`, and the bar that shows how far a file is.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use parlour_client::{Client, Code, Draft, Error, Event, Events, FetchOptions, Fetched, Message, MessageId, State};
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    args::{FileAction, FileArgs, FileGetArgs},
+    errors::Failure,
+    messages::find,
+    output::{Output, plain, seconds},
+    profile::{Session, closed, try_online},
+};
+
+/// `file get`.
+#[derive(Serialize)]
+struct FetchedRow {
+    path: PathBuf,
+    size: u64,
+    /// BLAKE3, hex.
+    blake3: String,
+}
+
+pub(crate) async fn file(args: FileArgs, session: &Session) -> Result<(), Failure> {
+    let FileAction::Get(args) = args.action;
+    let client = session.open()?;
+    let outcome = get(&client, args, &session.output).await.map_err(Failure::from);
+    let Fetched { path, size, hash } = closed(&client, outcome).await?;
+    let row = FetchedRow { path, size, blake3: hex::encode(hash) };
+    session.output.row(&row, |output| {
+        format!("{} {}", plain(&row.path.display().to_string()), output.dim(&format!("{size} bytes, BLAKE3 {}", row.blake3)))
+    })
+}
+
+async fn get(client: &Client, args: FileGetArgs, output: &Output) -> Result<Fetched, Error> {
+    let id = find(client, &args.id).await?;
+    let mut events = client.events();
+    if let Some(reason) = try_online(client, args.timeout).await? {
+        return Err(Error::new(Code::UNREACHABLE, format!("the server has the file and was not reached ({})", reason.message)));
+    }
+    let options = FetchOptions { output: args.output, force: args.force, limit: args.limit };
+    let work = client.fetch_file(id, options);
+    let what = "the file came no further; what is there is kept, and the same command goes on with it";
+    watched(work, &mut events, id, args.timeout, what, output).await
+}
+
+/// Sends the files of a message, the text beside the first.
+pub(crate) async fn send(client: &Client, to: &str, files: &[PathBuf], draft: Draft) -> Result<Vec<Message>, Error> {
+    let mut sent = Vec::with_capacity(files.len());
+    let mut draft = draft;
+    for file in files {
+        sent.push(client.send_file(to, file, draft.clone()).await?);
+        draft.text.clear();
+    }
+    Ok(sent)
+}
+
+/// Waits until a message with a file has come as far as `state`, for as long as its file goes on.
+pub(crate) async fn wait_state(
+    client: &Client,
+    events: &mut Events,
+    id: MessageId,
+    state: State,
+    timeout: Duration,
+    output: &Output,
+) -> Result<State, Error> {
+    let work = client.wait_state(id, state, FOR_EVER);
+    watched(work, events, id, timeout, "the file came no further; it is kept and goes on by itself", output).await
+}
+
+/// Longer than anybody waits; the end comes from the time without progress.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Does some work with a file for as long as it makes progress, and shows that.
+#[expect(clippy::disallowed_methods, reason = "a face is a driver")]
+async fn watched<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    events: &mut Events,
+    id: MessageId,
+    timeout: Duration,
+    what: &str,
+    output: &Output,
+) -> Result<T, Error> {
+    let mut work = std::pin::pin!(work);
+    let mut bar = Bar::new(output);
+    let mut over = Box::pin(sleep_until(Instant::now() + timeout));
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = &mut over => return Err(Error::new(Code::TIMED_OUT, format!("after {} without progress: {what}", seconds(timeout)))),
+            event = events.next() => match event {
+                Some(Event::FileProgress { message, done, total, .. }) if message == id => {
+                    over.as_mut().reset(Instant::now() + timeout);
+                    bar.show(done, total);
+                }
+                Some(_) => {}
+                None => return Err(Error::new(Code::INTERNAL, "the client has stopped")),
+            },
+        }
+    }
+}
+
+/// A line on standard error that shows how far a file is; on a terminal, to people.
+struct Bar {
+    wanted: bool,
+    shown: Option<u64>,
+}
+
+const WIDTH: u64 = 30;
+
+impl Bar {
+    fn new(output: &Output) -> Self {
+        Self { wanted: !output.json && io::stderr().is_terminal(), shown: None }
+    }
+
+    fn show(&mut self, done: u64, total: u64) {
+        let percent = (done * 100).checked_div(total).unwrap_or(100);
+        if self.wanted && self.shown != Some(percent) {
+            self.shown = Some(percent);
+            // Nobody is left to see a bar on a standard error that is closed.
+            let _ = write!(io::stderr(), "\r{}", line(percent, total));
+        }
+    }
+}
+
+fn line(percent: u64, total: u64) -> String {
+    let full = (percent * WIDTH / 100) as usize;
+    format!("[{}{}] {percent:3} % of {}", "#".repeat(full), " ".repeat(WIDTH as usize - full), size(total))
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
+}
+
+/// A size for people.
+pub(crate) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["bytes", "KB", "MB"] {
+        if value < 1000.0 {
+            return if unit == "bytes" { format!("{bytes} bytes") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} GB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_as_people_say_them() {
+        for (bytes, said) in [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 KB"), (10_485_760, "10.5 MB"), (4 << 30, "4.3 GB")]
+        {
+            assert_eq!(size(bytes), said);
+        }
+    }
+
+    #[test]
+    fn a_bar_fills() {
+        assert_eq!(line(0, 1000), format!("[{}]   0 % of 1.0 KB", " ".repeat(30)));
+        assert_eq!(line(100, 1000), format!("[{}] 100 % of 1.0 KB", "#".repeat(30)));
+    }
+}

@@ -1,0 +1,71 @@
+//! Files, for callers.
+
+use std::path::{Path, PathBuf};
+
+use parlour_wire::{Code, MessageId};
+
+use super::Client;
+use crate::{
+    api::{Draft, FetchOptions, Fetched, Message},
+    core::{Command, Fetch, LocalFile, Reply},
+    error::Error,
+    run,
+};
+
+impl Client {
+    /// Sends a file, with the text of `draft` beside it. When this returns, the message is safe on disk; the file is read from where it
+    /// lies when the server can be reached, also after a restart, and the message goes out when the server has it whole. A file
+    /// that changes before that is not sent ([`Self::wait_state`] fails with `source_changed`).
+    ///
+    /// [`crate::Event::FileProgress`] tells how far it is.
+    ///
+    /// # Errors
+    /// `file_not_found`, `path_refused` for what is no file, `too_large`; and those of [`Self::send`].
+    pub async fn send_file(&self, to: &str, path: &Path, draft: Draft) -> Result<Message, Error> {
+        let path = path.to_owned();
+        let file = run::blocking(move || local_file(&path)).await?;
+        let command = Command::SendFile { to: to.to_owned(), draft, file };
+        reply!(self.ask(command).await, Reply::Message(message) => message)
+    }
+
+    /// Brings the file of a message here: into a file beside its target, which is checked, put on disk and renamed. Dropping the future stops
+    /// it; what is there is kept, and the next call with the same folder goes on with it. A lost link is waited for.
+    ///
+    /// # Errors
+    /// `message_not_found`; `file_not_found`, also if the server does not have it any more; `file_exists` without `force`; `too_large` above the
+    /// limit; `hash_mismatch` and `size_mismatch` for what is not the file that was sent; `disk_full`, `unreachable`.
+    pub async fn fetch_file(&self, id: MessageId, options: FetchOptions) -> Result<Fetched, Error> {
+        let fetch = run::blocking(move || place(options)).await?;
+        reply!(self.ask(Command::FetchFile { id, fetch }).await, Reply::Fetched(fetched) => fetched)
+    }
+}
+
+fn local_file(path: &Path) -> Result<LocalFile, Error> {
+    let failed = |error: std::io::Error| run::file_error("read", path, &error);
+    // Opened once now, so that a file that may not be read is refused here and not later.
+    let metadata = std::fs::File::open(path).and_then(|file| file.metadata()).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(
+            Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display())).hint("pack a folder into one file")
+        );
+    }
+    let path = std::path::absolute(path).map_err(failed)?;
+    Ok(LocalFile { path, size: metadata.len(), modified_ns: run::modified_ns(&metadata) })
+}
+
+/// The folder and, if it is chosen here, the name that a file goes to.
+fn place(options: FetchOptions) -> Result<Fetch, Error> {
+    let FetchOptions { output, force, limit } = options;
+    let output = output.unwrap_or_else(|| PathBuf::from("."));
+    let failed = |error: std::io::Error| run::file_error("write to", &output, &error);
+    let (folder, name) = if output.is_dir() {
+        (output.clone(), None)
+    } else {
+        let name =
+            output.file_name().ok_or_else(|| Error::new(Code::PATH_REFUSED, format!("{} names no file", output.display())))?;
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        (folder.to_owned(), Some(name.to_owned()))
+    };
+    let folder = std::fs::canonicalize(folder).map_err(failed)?;
+    Ok(Fetch { folder, name, force, limit })
+}
