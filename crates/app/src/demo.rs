@@ -3,6 +3,7 @@
 //! Everything is real: the server's process data, the profiles, the sockets, the encryption; only the folder is temporary. Every
 //! step compares what happened with what should have; the first difference ends the run with the exit status of a bug.
 
+mod file;
 mod group;
 mod scenes;
 mod stage;
@@ -31,6 +32,7 @@ async fn play(stage: &mut Stage) -> Result<(), Failure> {
     stage.step("bob's connection is cut in the middle of a burst", scenes::cut_connection_loses_nothing).await?;
     stage.step("the server stops, alice writes, the server starts", scenes::server_restarts).await?;
     stage.step("a group: carol is added, and removed again", group::three_people_in_a_group).await?;
+    stage.step("alice sends bob a file", file::a_file_is_sent).await?;
     stage.step("alice logs in on a second device by password alone", scenes::second_device_takes_part).await
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use parlour_client::{Client, Code, Draft, Event, FetchOptions, KeySource, MessageId, OpenOptions, State};
+use parlour_client::{Client, Code, Draft, Event, FetchOptions, KeySource, MessageId, OpenOptions, Preview, State};
 use tokio::runtime::Runtime;
 
 use self::support::{Done, Person, Server, World, finish};
@@ -48,6 +48,11 @@ fn send(from: &Person, to: &str, file: &Path) -> String {
 
 fn get(who: &Person, id: &str, folder: &Path) -> Done {
     who.run(&["file", "get", id, "--output", text(folder)])
+}
+
+/// A picture of two pixels, one half transparent.
+fn png() -> Vec<u8> {
+    hex::decode("89504e470d0a1a0a0000000d4948445200000002000000010806000000f4227f8a0000001149444154789c63f8cfc0d0c0c0f0ff3f000d7e037eea1e17210000000049454e44ae426082").unwrap()
 }
 
 /// The running program as a library, for what needs exact moments.
@@ -182,7 +187,7 @@ fn an_upload_goes_on_after_cuts_of_the_connection_beside_live_messages() {
         let client = open(&alice);
         client.go_online().await.unwrap();
         let mut events = client.events();
-        let sent = client.send_file("bob", &file, Draft::default()).await.unwrap();
+        let sent = client.send_file("bob", &file, Preview::None, Draft::default()).await.unwrap();
         let (mut cuts, mut texts) = (0, Vec::new());
         while cuts < 4 {
             if let Event::FileProgress { done, total, .. } = events.next().await.unwrap()
@@ -393,4 +398,69 @@ fn a_command_that_is_stopped_leaves_nothing_by_the_name() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let done = finish(child, PATIENCE);
     assert!(done.code == Some(130) || folder.join("large.bin").exists(), "{done:?}");
+}
+
+#[test]
+fn a_picture_brings_a_small_one_unless_its_sender_says_no() {
+    let (world, _server, alice, bob, folder) = world();
+    let picture = world.path("dot.png");
+    fs::write(&picture, png()).unwrap();
+    let with = send(&alice, "bob", &picture);
+    let without = alice.run(&["send", "bob", "--file", text(&picture), "--no-thumbnail"]).ok().row()["id"].clone();
+    let rows = bob.run(&["recv", "--count", "2"]).ok().rows();
+    assert!(rows[0]["file"]["thumbnail_bytes"].as_u64().unwrap() > 100, "{:?}", rows[0]);
+    assert!(rows[1]["file"].get("thumbnail_bytes").is_none());
+    let small = bob.run(&["file", "get", &with, "--thumbnail", "--output", text(&folder)]).ok().row();
+    let path = PathBuf::from(small["path"].as_str().unwrap());
+    assert_eq!(path.file_name().unwrap(), "dot.png.thumbnail.jpg");
+    assert!(fs::read(&path).unwrap().starts_with(&[0xff, 0xd8, 0xff]));
+    bob.run(&["file", "get", &with, "--thumbnail", "--output", text(&folder)]).fails(6, "file_exists");
+    bob.run(&["file", "get", without.as_str().unwrap(), "--thumbnail"]).fails(3, "file_not_found");
+    assert_eq!(fs::read(get(&bob, &with, &folder).ok().row()["path"].as_str().unwrap()).unwrap(), png(), "the file itself is untouched");
+}
+
+#[test]
+fn an_export_holds_the_files_and_an_import_takes_them_in() {
+    let (world, server, alice, bob, folder) = world();
+    let id = send(&alice, "bob", &write(&world, "plan.txt", 150_000));
+    bob.run(&["recv", "--count", "1"]).ok();
+    let archive = world.path("archive");
+    let done = bob.run(&["export", "alice", "--output", text(&archive)]).ok().row();
+    assert_eq!((done["messages"].as_u64(), done["files"].as_u64(), done["files_missing"].as_u64()), (Some(1), Some(1), Some(0)));
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(archive.join("messages.jsonl")).unwrap()).unwrap();
+    let path = archive.join(line["file"]["path"].as_str().unwrap());
+    assert_eq!((path.parent(), fs::read(&path).unwrap() == content(150_000)), (Some(&*archive.join("files")), true));
+    assert_eq!(line["file"]["blake3"], blake3::hash(&content(150_000)).to_hex().as_str());
+    let without = world.path("without");
+    assert_eq!(bob.run(&["export", "--no-files", "--output", text(&without)]).ok().row()["files"], 0);
+
+    let carol = world.registered("carol", &server);
+    server.kill();
+    let taken = carol.run(&["import", text(&archive)]).ok().row();
+    assert_eq!((taken["messages"].as_u64(), taken["files"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(carol.run(&["import", text(&archive)]).ok().row()["files"], 0, "twice is once");
+    let kept = only_blob(&carol.home.join("files"));
+    assert!(!fs::read(&kept).unwrap().windows(64).any(|window| content(150_000)[..64] == *window), "sealed at rest");
+    let row = get(&carol, &id, &folder).ok().row();
+    assert_eq!(row["blake3"], blake3::hash(&content(150_000)).to_hex().as_str());
+
+    let offline = world.path("offline");
+    let done = bob.run(&["export", "alice", "--output", text(&offline)]).ok().row();
+    assert_eq!((done["files"].as_u64(), done["files_missing"].as_u64()), (Some(0), Some(1)), "it says what it lacks");
+    fs::write(archive.join("messages.jsonl"), line.to_string().replace("files/", "../alice/")).unwrap();
+    bob.run(&["import", text(&archive)]).fails(2, "leads out of the folder");
+}
+
+#[test]
+fn an_account_keeps_no_more_than_its_quota() {
+    let world = World::new();
+    let server = world.server("server", &["--registration", "open", "--blob-quota", "1MiB"]);
+    let (alice, bob) = (world.registered("alice", &server), world.registered("bob", &server));
+    send(&alice, "bob", &write(&world, "a.bin", 600_000));
+    let full = alice.run(&["send", "bob", "--file", text(&write(&world, "b.bin", 600_001)), "--timeout", "20s"]);
+    full.fails(7, "quota");
+    bob.run(&["recv", "--count", "1"]).ok();
+    // What was not sent is not kept either, and messages go on.
+    alice.run(&["send", "bob", "never mind"]).ok();
+    assert_eq!(bob.run(&["recv", "--count", "1"]).ok().row()["text"], "never mind");
 }

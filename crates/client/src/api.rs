@@ -14,9 +14,9 @@ use parlour_wire::{
 use zeroize::Zeroizing;
 
 pub use self::content::{
-    Avatar, ConversationSummary, Draft, Imported, ImportedPlace, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
+    Avatar, ConversationSummary, Draft, Imported, ImportedPlace, PersonalProfile, Posted, ProfileChange, Reaction, Settings, Taken,
 };
-pub use self::files::{FetchOptions, Fetched, FileInfo};
+pub use self::files::{FetchOptions, Fetched, FileInfo, ImportedFile, Preview};
 use crate::key::KeySource;
 
 /// How to open a profile.

@@ -57,8 +57,9 @@ impl Client {
     /// `profile_not_found`, `profile_in_use`, `wrong_passphrase`, `read_only`, `disk_full`.
     pub fn open(options: OpenOptions) -> Result<Self, Error> {
         let profile = Profile::open(&options)?;
+        let files = profile.files.clone();
         let core = Core::open(profile, run::seed()?)?;
-        Ok(Self { driver: Arc::new(Driver::start(core)?) })
+        Ok(Self { driver: Arc::new(Driver::start(core, files)?) })
     }
 
     /// What a server says about itself; needs no account.

@@ -93,7 +93,7 @@ pub struct Core {
     /// What the last run left over has been cleared away.
     swept: bool,
     /// Keeps the lock.
-    _profile: Profile,
+    profile: Profile,
 }
 
 impl std::fmt::Debug for Core {
@@ -124,7 +124,7 @@ impl Core {
             now: Now { unix_ms: 0, steady: Duration::ZERO },
             next_expiry: None,
             swept: false,
-            _profile: profile,
+            profile,
         };
         core.load_account()?;
         core.load_expiry()?;

@@ -20,6 +20,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// A locked profile and the key of its database.
 pub struct Profile {
     pub(crate) database: PathBuf,
+    /// Sealed files that only this profile has.
+    pub(crate) files: PathBuf,
     pub(crate) key: Zeroizing<[u8; 32]>,
     /// Held as long as the profile is open; the system releases it when the process dies.
     _lock: File,
@@ -46,7 +48,7 @@ impl Profile {
         }
         let lock = lock(home)?;
         let key = key::open(home, &options.key, options.create)?;
-        Ok(Self { database: home.join("parlour.db"), key, _lock: lock })
+        Ok(Self { database: home.join("parlour.db"), files: home.join("files"), key, _lock: lock })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The driver around a core: the thread that it lives on, the link, the clocks, the listeners. It decides nothing.
 
 mod download;
+mod keep;
 mod link;
+mod thumbnail;
 mod transfer;
 mod upload;
 
@@ -19,8 +21,12 @@ use std::{
 use parlour_wire::Code;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+#[cfg(test)]
+pub(crate) use self::keep::{erase, sweep};
 pub(crate) use self::{
+    keep::keep,
     link::server_info,
+    thumbnail::thumbnail,
     transfer::{blocking, file_error, modified_ns},
 };
 use crate::{
@@ -51,6 +57,8 @@ pub(crate) struct Driver {
     core_gone: watch::Receiver<()>,
     /// Closed when the link has said goodbye.
     link_gone: watch::Receiver<()>,
+    /// The folder for files that only this profile has.
+    pub(crate) files: PathBuf,
 }
 
 /// A seed from the operating system.
@@ -62,7 +70,7 @@ pub(crate) fn seed() -> Result<[u8; 32], Error> {
 
 impl Driver {
     /// Puts a core on its thread, and its link on the current runtime.
-    pub(crate) fn start(core: Core) -> Result<Self, Error> {
+    pub(crate) fn start(core: Core, files: PathBuf) -> Result<Self, Error> {
         let (jobs, inbox) = std_mpsc::channel();
         let (to_link, from_core) = mpsc::unbounded_channel();
         let (core_alive, core_gone) = watch::channel(());
@@ -84,7 +92,7 @@ impl Driver {
             .map_err(|error| Error::internal(format!("no thread: {error}")))?;
         let workers = transfer::Workers::new(jobs.clone(), events.clone());
         tokio::spawn(link::run(from_core, jobs.clone(), workers, link_alive));
-        Ok(Self { jobs, replies, next: AtomicU64::new(1), events, core_gone, link_gone })
+        Ok(Self { jobs, replies, next: AtomicU64::new(1), events, core_gone, link_gone, files })
     }
 
     pub(crate) fn events(&self) -> Events {

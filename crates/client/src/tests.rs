@@ -6,6 +6,7 @@ mod changes;
 mod conversations;
 mod enrolment;
 mod expiry;
+mod files;
 mod group_faults;
 mod groups;
 mod handover;

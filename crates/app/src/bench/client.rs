@@ -112,6 +112,7 @@ fn message(n: u64, person: u64) -> Imported {
         outgoing: n.is_multiple_of(2),
         kind: MessageKind::Text,
         text: (0..12).map(word).collect::<Vec<_>>().join(" "),
+        file: None,
         reply_to: None,
         sent_ms,
         stored_ms: Some(sent_ms),

@@ -273,6 +273,9 @@ pub(crate) struct SendArgs {
     /// Send a file; several times for several
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Vec<PathBuf>,
+    /// Send no small picture beside a picture
+    #[arg(long, requires = "file")]
+    pub(crate) no_thumbnail: bool,
     /// The id of the message that this one answers
     #[arg(long, value_name = "ID")]
     pub(crate) reply: Option<String>,
@@ -366,6 +369,9 @@ pub(crate) struct ServeArgs {
     /// How long messages are kept after every device has taken them [default: 30d]
     #[arg(long, value_name = "TIME")]
     pub(crate) retention: Option<String>,
+    /// How much the files of one account may take, such as 512MiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) blob_quota: Option<String>,
     /// PEM file with the certificate [default: a self-signed one, made at the first start]
     #[arg(long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
     pub(crate) cert: Option<PathBuf>,

@@ -1,12 +1,15 @@
 //! `send --file`, `file get`, and the bar that shows how far a file is.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    fs,
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::PathBuf,
     time::Duration,
 };
 
-use parlour_client::{Client, Code, Draft, Error, Event, Events, FetchOptions, Fetched, Message, MessageId, State};
+use parlour_client::{
+    Client, Code, Draft, Error, Event, Events, FetchOptions, Fetched, FileInfo, Message, MessageId, Preview, State,
+};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,7 +33,8 @@ struct FetchedRow {
 pub(crate) async fn file(args: FileArgs, session: &Session) -> Result<(), Failure> {
     let FileAction::Get(args) = args.action;
     let client = session.open()?;
-    let outcome = get(&client, args, &session.output).await.map_err(Failure::from);
+    let outcome = if args.thumbnail { thumbnail(&client, args).await } else { get(&client, args, &session.output).await };
+    let outcome = outcome.map_err(Failure::from);
     let Fetched { path, size, hash } = closed(&client, outcome).await?;
     let row = FetchedRow { path, size, blake3: hex::encode(hash) };
     session.output.row(&row, |output| {
@@ -38,10 +42,65 @@ pub(crate) async fn file(args: FileArgs, session: &Session) -> Result<(), Failur
     })
 }
 
+/// The size in bytes above which a person at a terminal is asked first.
+const ASK_ABOVE: u64 = 100_000_000;
+
+/// Asks whether a large file is wanted: somebody else chose its size. A program says so beforehand, with `--limit`.
+fn agreed(file: &FileInfo, args: &FileGetArgs) -> Result<(), Error> {
+    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !somebody || args.yes || args.limit.is_some() || file.size <= ASK_ABOVE {
+        return Ok(());
+    }
+    // Where nothing can be written nothing can be read either: the answer is no.
+    let _ = write!(io::stderr(), "{} has {}. Download it? [y/N] ", plain(&file.name), size(file.size));
+    let mut answer = String::new();
+    let _ = io::stdin().lock().take(16).read_line(&mut answer);
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Error::new(Code::CANCELLED, "nothing was downloaded").hint("`--yes` does not ask"))
+}
+
+/// Writes the small picture that came with a message.
+async fn thumbnail(client: &Client, args: FileGetArgs) -> Result<Fetched, Error> {
+    let id = find(client, &args.id).await?;
+    let file = client.message(id).await?.file;
+    let file = file.ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file"))?;
+    let bytes = file.thumbnail.ok_or_else(|| {
+        Error::new(Code::FILE_NOT_FOUND, "no small picture came with the file").hint("leave out --thumbnail for the file itself")
+    })?;
+    let name = format!("{}.thumbnail.{}", file.name, ending(&bytes));
+    let output = args.output.unwrap_or_default();
+    let path = if output.as_os_str().is_empty() || output.is_dir() { output.join(name) } else { output };
+    let mut options = fs::OpenOptions::new();
+    let options = if args.force { options.write(true).create(true).truncate(true) } else { options.write(true).create_new(true) };
+    let written = options.open(&path).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::new(Code::FILE_EXISTS, format!("{} is there already", path.display())),
+        _ => Error::new(Code::READ_ONLY, format!("cannot write {}: {error}", path.display())),
+    })?;
+    Ok(Fetched { path, size: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() })
+}
+
+/// What a picture begins with says which it is.
+fn ending(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => "png",
+        [b'R', b'I', b'F', b'F', ..] => "webp",
+        _ => "jpg",
+    }
+}
+
 async fn get(client: &Client, args: FileGetArgs, output: &Output) -> Result<Fetched, Error> {
     let id = find(client, &args.id).await?;
+    let file = client.message(id).await?.file;
+    if let Some(file) = &file {
+        agreed(file, &args)?;
+    }
     let mut events = client.events();
-    if let Some(reason) = try_online(client, args.timeout).await? {
+    if !file.is_some_and(|file| file.kept)
+        && let Some(reason) = try_online(client, args.timeout).await?
+    {
         return Err(Error::new(Code::UNREACHABLE, format!("the server has the file and was not reached ({})", reason.message)));
     }
     let options = FetchOptions { output: args.output, force: args.force, limit: args.limit };
@@ -51,11 +110,17 @@ async fn get(client: &Client, args: FileGetArgs, output: &Output) -> Result<Fetc
 }
 
 /// Sends the files of a message, the text beside the first.
-pub(crate) async fn send(client: &Client, to: &str, files: &[PathBuf], draft: Draft) -> Result<Vec<Message>, Error> {
+pub(crate) async fn send(
+    client: &Client,
+    to: &str,
+    files: &[PathBuf],
+    preview: Preview,
+    draft: Draft,
+) -> Result<Vec<Message>, Error> {
     let mut sent = Vec::with_capacity(files.len());
     let mut draft = draft;
     for file in files {
-        sent.push(client.send_file(to, file, draft.clone()).await?);
+        sent.push(client.send_file(to, file, preview, draft.clone()).await?);
         draft.text.clear();
     }
     Ok(sent)

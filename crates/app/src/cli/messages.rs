@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_client::{Client, Code, Draft, Error, Expiry, Message, MessageId, MessageKind, Page, State};
+use parlour_client::{Client, Code, Draft, Error, Expiry, Message, MessageId, MessageKind, Page, Preview, State};
 
 use super::{
     args::{HistoryArgs, SearchArgs, SendArgs, StatusArgs},
@@ -58,7 +58,8 @@ async fn deliver(client: &Client, args: &SendArgs, text: String, output: &Output
     let written = if args.file.is_empty() {
         client.write(&args.to, draft).await.map(|message| vec![message])
     } else {
-        files::send(client, &args.to, &args.file, draft).await
+        let preview = if args.no_thumbnail { Preview::None } else { Preview::Thumbnail };
+        files::send(client, &args.to, &args.file, preview, draft).await
     };
     let messages = written.map_err(|error| match (&offline, error.code) {
         // The reason for being offline says more than that we are.

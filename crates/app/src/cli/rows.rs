@@ -169,6 +169,8 @@ struct FileRow<'a> {
     name: &'a str,
     size: u64,
     content_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnail_bytes: Option<usize>,
 }
 
 /// An emoji beside a message.
@@ -205,7 +207,8 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
 
 impl<'a> From<&'a FileInfo> for FileRow<'a> {
     fn from(file: &'a FileInfo) -> Self {
-        Self { name: &file.name, size: file.size, content_type: &file.content_type }
+        let thumbnail_bytes = file.thumbnail.as_ref().map(Vec::len);
+        Self { name: &file.name, size: file.size, content_type: &file.content_type, thumbnail_bytes }
     }
 }
 

@@ -43,6 +43,7 @@ fn flags(args: ServeArgs) -> RawConfig {
         registration: args.registration,
         session_grace: args.session_grace,
         retention: args.retention,
+        blob_quota: args.blob_quota,
         cert: args.cert,
         key: args.key,
         admin: args.admin,

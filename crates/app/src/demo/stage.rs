@@ -97,6 +97,11 @@ impl Stage {
         }
     }
 
+    /// A place in the stage's folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The server's address.
     pub(super) fn url(&self) -> Checked<ServerUrl> {
         self.url.clone().ok_or_else(|| "no server has been started".to_owned())

@@ -127,6 +127,8 @@ pub struct Imported {
     pub kind: MessageKind,
     /// What it says.
     pub text: String,
+    /// Its file, if it carries one.
+    pub file: Option<ImportedFile>,
     /// The message that it answers.
     pub reply_to: Option<MessageId>,
     /// When its sender wrote it, Unix milliseconds.
@@ -143,4 +145,13 @@ pub struct Imported {
     pub state: State,
     /// Emojis beside it, with the accounts.
     pub reactions: Vec<(AccountId, String)>,
+}
+
+/// What an import brought that was not here before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages.
+    pub messages: u64,
+    /// Files.
+    pub files: u64,
 }

@@ -11,6 +11,33 @@ pub struct FileInfo {
     pub size: u64,
     /// Its content type; the sender's claim.
     pub content_type: String,
+    /// A small picture of it, PNG, JPEG or WebP, made by its sender.
+    pub thumbnail: Option<Vec<u8>>,
+    /// It is on this machine: [`crate::Client::fetch_file`] needs no server.
+    pub kept: bool,
+}
+
+/// Whether a small picture goes with a picture that is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preview {
+    /// It does, if the file is a picture of a known kind. Made on this machine; of the file's metadata (place, camera) nothing is in it.
+    #[default]
+    Thumbnail,
+    /// Nothing but the file.
+    None,
+}
+
+/// The file of an imported message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedFile {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its content type.
+    pub content_type: String,
+    /// Where it lies; it is copied, sealed, into the profile. `None`: it is not there, and only its name is kept.
+    pub source: Option<PathBuf>,
 }
 
 /// Where a file goes, and what is refused.

@@ -2,9 +2,9 @@
 
 use parlour_wire::{ConversationId, MessageId};
 
-use super::Client;
+use super::{Client, files};
 use crate::{
-    api::{ConversationSummary, Draft, Imported, Message, Page, PersonalProfile, Posted, ProfileChange, Settings},
+    api::{ConversationSummary, Draft, Imported, Message, Page, PersonalProfile, Posted, ProfileChange, Settings, Taken},
     core::{Command, Reply},
     error::Error,
 };
@@ -143,11 +143,22 @@ impl Client {
         self.done(Command::SetReadReceipts(on)).await
     }
 
-    /// Takes in messages from an export, in one transaction; nobody is told. Returns how many were new.
+    /// One message.
     ///
     /// # Errors
-    /// `profile_not_found` without an account, `disk_full`.
-    pub async fn import(&self, messages: Vec<Imported>) -> Result<u64, Error> {
-        reply!(self.ask(Command::Import(messages)).await, Reply::Count(count) => count)
+    /// `message_not_found`.
+    pub async fn message(&self, id: MessageId) -> Result<Message, Error> {
+        reply!(self.ask(Command::Message(id)).await, Reply::Message(message) => message)
+    }
+
+    /// Takes in messages from an export, in one transaction; nobody is told. Returns how many of them and of their files were new.
+    ///
+    /// # Errors
+    /// `profile_not_found` without an account, `disk_full`; `file_not_found` and its like for a file that cannot be read, and then
+    /// none of these messages is taken in.
+    pub async fn import(&self, messages: Vec<Imported>) -> Result<Taken, Error> {
+        let kept = files::keep(self, &messages).await?;
+        let files = kept.len() as u64;
+        reply!(self.ask(Command::Import(messages, kept)).await, Reply::Count(messages) => Taken { messages, files })
     }
 }

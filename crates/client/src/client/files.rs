@@ -1,12 +1,18 @@
 //! Files, for callers.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use parlour_wire::{Code, MessageId};
+use parlour_wire::{
+    BlobId, Code, MessageId,
+    content::{Attachment, safe_name},
+};
 
 use super::Client;
 use crate::{
-    api::{Draft, FetchOptions, Fetched, Message},
+    api::{Draft, FetchOptions, Fetched, Imported, Message, Preview},
     core::{Command, Fetch, LocalFile, Reply},
     error::Error,
     run,
@@ -21,9 +27,14 @@ impl Client {
     ///
     /// # Errors
     /// `file_not_found`, `path_refused` for what is no file, `too_large`; and those of [`Self::send`].
-    pub async fn send_file(&self, to: &str, path: &Path, draft: Draft) -> Result<Message, Error> {
+    pub async fn send_file(&self, to: &str, path: &Path, preview: Preview, draft: Draft) -> Result<Message, Error> {
         let path = path.to_owned();
-        let file = run::blocking(move || local_file(&path)).await?;
+        let mut file = run::blocking(move || local_file(&path)).await?;
+        if preview == Preview::Thumbnail {
+            let (path, size) = (file.path.clone(), file.size);
+            // A picture that brings its decoder down has no thumbnail.
+            file.thumbnail = run::blocking(move || Ok(run::thumbnail(&path, size))).await.unwrap_or_default();
+        }
         let command = Command::SendFile { to: to.to_owned(), draft, file };
         reply!(self.ask(command).await, Reply::Message(message) => message)
     }
@@ -40,6 +51,31 @@ impl Client {
     }
 }
 
+/// Copies the files of messages that are to be taken in and are not here yet into the profile.
+pub(super) async fn keep(client: &Client, messages: &[Imported]) -> Result<BTreeMap<MessageId, Attachment>, Error> {
+    let with_file = messages.iter().filter_map(|it| Some((it.id, it.file.as_ref()?, it.file.as_ref()?.source.as_ref()?)));
+    let ids = with_file.clone().map(|(id, ..)| id).collect();
+    let missing = reply!(client.ask(Command::Missing(ids)).await, Reply::Ids(ids) => ids)?;
+    let mut kept = BTreeMap::new();
+    for (id, file, source) in with_file.filter(|(id, ..)| missing.contains(id)) {
+        let source = source.clone();
+        let local = run::blocking(move || local_file(&source)).await?;
+        let named = Attachment {
+            blob: BlobId([0; 32]),
+            key: [0; 32],
+            size: 0,
+            blob_size: 0,
+            hash: [0; 32],
+            content_type: file.content_type.clone(),
+            name: safe_name(&file.name),
+            text: String::new(),
+            thumbnail: None,
+        };
+        kept.insert(id, run::keep(local, client.driver.files.clone(), named).await?);
+    }
+    Ok(kept)
+}
+
 fn local_file(path: &Path) -> Result<LocalFile, Error> {
     let failed = |error: std::io::Error| run::file_error("read", path, &error);
     // Opened once now, so that a file that may not be read is refused here and not later.
@@ -50,7 +86,7 @@ fn local_file(path: &Path) -> Result<LocalFile, Error> {
         );
     }
     let path = std::path::absolute(path).map_err(failed)?;
-    Ok(LocalFile { path, size: metadata.len(), modified_ns: run::modified_ns(&metadata) })
+    Ok(LocalFile { path, size: metadata.len(), modified_ns: run::modified_ns(&metadata), thumbnail: None })
 }
 
 /// The folder and, if it is chosen here, the name that a file goes to.

@@ -85,6 +85,7 @@ impl Core {
         } else {
             self.store.set_sealed(id, true)?;
         }
+        self.erase_kept(id)?;
         self.store.set_deleted(id)?;
         self.changed(id)?;
         self.reply_posted(ticket, id, posts)

@@ -202,7 +202,10 @@ impl Core {
                 let reaction = ReactionRow { id: author.id, message: target, sender: author.account, emoji: emoji.clone() };
                 return self.react_to(reaction).map(|()| Outcome::Done);
             }
-            Body::Deleted if own => self.store.set_deleted(&target)?,
+            Body::Deleted if own => {
+                self.erase_kept(&target)?;
+                self.store.set_deleted(&target)?;
+            }
             Body::Text(text) if own && message.kind != MessageKind::Unknown => {
                 let mentions_me = !message.outgoing && content.mentions.contains(&self.me()?);
                 self.store.set_edited(&target, text, content.sent_ms, mentions_me)?;

@@ -28,12 +28,14 @@ impl Core {
     pub(super) fn expire(&mut self) -> Result<(), Error> {
         if !self.swept {
             self.store.sweep(self.now.unix_ms.saturating_sub(PENDING_MS))?;
+            self.sweep_kept()?;
             self.swept = true;
         }
         if self.next_expiry.is_none_or(|at| at > self.now.unix_ms) {
             return Ok(());
         }
         for expired in self.store.expired(self.now.unix_ms, BATCH)? {
+            self.erase_kept(&expired.id)?;
             self.store.forget_message(&expired)?;
             self.event(Event::MessageGone { conversation: expired.conversation, id: expired.id });
         }

@@ -1,10 +1,16 @@
 //! Taking messages from an export into this profile: as history, without telling anybody.
 
-use parlour_wire::{AccountId, ConversationId, name::Name};
+use std::collections::{BTreeMap, BTreeSet};
+
+use parlour_wire::{
+    AccountId, BlobId, Code, ConversationId, MessageId,
+    content::{Attachment, Body, Content, safe_name},
+    name::Name,
+};
 
 use super::{Core, Reply, Ticket};
 use crate::{
-    api::{Imported, ImportedPlace, State},
+    api::{Imported, ImportedPlace, MessageKind, State},
     error::Error,
     event::Event,
     store::{ConversationPhase, MessageRow, NewMessage, ReactionRow},
@@ -12,24 +18,43 @@ use crate::{
 
 impl Core {
     /// Stores what is not here yet. Direct conversations are those of this account, whoever exported them.
-    pub(super) fn import(&mut self, ticket: Ticket, messages: Vec<Imported>) -> Result<(), Error> {
+    pub(super) fn import(
+        &mut self,
+        ticket: Ticket,
+        messages: Vec<Imported>,
+        mut files: BTreeMap<MessageId, Attachment>,
+    ) -> Result<(), Error> {
         let me = self.me()?;
         let mut new = 0;
         for message in messages {
-            new += u64::from(self.import_one(me, message)?);
+            let file = files.remove(&message.id);
+            new += u64::from(self.import_one(me, message, file)?);
         }
         self.event(Event::ContactsChanged);
         self.reply(ticket, Ok(Reply::Count(new)));
         Ok(())
     }
 
-    fn import_one(&mut self, me: AccountId, message: Imported) -> Result<bool, Error> {
+    /// Which of these messages are not here.
+    pub(super) fn missing(&self, ids: BTreeSet<MessageId>) -> Result<Reply, Error> {
+        let mut missing = BTreeSet::new();
+        for id in ids {
+            if self.store.message(&id)?.is_none() {
+                missing.insert(id);
+            }
+        }
+        Ok(Reply::Ids(missing))
+    }
+
+    fn import_one(&mut self, me: AccountId, message: Imported, kept: Option<Attachment>) -> Result<bool, Error> {
         let Some(id) = self.imported_place(me, &message.place)? else { return Ok(false) };
         let sender = if message.outgoing { me } else { message.sender };
         if sender != me {
             self.know_imported(&sender, &message.sender_name)?;
         }
+        let content = imported_file(&message, kept.clone())?;
         let row = MessageRow {
+            content,
             sender,
             outgoing: message.outgoing,
             reply_to: message.reply_to,
@@ -46,6 +71,9 @@ impl Core {
         let expires_ms = row.expires_ms;
         if !self.store.add_message(&NewMessage { row, sealed: true })? {
             return Ok(false);
+        }
+        if let Some(kept) = kept {
+            self.store.keep_file(&message.id, &kept.blob)?;
         }
         self.expires(expires_ms);
         for (sender, emoji) in message.reactions {
@@ -85,4 +113,28 @@ impl Core {
         self.session.contacts_dirty |= self.store.know(account, &name)?;
         Ok(())
     }
+}
+
+/// The content of a message with a file. The file is in the profile's folder, or nowhere: then only what it was is known.
+fn imported_file(message: &Imported, kept: Option<Attachment>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(file) = message.file.as_ref().filter(|_| message.kind == MessageKind::File && !message.deleted) else {
+        return Ok(None);
+    };
+    let nowhere = || Attachment {
+        blob: BlobId([0; 32]),
+        key: [0; 32],
+        size: file.size,
+        blob_size: file.size,
+        hash: [0; 32],
+        content_type: file.content_type.clone(),
+        name: safe_name(&file.name),
+        text: String::new(),
+        thumbnail: None,
+    };
+    let attachment = kept.unwrap_or_else(nowhere);
+    let content = Content::new(message.sent_ms, Body::Attachment(attachment));
+    let bytes = content.to_bytes().map_err(|error| {
+        Error::new(Code::USAGE, format!("the file of message {} cannot be taken in: {error}", message.id))
+    })?;
+    Ok(Some(bytes))
 }

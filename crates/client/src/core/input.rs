@@ -1,8 +1,8 @@
 //! What goes into the core and what comes out of it.
 
-use std::time::Duration;
+use std::{collections::{BTreeMap, BTreeSet}, path::PathBuf, time::Duration};
 
-use parlour_wire::{ConversationId, MessageId, address::ServerUrl};
+use parlour_wire::{ConversationId, MessageId, address::ServerUrl, content::Attachment};
 use zeroize::Zeroizing;
 
 use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
@@ -238,8 +238,12 @@ pub enum Command {
     Settings,
     /// Whether others are told that their messages have been shown.
     SetReadReceipts(bool),
-    /// Take in messages from an export.
-    Import(Vec<Imported>),
+    /// One message.
+    Message(MessageId),
+    /// Which of these messages are not here.
+    Missing(BTreeSet<MessageId>),
+    /// Take in messages from an export, with the files that are in the profile's folder for them.
+    Import(Vec<Imported>, BTreeMap<MessageId, Attachment>),
     /// The fate of a message.
     Status(MessageId),
     /// Drop the connection; it is restored at once.
@@ -297,6 +301,8 @@ pub enum Reply {
     Settings(Settings),
     /// How many.
     Count(u64),
+    /// Which messages.
+    Ids(BTreeSet<MessageId>),
     /// A group that has been made or changed.
     Group(Group),
     /// Groups.
@@ -382,6 +388,15 @@ pub enum Output {
     Transfer(Order),
     /// Stop doing so; nothing more is told of it.
     StopTransfer(TransferId),
+    /// Delete a file that no message needs any more.
+    Erase(PathBuf),
+    /// Delete what is in a folder except for these: what a run before this one has left.
+    Sweep {
+        /// The folder, which need not be there.
+        folder: PathBuf,
+        /// The names of what stays.
+        keep: BTreeSet<String>,
+    },
     /// The reply to a command.
     Reply(Ticket, Result<Reply, Error>),
     /// Something to tell listeners.

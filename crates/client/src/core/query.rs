@@ -6,7 +6,7 @@ use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
 use super::{Command, Core, Output, Reply, Ticket, session::Phase, transfers::file_info};
 use crate::{
-    api::{ConversationSummary, DeviceStatus, Draft, Message, Page, Reaction, State, Status},
+    api::{ConversationSummary, DeviceStatus, Draft, Message, MessageKind, Page, Reaction, State, Status},
     error::Error,
     store::{Conversation, MessageRow, ReactionRow},
 };
@@ -48,7 +48,7 @@ impl Core {
             Command::Edit { id, text } => return self.edit(ticket, &id, &text),
             Command::Delete(id) => return self.delete(ticket, &id),
             Command::SetProfile(change) => return self.set_own_profile(ticket, change),
-            Command::Import(messages) => return self.import(ticket, messages),
+            Command::Import(messages, files) => return self.import(ticket, messages, files),
             Command::Typing(to) => self.typing(&to)?,
             Command::SetReadReceipts(on) => self.set_read_receipts(on)?,
             Command::MarkRead { to, up_to } => self.mark_read(&to, up_to.as_ref())?,
@@ -89,6 +89,8 @@ impl Core {
             Command::Status(id) => self.status(&id),
             Command::Search { text, within, limit } => self.search(&text, within.as_deref(), limit),
             Command::Find(prefix) => self.find(&prefix),
+            Command::Message(id) => self.message(&id),
+            Command::Missing(ids) => self.missing(ids),
             Command::Page { conversation, page } => self.page(&conversation, &page),
             Command::Target(to) => Ok(Reply::Conversation(self.conversation_with(&to)?)),
             Command::Conversations => self.conversations(),
@@ -123,6 +125,14 @@ impl Core {
     fn search(&self, text: &str, within: Option<&str>, limit: u32) -> Result<Reply, Error> {
         let within = within.map(|to| self.conversation_with(to)).transpose()?;
         self.shown_messages(self.store.search(text, within.as_ref(), limit)?)
+    }
+
+    fn message(&self, id: &MessageId) -> Result<Reply, Error> {
+        let row = self.store.message(id)?.filter(|row| !row.hidden);
+        let row = row.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
+        let conversation = self.store.conversation(&row.conversation)?;
+        let conversation = conversation.ok_or_else(|| Error::internal("a message without its conversation"))?;
+        Ok(Reply::Message(self.shown_message(row, &conversation)?))
     }
 
     /// The message whose id begins so.
@@ -214,7 +224,8 @@ impl Core {
     /// A message as callers see it.
     pub(super) fn shown_message(&self, row: MessageRow, conversation: &Conversation) -> Result<Message, Error> {
         let reactions = self.shown_reactions(&row.id)?;
-        let file = file_info(&row);
+        let kept = row.kind == MessageKind::File && self.store.kept_file(&row.id)?.is_some();
+        let file = file_info(&row, kept);
         Ok(Message {
             peer: conversation.peer,
             group: conversation.group_name(),

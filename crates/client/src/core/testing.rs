@@ -1,6 +1,9 @@
 //! What tests of contents look at or put in.
 
-use parlour_wire::{AccountId, MessageId, content::Content};
+use parlour_wire::{
+    AccountId, MessageId,
+    content::{Attachment, Content},
+};
 
 use super::Core;
 use crate::{
@@ -25,6 +28,15 @@ impl Core {
         };
         self.store.add_message(&NewMessage { row, sealed: false }).expect("a database");
         self.session.dirty.insert(conversation);
+    }
+
+    pub(crate) fn attachment_for_test(&self, id: &MessageId) -> Attachment {
+        let row = self.store.message(id).expect("a database").expect("a message");
+        super::transfers::attachment_of(&row).expect("a file")
+    }
+
+    pub(crate) fn account_for_test(&self) -> AccountId {
+        self.account.as_ref().expect("an account").account
     }
 
     pub(crate) fn counts_for_test(&self) -> (u64, u64) {

@@ -26,6 +26,8 @@ pub struct LocalFile {
     pub size: u64,
     /// When it was last changed, nanoseconds of Unix time.
     pub modified_ns: i64,
+    /// A small picture of it, for its message.
+    pub thumbnail: Option<Vec<u8>>,
 }
 
 /// Where a file is wanted.
@@ -80,6 +82,8 @@ pub enum Order {
         name: OsString,
         /// Replace what is there.
         force: bool,
+        /// Where its blob lies on this machine; `None`: at the server.
+        kept: Option<PathBuf>,
     },
 }
 

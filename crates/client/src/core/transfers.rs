@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -62,7 +63,7 @@ impl Transfers {
 
 impl Core {
     /// Takes a message with a file from its writer.
-    pub(super) fn send_file(&mut self, ticket: Ticket, to: String, draft: Draft, file: LocalFile) -> Result<(), Error> {
+    pub(super) fn send_file(&mut self, ticket: Ticket, to: String, draft: Draft, mut file: LocalFile) -> Result<(), Error> {
         self.signed_in()?;
         let layout = Layout::new(file.size).map_err(|error| Error::new(error.code(), error.to_string()))?;
         let again = Command::SendFile { to: to.clone(), draft: draft.clone(), file: file.clone() };
@@ -78,7 +79,7 @@ impl Core {
             content_type: content_type(&name).to_owned(),
             name,
             text: draft.text,
-            thumbnail: None,
+            thumbnail: file.thumbnail.take(),
         };
         let post = Post { in_reply_to: draft.reply_to, expires: draft.expires, ..Post::new(Body::Attachment(attachment)) };
         let row = self.compose(&conversation, post)?;
@@ -106,14 +107,15 @@ impl Core {
                 format!("the file has {} bytes, which is more than wanted", attachment.size),
             ));
         }
-        if self.session.phase == Phase::Off {
+        let kept = self.store.kept_file(&message)?.map(|blob| self.kept_path(&blob));
+        if self.session.phase == Phase::Off && kept.is_none() {
             return Err(Error::new(Code::UNREACHABLE, "the server is not reachable, and the file is there")
                 .hint("try again when the server can be reached; what is here already is kept"));
         }
         let Fetch { folder, name, force, .. } = fetch;
         // Reduced on arrival, and again here: nothing of a name that others chose leads out of the folder.
         let name = name.unwrap_or_else(|| safe_name(&attachment.name).into());
-        let order = Order::Download { ticket, message, attachment: Box::new(attachment), folder, name, force };
+        let order = Order::Download { ticket, message, attachment: Box::new(attachment), folder, name, force, kept };
         self.transfers.downloads.insert(ticket, order);
         Ok(())
     }
@@ -139,7 +141,9 @@ impl Core {
             }
         }
         let room = AT_ONCE.saturating_sub(going(&self.transfers, false));
-        let waiting = self.transfers.downloads.values().filter(|order| usable && !self.transfers.running.contains(&order.id()));
+        let can = |order: &&Order| usable || matches!(order, Order::Download { kept: Some(_), .. });
+        let waiting = self.transfers.downloads.values().filter(can);
+        let waiting = waiting.filter(|order| !self.transfers.running.contains(&order.id()));
         for order in waiting.take(room).cloned().collect::<Vec<_>>() {
             self.start(order);
         }
@@ -247,6 +251,25 @@ impl Core {
         Ok(there)
     }
 
+    fn kept_path(&self, blob: &BlobId) -> PathBuf {
+        self.profile.files.join(blob.to_string())
+    }
+
+    /// A message is about to go, and with it its file if this profile keeps it.
+    pub(super) fn erase_kept(&mut self, message: &MessageId) -> Result<(), Error> {
+        if let Some(blob) = self.store.kept_file(message)? {
+            self.outputs.push(Output::Erase(self.kept_path(&blob)));
+        }
+        Ok(())
+    }
+
+    /// Has everything deleted from the folder of files that no message has: a run before this one ended too early.
+    pub(super) fn sweep_kept(&mut self) -> Result<(), Error> {
+        let keep = self.store.kept_files()?.iter().map(BlobId::to_string).collect();
+        self.outputs.push(Output::Sweep { folder: self.profile.files.clone(), keep });
+        Ok(())
+    }
+
     /// Nobody waits for a download any longer.
     pub(super) fn abandon_download(&mut self, ticket: Ticket) {
         if self.transfers.downloads.remove(&ticket).is_some() {
@@ -276,9 +299,9 @@ pub(super) fn attachment_of(row: &MessageRow) -> Option<Attachment> {
 }
 
 /// The same as it is shown.
-pub(super) fn file_info(row: &MessageRow) -> Option<FileInfo> {
-    let Attachment { name, size, content_type, .. } = attachment_of(row)?;
-    Some(FileInfo { name, size, content_type })
+pub(super) fn file_info(row: &MessageRow, kept: bool) -> Option<FileInfo> {
+    let Attachment { name, size, content_type, thumbnail, .. } = attachment_of(row)?;
+    Some(FileInfo { name, size, content_type, thumbnail, kept })
 }
 
 /// What a name's ending says about a file: a hint for who shows it, and nothing is decided by it.

@@ -3,10 +3,11 @@
 
 use std::{
     collections::VecDeque,
-    ffi::OsStr,
+    ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    ops::Range,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -36,24 +37,42 @@ struct Part {
     resumed: bool,
 }
 
+/// Where a blob is.
+pub(super) enum Source {
+    /// At the server.
+    Server(Link),
+    /// In a file of the profile.
+    Kept(PathBuf),
+}
+
+/// Where a file is wanted.
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) name: OsString,
+    /// Replace what is there.
+    pub(super) force: bool,
+}
+
 /// Brings a file here.
 pub(super) async fn fetch(
-    link: &Link,
+    source: &Source,
     message: MessageId,
     attachment: Attachment,
-    folder: &Path,
-    name: &OsStr,
-    force: bool,
+    place: &Place,
     teller: &Teller,
 ) -> Outcome {
+    let Place { folder, name, force } = place;
     // Named by the blob, so that whoever asks again finds it, and hidden, so that nobody takes it for the file.
     let path = folder.join(format!(".parlour-{}.part", hex::encode(&attachment.blob.0[..16])));
     let target = folder.join(name);
     let mut again = true;
     loop {
-        let part = begin(attachment.clone(), path.clone(), target.clone(), force).await?;
+        let part = begin(attachment.clone(), path.clone(), target.clone(), *force).await?;
         let resumed = part.resumed;
-        let part = receive(link, message, &attachment, part, teller).await?;
+        let part = match source {
+            Source::Server(link) => receive(link, message, &attachment, part, teller).await?,
+            Source::Kept(path) => copy(path, message, part, teller).await?,
+        };
         match blocking(move || part.finish()).await {
             Ok(path) => {
                 let (size, hash) = (attachment.size, attachment.hash);
@@ -111,6 +130,31 @@ async fn receive(
         teller.tell(message, false, end, total);
     }
     Ok(part)
+}
+
+/// Takes what is missing from a file of the profile.
+async fn copy(path: &Path, message: MessageId, mut part: Part, teller: &Teller) -> Result<Part, Error> {
+    let layout = part.opener.layout();
+    let total = layout.blob_size();
+    let from = path.to_owned();
+    let mut blob = blocking(move || File::open(&from).map_err(|error| file_error("read", &from, &error))).await?;
+    loop {
+        let next = part.opener.position();
+        let Range { start, .. } = layout.sealed_range(next);
+        teller.tell(message, false, start, total);
+        if next >= layout.chunks() {
+            return Ok(part);
+        }
+        let end = layout.sealed_range((next + GROUP).min(layout.chunks()) - 1).end;
+        let path = path.to_owned();
+        (blob, part) = blocking(move || {
+            let mut bytes = vec![0; usize::try_from(end - start).map_err(Error::internal)?];
+            blob.read_exact_at(&mut bytes, start).map_err(|error| file_error("read", &path, &error))?;
+            let part = part.take(&bytes)?;
+            Ok((blob, part))
+        })
+        .await?;
+    }
 }
 
 /// The bytes that were asked for. A server may give fewer at a time, but not none, and not more.

@@ -12,7 +12,7 @@ use parlour_wire::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Job, transfer::Workers};
+use super::{Job, keep, transfer::Workers};
 use crate::{
     api::ServerFacts,
     core::{Input, Output, RequestId},
@@ -89,6 +89,8 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, workers:
         }
         Output::Transfer(order) => workers.start(order, link.as_ref().map(|(link, _)| link.clone())),
         Output::StopTransfer(id) => workers.stop(id),
+        Output::Erase(path) => drop(tokio::task::spawn_blocking(move || keep::erase(&path))),
+        Output::Sweep { folder, keep } => drop(tokio::task::spawn_blocking(move || keep::sweep(&folder, &keep))),
         // Delivered by the core's thread.
         Output::Reply(..) | Output::Event(_) => {}
     }

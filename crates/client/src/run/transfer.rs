@@ -68,8 +68,13 @@ async fn run(order: Order, link: Option<Link>, teller: Teller) -> Outcome {
             let sealed = upload::same(&file, key, blob, sealed).await?;
             upload::send(&wanted(link)?, message, file, key, sealed, &teller).await
         }
-        Order::Download { message, attachment, folder, name, force, .. } => {
-            download::fetch(&wanted(link)?, message, *attachment, &folder, &name, force, &teller).await
+        Order::Download { message, attachment, folder, name, force, kept, .. } => {
+            let source = match kept {
+                Some(path) => download::Source::Kept(path),
+                None => download::Source::Server(wanted(link)?),
+            };
+            let place = download::Place { folder, name, force };
+            download::fetch(&source, message, *attachment, &place, &teller).await
         }
     }
 }

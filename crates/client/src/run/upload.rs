@@ -44,7 +44,7 @@ pub(super) async fn same(
     if sealed.blob == blob { Ok(sealed) } else { Err(changed(&file.path)) }
 }
 
-async fn first_pass(file: &LocalFile, key: [u8; 32]) -> Result<Sealed, Error> {
+pub(super) async fn first_pass(file: &LocalFile, key: [u8; 32]) -> Result<Sealed, Error> {
     let local = file.clone();
     let mut source = blocking(move || open(&local)).await?;
     let mut sealer =
@@ -92,25 +92,36 @@ fn read_error(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// A file whose chunks can be sealed again in any order.
-struct Source {
+pub(super) struct Source {
     file: File,
     resealer: Resealer,
     local: LocalFile,
 }
 
 impl Source {
-    /// The ciphertext of a few chunks from `first` on.
-    fn group(&self, first: u32) -> Result<Vec<u8>, Error> {
+    /// Opens a file that has been gone over.
+    pub(super) fn open(local: LocalFile, key: &FileKey, sealed: &Sealed) -> Result<Self, Error> {
+        Ok(Self { file: open(&local)?, resealer: Resealer::new(key, sealed), local })
+    }
+
+    /// How many chunks there are.
+    pub(super) const fn chunks(&self) -> u32 {
+        self.resealer.layout().chunks()
+    }
+
+    /// The ciphertext of a few chunks from `first` on, and the chunk after them.
+    pub(super) fn group(&self, first: u32) -> Result<(Vec<u8>, u32), Error> {
         let layout = self.resealer.layout();
+        let after = layout.chunks().min(first + GROUP);
         let mut group = Vec::new();
-        for chunk in first..layout.chunks().min(first + GROUP) {
+        for chunk in first..after {
             let mut buffer = vec![0; layout.content_len(chunk)];
             let at = u64::from(chunk) * CHUNK as u64;
             self.file.read_exact_at(&mut buffer, at).map_err(|error| read_error(&self.local.path, &error))?;
             self.resealer.seal(chunk, &mut buffer).map_err(|_| changed(&self.local.path))?;
             group.append(&mut buffer);
         }
-        Ok(group)
+        Ok((group, after))
     }
 }
 
@@ -123,12 +134,12 @@ pub(super) async fn send(
     sealed: Arc<Sealed>,
     teller: &Teller,
 ) -> Outcome {
-    let resealer = Resealer::new(&FileKey::from_bytes(key), &sealed);
-    let source = blocking(move || Ok(Arc::new(Source { file: open(&local)?, resealer, local }))).await?;
+    let (blob, hash) = (sealed.blob, sealed.hash);
+    let source = blocking(move || Source::open(local, &FileKey::from_bytes(key), &sealed).map(Arc::new)).await?;
     let mut failure = None;
     for _ in 0..TRIES {
-        match send_once(link, message, &source, sealed.blob, teller).await {
-            Ok(true) => return Ok(Transferred::Uploaded { hash: sealed.hash }),
+        match send_once(link, message, &source, blob, teller).await {
+            Ok(true) => return Ok(Transferred::Uploaded { hash }),
             Ok(false) => {}
             // The server has kept nothing of it; what it got may have been spoilt on its disk.
             Err(error) if error.code == Code::HASH_MISMATCH => failure = Some(error),
@@ -154,11 +165,11 @@ async fn send_once(link: &Link, message: MessageId, source: &Arc<Source>, blob: 
     while next < layout.chunks() || !waiting.is_empty() {
         while next < layout.chunks() && waiting.len() < WINDOW {
             let (from, first) = (Arc::clone(source), next);
-            let data = blocking(move || from.group(first)).await?;
+            let (data, after) = blocking(move || from.group(first)).await?;
             let offset = layout.sealed_range(next).start;
             let end = offset + data.len() as u64;
             waiting.push_back((end, ask(link, &BlobPut { blob, offset, data })));
-            next = (next + GROUP).min(layout.chunks());
+            next = after;
         }
         let Some((end, asked)) = waiting.pop_front() else { break };
         let progress: BlobProgress = answer::<BlobPut>(asked).await?;

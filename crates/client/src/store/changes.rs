@@ -98,6 +98,7 @@ impl Store {
             "UPDATE messages SET body = '', content = NULL, reply_to = NULL, mentions_me = 0, edited_ms = NULL WHERE id = ?1";
         self.conn.prepare_cached(sql)?.execute([id.0])?;
         self.conn.prepare_cached("DELETE FROM reactions WHERE message = ?1")?.execute([id.0])?;
+        self.conn.prepare_cached("DELETE FROM kept_files WHERE message = ?1")?.execute([id.0])?;
         Ok(())
     }
 

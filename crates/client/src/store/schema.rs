@@ -6,8 +6,15 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] =
-    &[FIRST, GROUPS, super::own::TABLES, super::packs::TABLES, super::backup::TABLES, super::order::TRIGGERS];
+const MIGRATIONS: &[&str] = &[
+    FIRST,
+    GROUPS,
+    super::own::TABLES,
+    super::packs::TABLES,
+    super::backup::TABLES,
+    super::order::TRIGGERS,
+    super::uploads::TABLES,
+];
 
 const FIRST: &str = "
 CREATE TABLE account (
@@ -90,16 +97,6 @@ CREATE INDEX messages_hidden ON messages (position) WHERE hidden = 1;
 CREATE INDEX messages_unshown ON messages (position) WHERE shown = 0;
 CREATE INDEX messages_unread ON messages (conversation, position) WHERE shown = 0;
 CREATE INDEX messages_unsealed ON messages (conversation, position) WHERE sealed = 0;
-
--- Files on their way to the server. Their messages are encrypted when they are there.
-CREATE TABLE uploads (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    message BLOB NOT NULL UNIQUE REFERENCES messages (id) ON DELETE CASCADE,
-    path BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    modified_ns INTEGER NOT NULL,
-    blob BLOB                    -- what it is sealed to; nothing of it leaves before this is here
-) STRICT;
 
 CREATE TABLE reactions (
     position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,6 +1,7 @@
-//! Files that are on their way to the server.
+//! Files that are on their way to the server, and files that only this profile has.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
@@ -10,6 +11,24 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Store, int, uint};
 use crate::{core::LocalFile, error::Error};
+
+pub(super) const TABLES: &str = "
+-- Files on their way to the server. Their messages are encrypted when they are there.
+CREATE TABLE uploads (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    message BLOB NOT NULL UNIQUE REFERENCES messages (id) ON DELETE CASCADE,
+    path BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    blob BLOB                    -- what it is sealed to; nothing of it leaves before this is here
+) STRICT;
+
+-- Files that were taken in with an export: sealed, in the profile's folder, under the names of their blobs.
+CREATE TABLE kept_files (
+    message BLOB NOT NULL PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    blob BLOB NOT NULL
+) STRICT;
+";
 
 /// A file on its way. Its key is in the content of its message.
 #[derive(Clone, Debug)]
@@ -24,7 +43,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Upload> {
     let path = OsString::from_vec(row.get(1)?).into();
     Ok(Upload {
         message: MessageId(row.get(0)?),
-        file: LocalFile { path, size: uint(row.get(2)?), modified_ns: row.get(3)? },
+        file: LocalFile { path, size: uint(row.get(2)?), modified_ns: row.get(3)?, thumbnail: None },
         blob: row.get::<_, Option<[u8; 32]>>(4)?.map(BlobId),
     })
 }
@@ -60,5 +79,25 @@ impl Store {
     /// Forgets one; whether it was there.
     pub(crate) fn remove_upload(&self, message: &MessageId) -> Result<bool, Error> {
         Ok(self.conn.prepare_cached("DELETE FROM uploads WHERE message = ?1")?.execute([message.0])? == 1)
+    }
+
+    /// Notes that the profile's folder has the file of a message.
+    pub(crate) fn keep_file(&self, message: &MessageId, blob: &BlobId) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO kept_files (message, blob) VALUES (?1, ?2)";
+        self.conn.prepare_cached(sql)?.execute(params![message.0, blob.0])?;
+        Ok(())
+    }
+
+    /// The file of a message that the profile's folder has.
+    pub(crate) fn kept_file(&self, message: &MessageId) -> Result<Option<BlobId>, Error> {
+        let sql = "SELECT blob FROM kept_files WHERE message = ?1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([message.0], |row| row.get(0).map(BlobId)).optional()?)
+    }
+
+    /// The files that the profile's folder has to have; whatever else is there has no message any more.
+    pub(crate) fn kept_files(&self) -> Result<BTreeSet<BlobId>, Error> {
+        let mut statement = self.conn.prepare_cached("SELECT blob FROM kept_files")?;
+        let rows = statement.query_map([], |row| row.get(0).map(BlobId))?.collect::<Result<_, _>>()?;
+        Ok(rows)
     }
 }

@@ -1,6 +1,7 @@
 //! A world of cores and one server, in which everything happens when the test says so.
 
 mod content;
+pub(super) mod files;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,11 +22,12 @@ use tempfile::TempDir;
 
 use crate::{
     api::{Message, OpenOptions, Page, State},
-    core::{Command, Core, Input, Now, Output, Reply, Ticket},
+    core::{Command, Core, Input, Now, Order, Output, Reply, Ticket},
     error::Error,
     event::Event,
     key::KeySource,
     profile::Profile,
+    run,
     store::Account,
 };
 
@@ -74,6 +76,8 @@ pub(super) struct Node {
     link: Option<Link>,
     /// On their way to the server.
     outbox: VecDeque<Output>,
+    /// To be done with files.
+    transfers: VecDeque<Order>,
     pub(super) replies: BTreeMap<Ticket, Result<Reply, Error>>,
     pub(super) events: Vec<Event>,
     next: u64,
@@ -101,6 +105,10 @@ pub(super) struct World {
     trace: bool,
     /// Answers that the server gives instead of the true ones, by handler.
     pub(super) lies: BTreeMap<&'static str, Vec<u8>>,
+    /// Parts of blobs that get through before the link is lost.
+    pub(super) puts: Option<usize>,
+    /// Parts of blobs that have been sealed to be sent: key, place, hash.
+    pub(super) sealed: Vec<([u8; 32], u32, [u8; 32])>,
 }
 
 fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, secrets: &[u8]) -> Service<MemoryStore> {
@@ -134,6 +142,8 @@ impl World {
             steady: Duration::ZERO,
             trace,
             lies: BTreeMap::new(),
+            puts: None,
+            sealed: Vec::new(),
         }
     }
 
@@ -145,8 +155,8 @@ impl World {
     pub(super) fn node(&mut self) -> usize {
         let home = tempfile::tempdir().unwrap();
         let seed = self.rng.r#gen();
-        let (replies, events, outbox) = (BTreeMap::new(), Vec::new(), VecDeque::new());
-        self.nodes.push(Node { home, core: None, wanted: false, link: None, outbox, replies, events, next: 1, seed });
+        let (replies, events, outbox, transfers) = Default::default();
+        self.nodes.push(Node { home, core: None, wanted: false, link: None, outbox, transfers, replies, events, next: 1, seed });
         let node = self.nodes.len() - 1;
         self.open(node);
         node
@@ -322,6 +332,10 @@ impl World {
                 self.drop_link(node);
             }
             Output::Cut => self.blink(node),
+            Output::Transfer(order) => it.transfers.push_back(order),
+            Output::StopTransfer(id) => self.stop_transfer(node, id),
+            Output::Erase(path) => run::erase(&path),
+            Output::Sweep { folder, keep } => run::sweep(&folder, &keep),
             output => it.outbox.push_back(output),
         }
     }
@@ -371,6 +385,7 @@ impl World {
         self.drop_link(node);
         let it = &mut self.nodes[node];
         it.wanted = false;
+        it.transfers.clear();
         it.core = None;
         self.open(node);
         self.go_online(node);
@@ -393,6 +408,7 @@ impl World {
         self.drop_link(node);
         let it = &mut self.nodes[node];
         it.wanted = false;
+        it.transfers.clear();
         it.core = None;
         f(it.home.path());
         self.open(node);
@@ -490,7 +506,7 @@ impl World {
     /// Lets one thing happen somewhere; `false` if nothing is under way.
     pub(super) fn step_any(&mut self) -> bool {
         for node in 0..self.nodes.len() {
-            if self.connect(node) || self.transmit(node) || self.receive(node) {
+            if self.connect(node) || self.transmit(node) || self.receive(node) || self.transfer(node) {
                 return true;
             }
         }

@@ -1,6 +1,6 @@
 //! What people say about themselves, what they tell of their reading and typing, and imports.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use parlour_wire::{AccountId, Code, MessageId, limits};
 
@@ -145,6 +145,7 @@ fn imported(n: u8, peer: AccountId, text: &str) -> Imported {
         outgoing: n.is_multiple_of(2),
         kind: MessageKind::Text,
         text: text.to_owned(),
+        file: None,
         reply_to: None,
         sent_ms: 1_600_000_000_000 + u64::from(n),
         stored_ms: Some(1_600_000_000_000 + u64::from(n)),
@@ -161,8 +162,8 @@ fn an_import_is_history_and_tells_nobody() {
     let (mut world, a, b) = two();
     let Ok(Reply::WhoAmI(Some(bob))) = world.ask(b, Command::WhoAmI) else { panic!() };
     let messages = vec![imported(2, bob.account, "old one"), imported(3, bob.account, "old answer")];
-    assert_eq!(world.ask(a, Command::Import(messages.clone())), Ok(Reply::Count(2)));
-    assert_eq!(world.ask(a, Command::Import(messages)), Ok(Reply::Count(0)), "twice is once");
+    assert_eq!(world.ask(a, Command::Import(messages.clone(), BTreeMap::new())), Ok(Reply::Count(2)));
+    assert_eq!(world.ask(a, Command::Import(messages, BTreeMap::new())), Ok(Reply::Count(0)), "twice is once");
     world.settle();
     assert_eq!(world.texts(a, "bob"), ["old one", "old answer"]);
     assert!(world.texts(b, "alice").is_empty());

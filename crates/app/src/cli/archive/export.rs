@@ -4,10 +4,11 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use parlour_client::{Client, Code, ConversationSummary, Error, MessageId, Page};
+use parlour_client::{Client, Code, ConversationSummary, Error, FetchOptions, Message, MessageId, Page};
 use serde::Serialize;
 use serde_json::json;
 
@@ -24,17 +25,20 @@ use crate::cli::{
 
 /// Messages read from the database at a time.
 const PAGE: u32 = 1000;
+/// How long one file may take: the largest at a slow server.
+const STALLED: Duration = Duration::from_secs(3600);
 
 const README: &str = "\
 This folder was written by `parlour export`. Everything in it is plain text: keep it where nobody else can read it.
 
 conversations.jsonl   one JSON object per line for each conversation: its id, whether it is direct or a group, its name
 messages.jsonl        one JSON object per line for each message, conversation by conversation, oldest first
-files/                attachments that were on this machine, named by the id of their message
+files/                the files of messages, named by the id of their message and their own name
 
 Keys of a message: id; conversation; with (the other person, or #group); from; outgoing (you wrote it); kind (text, file, system:
 said by the program, unknown: of a kind that this version cannot show); text (CommonMark); sent_at and stored_at (RFC 3339, UTC);
-reply_to (id of the message that it answers); state; edited_at; deleted; expires_at; reactions (emoji, from). The keys that end in
+reply_to (id of the message that it answers); state; edited_at; deleted; expires_at; reactions (emoji, from); file (name, size,
+content_type, blake3 of its bytes, path below this folder; without a path: missing says why). The keys that end in
 `account` name people by the hash of their public key, which does not change when they change their name.
 
 `parlour import DIR` takes the messages into a profile.
@@ -44,12 +48,57 @@ pub(crate) async fn export(args: ExportArgs, session: &Session) -> Result<(), Fa
     let client = session.open()?;
     refresh(&client).await;
     let outcome = write_all(&client, &args).await;
-    let messages = closed(&client, outcome).await?;
-    let row = json!({"messages": messages, "files": 0, "path": args.output});
-    session.output.row(&row, |_| format!("{messages} messages are in {}", args.output.display()))
+    let Count { messages, files, missing } = closed(&client, outcome).await?;
+    let row = json!({"messages": messages, "files": files, "files_missing": missing, "path": args.output});
+    session.output.row(&row, |_| {
+        let lacking = if missing == 0 { String::new() } else { format!(", {missing} files could not be had; the lines of their messages say why") };
+        format!("{messages} messages and {files} files are in {}{lacking}", args.output.display())
+    })
 }
 
-async fn write_all(client: &Client, args: &ExportArgs) -> Result<u64, Failure> {
+/// What has been written.
+#[derive(Default)]
+struct Count {
+    messages: u64,
+    files: u64,
+    missing: u64,
+}
+
+/// Where messages are written, and their files.
+struct Archive<'a> {
+    client: &'a Client,
+    lines: Lines,
+    /// The folder of the files, if they are wanted.
+    files: Option<PathBuf>,
+    count: Count,
+}
+
+impl Archive<'_> {
+    /// Writes a message, its file first.
+    async fn message(&mut self, message: &Message) -> Result<(), Failure> {
+        let mut row = MessageLine::from(message);
+        if let (Some(file), Some(folder)) = (&mut row.file, &self.files) {
+            let name = format!("{}-{}", message.id, file.name);
+            let options = FetchOptions { output: Some(folder.join(&name)), ..FetchOptions::default() };
+            match tokio::time::timeout(STALLED, self.client.fetch_file(message.id, options)).await {
+                Ok(Ok(fetched)) => {
+                    file.path = Some(format!("{FILES}/{name}"));
+                    file.blake3 = Some(hex::encode(fetched.hash));
+                    self.count.files += 1;
+                }
+                // Nothing that is written after it would fare better.
+                Ok(Err(error)) if error.code == Code::DISK_FULL => return Err(error.into()),
+                Ok(Err(error)) => file.missing = Some(error.message),
+                Err(_) => file.missing = Some("the server did not give it in time".to_owned()),
+            }
+            self.count.missing += u64::from(file.path.is_none());
+        }
+        self.count.messages += 1;
+        Ok(line(&mut self.lines, &row)?)
+    }
+}
+
+async fn write_all(client: &Client, args: &ExportArgs) -> Result<Count, Failure> {
     let mut conversations = client.conversations().await?;
     if let Some(to) = &args.to {
         let wanted = client.conversation_with(to).await?;
@@ -62,44 +111,43 @@ async fn write_all(client: &Client, args: &ExportArgs) -> Result<u64, Failure> {
         line(&mut lines, &ConversationLine::from(conversation))?;
     }
     finish(lines)?;
-    let mut lines = create(&args.output.join(MESSAGES))?;
-    let mut count = 0;
+    let lines = create(&args.output.join(MESSAGES))?;
+    let files = (!args.no_files).then(|| args.output.join(FILES));
+    let mut archive = Archive { client, lines, files, count: Count::default() };
     for conversation in &conversations {
-        count += write_messages(client, conversation, &mut lines).await?;
+        write_messages(&mut archive, conversation).await?;
     }
-    finish(lines)?;
-    Ok(count)
+    finish(archive.lines)?;
+    Ok(archive.count)
 }
 
 /// Writes a conversation from its beginning; what comes while this runs comes last.
-async fn write_messages(client: &Client, conversation: &ConversationSummary, lines: &mut Lines) -> Result<u64, Failure> {
-    let (mut last, mut count) = (first(client, conversation, lines).await?, 0);
-    count += u64::from(last.is_some());
+async fn write_messages(archive: &mut Archive<'_>, conversation: &ConversationSummary) -> Result<(), Failure> {
+    let mut last = first(archive, conversation).await?;
     while let Some(after) = last {
         let page = Page { limit: PAGE, after: Some(after), before: None };
-        let messages = client.history_of(conversation.conversation, page).await?;
+        let messages = archive.client.history_of(conversation.conversation, page).await?;
         for message in &messages {
-            line(lines, &MessageLine::from(message))?;
+            archive.message(message).await?;
         }
-        count += messages.len() as u64;
         last = messages.last().map(|message| message.id);
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Writes the oldest message, by going back page by page from the newest.
-async fn first(client: &Client, conversation: &ConversationSummary, lines: &mut Lines) -> Result<Option<MessageId>, Failure> {
+async fn first(archive: &mut Archive<'_>, conversation: &ConversationSummary) -> Result<Option<MessageId>, Failure> {
     let mut oldest = None;
     let mut before = None;
     loop {
         let page = Page { limit: PAGE, before, after: None };
-        let messages = client.history_of(conversation.conversation, page).await?;
+        let messages = archive.client.history_of(conversation.conversation, page).await?;
         let Some(message) = messages.into_iter().next() else { break };
         before = Some(message.id);
         oldest = Some(message);
     }
     if let Some(message) = &oldest {
-        line(lines, &MessageLine::from(message))?;
+        archive.message(message).await?;
     }
     Ok(oldest.map(|message| message.id))
 }

@@ -1,7 +1,11 @@
 //! The lines of an export, written and read.
 
+use std::path::{Component, Path};
+
 use jiff::Timestamp;
-use parlour_client::{AccountId, ConversationId, ConversationSummary, Imported, ImportedPlace, Message, MessageKind, State};
+use parlour_client::{
+    AccountId, ConversationId, ConversationSummary, FileInfo, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State,
+};
 use serde::{Deserialize, Serialize};
 
 /// A conversation.
@@ -51,6 +55,40 @@ pub(super) struct MessageLine {
     pub(super) expires_at: Option<Timestamp>,
     #[serde(default)]
     pub(super) reactions: Vec<ReactionLine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<FileLine>,
+}
+
+/// The file of a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FileLine {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) content_type: String,
+    /// BLAKE3, hex, if the file is there.
+    pub(super) blake3: Option<String>,
+    /// Where it is, below the folder of the export.
+    pub(super) path: Option<String>,
+    /// Why it is not there.
+    pub(super) missing: Option<String>,
+}
+
+impl From<&FileInfo> for FileLine {
+    fn from(it: &FileInfo) -> Self {
+        let (name, content_type) = (it.name.clone(), it.content_type.clone());
+        Self { name, size: it.size, content_type, blake3: None, path: None, missing: None }
+    }
+}
+
+impl FileLine {
+    fn imported(self, folder: &Path) -> Result<ImportedFile, &'static str> {
+        let inside = |path: &str| {
+            let path = Path::new(path);
+            path.components().all(|part| matches!(part, Component::Normal(_))).then(|| folder.join(path))
+        };
+        let source = self.path.map(|path| inside(&path).ok_or("the path of its file leads out of the folder")).transpose()?;
+        Ok(ImportedFile { name: self.name, size: self.size, content_type: self.content_type, source })
+    }
 }
 
 /// An emoji beside a message.
@@ -94,13 +132,14 @@ impl From<&Message> for MessageLine {
             deleted: it.deleted,
             expires_at: it.expires_ms.and_then(time),
             reactions: it.reactions.iter().map(reaction).collect(),
+            file: it.file.as_ref().filter(|_| !it.deleted).map(FileLine::from),
         }
     }
 }
 
 impl MessageLine {
-    /// The message to be taken in; what is wrong with the line otherwise.
-    pub(super) fn imported(self) -> Result<Imported, &'static str> {
+    /// The message to be taken in, from an export in `folder`; what is wrong with the line otherwise.
+    pub(super) fn imported(self, folder: &Path) -> Result<Imported, &'static str> {
         let place = match &self.with_account {
             Some(peer) => {
                 let peer: AccountId = peer.parse().map_err(|_| "with_account is no account")?;
@@ -129,6 +168,7 @@ impl MessageLine {
             outgoing: self.outgoing,
             kind,
             text: self.text,
+            file: self.file.map(|file| file.imported(folder)).transpose()?,
             reply_to: self.reply_to.map(|id| id.parse()).transpose().map_err(|_| "reply_to is no id")?,
             sent_ms: self.sent_at.map_or(0, millis),
             stored_ms: self.stored_at.map(millis),

@@ -66,6 +66,9 @@ pub(crate) struct ExportArgs {
     /// Where to write; a folder that does not exist yet, or is empty
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) output: PathBuf,
+    /// Leave the files out
+    #[arg(long)]
+    pub(crate) no_files: bool,
 }
 
 #[derive(Debug, Args)]

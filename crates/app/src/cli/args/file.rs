@@ -28,6 +28,12 @@ pub(crate) struct FileGetArgs {
     /// Replace what is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Write the small picture that came with the message instead; needs no server
+    #[arg(long)]
+    pub(crate) thumbnail: bool,
+    /// Do not ask before a large file
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Refuse files of more bytes than this
     #[arg(long, value_name = "BYTES")]
     pub(crate) limit: Option<u64>,

@@ -1,0 +1,237 @@
+//! Files of messages: whoever dies and whenever, the file is there once, and no key ever seals two contents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use parlour_wire::{Code, MessageId};
+
+use super::harness::{World, files::local};
+use crate::{
+    api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
+    core::{Command, Reply},
+};
+
+/// Several chunks and a rest.
+fn content(salt: u8) -> Vec<u8> {
+    (0..200_000u32).map(|at| (at % 251) as u8 ^ salt).collect()
+}
+
+fn source(folder: &Path, salt: u8) -> PathBuf {
+    let path = folder.join("plan.pdf");
+    fs::write(&path, content(salt)).unwrap();
+    path
+}
+
+/// Alice and Bob with a device each, who know each other.
+fn two(seed: u64) -> (World, usize, usize) {
+    let mut world = World::new(seed);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.send(a, "bob", "hello");
+    world.settle();
+    (world, a, b)
+}
+
+fn files(world: &mut World, node: usize, with: &str) -> Vec<Message> {
+    world.history(node, with).into_iter().filter(|message| message.kind == MessageKind::File && !message.deleted).collect()
+}
+
+/// Every place of every key has been sealed with one content only.
+fn no_key_twice(world: &World) {
+    let mut seen = BTreeMap::new();
+    for (key, chunk, hash) in &world.sealed {
+        assert_eq!(seen.entry((key, chunk)).or_insert(hash), &hash, "one place, two contents");
+    }
+}
+
+fn arrives(world: &mut World, b: usize, folder: &Path, salt: u8) {
+    let received = files(world, b, "alice");
+    assert_eq!(received.len(), 1);
+    let info = received[0].file.as_ref().unwrap();
+    assert_eq!((info.name.as_str(), info.size, info.content_type.as_str()), ("plan.pdf", 200_000, "application/pdf"));
+    let fetched = world.fetch_file(b, received[0].id, folder).unwrap();
+    assert!(fs::read(&fetched.path).unwrap() == content(salt));
+    assert_eq!(fetched.hash, *blake3::hash(&content(salt)).as_bytes());
+}
+
+#[test]
+fn a_sender_may_die_at_every_step_of_an_upload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    for step in 0.. {
+        let (mut world, a, b) = two(100);
+        let sent = world.send_file(a, "bob", &path);
+        let mut done = true;
+        for _ in 0..step {
+            // The last parts of a blob get through at the second try only.
+            world.puts = Some(2);
+            done = !world.step_any();
+        }
+        world.crash(a);
+        world.puts = None;
+        world.settle();
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 0);
+        assert!(world.state(a, sent.id) >= State::Stored, "step {step}");
+        no_key_twice(&world);
+        if done && step > 0 {
+            assert!(step > 8, "only {step} steps");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_link_may_be_lost_after_every_part_of_a_blob() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    for parts in 0..4 {
+        let (mut world, a, b) = two(101);
+        world.puts = Some(parts);
+        world.send_file(a, "bob", &path);
+        world.run();
+        assert_eq!(files(&mut world, b, "alice").len(), 0, "nothing is said of a file that is not there");
+        world.cut(a);
+        world.puts = None;
+        world.settle();
+        assert!(world.sealed.len() <= 5, "it began anew: {}", world.sealed.len());
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 0);
+    }
+}
+
+#[test]
+fn a_file_that_changes_on_the_way_is_not_sent_and_its_key_is_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for parts in [0, 1, 3] {
+        let path = source(folder.path(), 0);
+        let (mut world, a, b) = two(102);
+        world.puts = Some(parts);
+        let sent = world.send_file(a, "bob", &path);
+        world.run();
+        // The program forgets what it knew of the first pass, and the file is another one when it comes back.
+        source(folder.path(), 7);
+        world.puts = None;
+        world.crash(a);
+        world.settle();
+        assert_eq!(files(&mut world, b, "alice").len(), 0);
+        let state = Command::WaitState { id: sent.id, state: State::Stored };
+        assert_eq!(world.ask(a, state).map_err(|error| error.code), Err(Code::SOURCE_CHANGED));
+        // Sent again it is another file with another key.
+        world.send_file(a, "bob", &path);
+        world.settle();
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 7);
+        no_key_twice(&world);
+        assert!(world.sealed.iter().map(|(key, ..)| key).collect::<BTreeSet<_>>().len() <= 2);
+    }
+}
+
+#[test]
+fn what_is_taken_back_while_it_goes_up_is_heard_of_by_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, b) = two(103);
+    world.puts = Some(1);
+    let sent = world.send_file(a, "bob", &path);
+    world.run();
+    world.puts = None;
+    world.ask(a, Command::Delete(sent.id)).unwrap();
+    world.settle();
+    let told = world.history(b, "alice");
+    assert_eq!(told.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(), ["hello"]);
+}
+
+#[test]
+fn a_reader_may_die_at_any_step_and_a_new_device_has_the_file_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    for step in 0..12 {
+        let (mut world, a, b) = two(104);
+        world.send_file(a, "bob", &path);
+        for _ in 0..step {
+            world.step_any();
+        }
+        world.crash(b);
+        world.settle();
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 0);
+        if step == 0 {
+            let second = world.sibling(1);
+            world.settle();
+            let downloads = tempfile::tempdir().unwrap();
+            arrives(&mut world, second, downloads.path(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_stranger_and_a_removed_member_get_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, b) = two(105);
+    let carol = world.person("carol");
+    let c = world.device(carol);
+    let sent = world.send_file(a, "bob", &path);
+    world.settle();
+    let unknown = world.fetch_file(c, sent.id, folder.path()).unwrap_err();
+    assert_eq!(unknown.code, Code::MESSAGE_NOT_FOUND);
+    let blob = block_of(&mut world, b);
+    let get = parlour_wire::api::BlobGet { blob, offset: 0, length: 10 };
+    assert_eq!(world.forge(b, &get), Ok(()));
+    assert_eq!(world.forge(c, &get), Err(Code::FILE_NOT_FOUND), "an id opens nothing");
+}
+
+fn block_of(world: &mut World, node: usize) -> parlour_wire::BlobId {
+    let message = files(world, node, "alice")[0].id;
+    world.nodes[node].core.as_ref().unwrap().attachment_for_test(&message).blob
+}
+
+fn imported(id: u8, peer: parlour_wire::AccountId, source: Option<PathBuf>) -> Imported {
+    let file = ImportedFile { name: "../old.txt".to_owned(), size: 5, content_type: "text/plain".to_owned(), source };
+    Imported {
+        id: MessageId([id; 16]),
+        place: ImportedPlace::Direct { peer, name: "bob".to_owned() },
+        sender: peer,
+        sender_name: "bob".to_owned(),
+        outgoing: false,
+        kind: MessageKind::File,
+        text: "old".to_owned(),
+        file: Some(file),
+        reply_to: None,
+        sent_ms: 5,
+        stored_ms: Some(6),
+        edited_ms: None,
+        deleted: false,
+        expires_ms: None,
+        state: State::Stored,
+        reactions: Vec::new(),
+    }
+}
+
+#[test]
+fn an_imported_file_whose_bytes_are_gone_is_named_and_not_had() {
+    let (mut world, a, b) = two(106);
+    let bob = world.nodes[b].core.as_ref().unwrap().account_for_test();
+    let message = imported(1, bob, None);
+    assert_eq!(world.ask(a, Command::Import(vec![message], BTreeMap::new())), Ok(Reply::Count(1)));
+    let shown = files(&mut world, a, "bob");
+    let info = shown[0].file.as_ref().unwrap();
+    assert_eq!((info.name.as_str(), info.size, info.kept), ("old.txt", 5, false), "and its name leads nowhere");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(world.fetch_file(a, shown[0].id, folder.path()).map_err(|error| error.code), Err(Code::FILE_NOT_FOUND));
+}
+
+#[test]
+fn a_message_without_text_needs_a_file_that_is_there() {
+    let (mut world, a, _) = two(107);
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let mut file = local(&path);
+    file.size = 5 << 30;
+    let command = Command::SendFile { to: "bob".to_owned(), draft: Draft::default(), file };
+    assert_eq!(world.ask(a, command).map_err(|error| error.code), Err(Code::TOO_LARGE));
+}
