@@ -4,6 +4,7 @@
 //! with ciphertexts of random bytes: the server cannot tell, and the generator's own encryption does not blur the figures.
 //! Rates and latencies stand beside a baseline of the same run, since absolute times on shared machines mean nothing.
 
+mod attachment;
 mod baseline;
 mod chat;
 mod client;
@@ -88,7 +89,12 @@ pub(crate) async fn run(load: &Load, data: Option<PathBuf>) -> anyhow::Result<Ve
         Load::Link(amount) => link::run(&folder.0, *amount).await,
         Load::E2ee { devices } => {
             let devices = devices.clone();
-            tokio::task::spawn_blocking(move || e2ee::run(&devices)).await?
+            tokio::task::spawn_blocking(move || {
+                let mut figures = attachment::run()?;
+                figures.extend(e2ee::run(&devices)?);
+                Ok(figures)
+            })
+            .await?
         }
     }
 }
