@@ -85,7 +85,10 @@ fn a_file_carries_a_text_and_shows_in_the_history() {
     let file = write(&world, "plan.pdf", 100);
     alice.run(&["send", "bob", "the", "plan", "--file", text(&file)]).ok();
     let received = bob.run(&["recv", "--count", "1"]).ok().row();
-    assert_eq!((received["text"].as_str(), received["file"]["content_type"].as_str()), (Some("the plan"), Some("application/pdf")));
+    assert_eq!(
+        (received["text"].as_str(), received["file"]["content_type"].as_str()),
+        (Some("the plan"), Some("application/pdf"))
+    );
     for (who, other) in [(&alice, "bob"), (&bob, "alice")] {
         let row = who.run(&["history", other]).ok().row();
         assert_eq!((row["kind"].as_str(), row["file"]["name"].as_str()), (Some("file"), Some("plan.pdf")));
@@ -416,7 +419,11 @@ fn a_picture_brings_a_small_one_unless_its_sender_says_no() {
     assert!(fs::read(&path).unwrap().starts_with(&[0xff, 0xd8, 0xff]));
     bob.run(&["file", "get", &with, "--thumbnail", "--output", text(&folder)]).fails(6, "file_exists");
     bob.run(&["file", "get", without.as_str().unwrap(), "--thumbnail"]).fails(3, "file_not_found");
-    assert_eq!(fs::read(get(&bob, &with, &folder).ok().row()["path"].as_str().unwrap()).unwrap(), png(), "the file itself is untouched");
+    assert_eq!(
+        fs::read(get(&bob, &with, &folder).ok().row()["path"].as_str().unwrap()).unwrap(),
+        png(),
+        "the file itself is untouched"
+    );
 }
 
 #[test]

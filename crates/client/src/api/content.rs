@@ -2,7 +2,7 @@
 
 use parlour_wire::{AccountId, ConversationId, MessageId, content::Expiry};
 
-use super::{Message, MessageKind, State};
+use super::{ImportedFile, Message, MessageKind, State};
 
 /// A message to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

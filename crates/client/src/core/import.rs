@@ -133,8 +133,8 @@ fn imported_file(message: &Imported, kept: Option<Attachment>) -> Result<Option<
     };
     let attachment = kept.unwrap_or_else(nowhere);
     let content = Content::new(message.sent_ms, Body::Attachment(attachment));
-    let bytes = content.to_bytes().map_err(|error| {
-        Error::new(Code::USAGE, format!("the file of message {} cannot be taken in: {error}", message.id))
-    })?;
+    let bytes = content
+        .to_bytes()
+        .map_err(|error| Error::new(Code::USAGE, format!("the file of message {} cannot be taken in: {error}", message.id)))?;
     Ok(Some(bytes))
 }

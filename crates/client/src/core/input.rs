@@ -1,6 +1,10 @@
 //! What goes into the core and what comes out of it.
 
-use std::{collections::{BTreeMap, BTreeSet}, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use parlour_wire::{ConversationId, MessageId, address::ServerUrl, content::Attachment};
 use zeroize::Zeroizing;

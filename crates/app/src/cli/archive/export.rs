@@ -51,7 +51,11 @@ pub(crate) async fn export(args: ExportArgs, session: &Session) -> Result<(), Fa
     let Count { messages, files, missing } = closed(&client, outcome).await?;
     let row = json!({"messages": messages, "files": files, "files_missing": missing, "path": args.output});
     session.output.row(&row, |_| {
-        let lacking = if missing == 0 { String::new() } else { format!(", {missing} files could not be had; the lines of their messages say why") };
+        let lacking = if missing == 0 {
+            String::new()
+        } else {
+            format!(", {missing} files could not be had; the lines of their messages say why")
+        };
         format!("{messages} messages and {files} files are in {}{lacking}", args.output.display())
     })
 }
