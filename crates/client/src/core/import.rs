@@ -115,13 +115,16 @@ impl Core {
     }
 }
 
+/// Stands for the blob of a file that an import did not bring: no ciphertext has this name.
+pub(super) const NOWHERE: BlobId = BlobId([0; 32]);
+
 /// The content of a message with a file. The file is in the profile's folder, or nowhere: then only what it was is known.
 fn imported_file(message: &Imported, kept: Option<Attachment>) -> Result<Option<Vec<u8>>, Error> {
     let Some(file) = message.file.as_ref().filter(|_| message.kind == MessageKind::File && !message.deleted) else {
         return Ok(None);
     };
     let nowhere = || Attachment {
-        blob: BlobId([0; 32]),
+        blob: NOWHERE,
         key: [0; 32],
         size: file.size,
         blob_size: file.size,

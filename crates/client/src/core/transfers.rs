@@ -21,6 +21,7 @@ use parlour_wire::{
 use super::{
     Command, Core, Output, Reply, Ticket,
     compose::Post,
+    import::NOWHERE,
     query::no_message,
     session::{Phase, Timer},
     transfer::{Fetch, LocalFile, Order, Outcome, TransferId, Transferred},
@@ -71,7 +72,7 @@ impl Core {
         let conversation = self.conversation_of(target)?;
         let name = safe_name(&file.path.file_name().unwrap_or_default().to_string_lossy());
         let attachment = Attachment {
-            blob: BlobId([0; 32]),
+            blob: NOWHERE,
             key: *FileKey::generate().as_bytes(),
             size: file.size,
             blob_size: layout.blob_size(),
@@ -100,6 +101,9 @@ impl Core {
             .ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file").hint("`history` shows which do"))?;
         if self.store.upload(&message)?.is_some() {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the file is not at the server yet; it lies where it was sent from"));
+        }
+        if attachment.blob == NOWHERE {
+            return Err(Error::new(Code::FILE_NOT_FOUND, "the message was taken in from an export that did not hold its file"));
         }
         if fetch.limit.is_some_and(|limit| attachment.size > limit) {
             return Err(Error::new(
