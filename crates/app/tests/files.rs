@@ -388,7 +388,7 @@ fn a_quota_is_told_and_the_message_is_taken_back() {
     assert_eq!(alice.run(&["history", "bob"]).ok().row()["deleted"], true);
 }
 
-const QUOTA: &str = "blob_quota = 1000000\n";
+const QUOTA: &str = "blob-quota = \"1000000\"\n";
 
 #[test]
 fn a_command_that_is_stopped_leaves_nothing_by_the_name() {

@@ -65,7 +65,8 @@ fn agreed(file: &FileInfo, args: &FileGetArgs) -> Result<(), Error> {
 async fn thumbnail(client: &Client, args: FileGetArgs) -> Result<Fetched, Error> {
     let id = find(client, &args.id).await?;
     let file = client.message(id).await?.file;
-    let file = file.ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file"))?;
+    let file =
+        file.ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file").hint("`history` shows which do"))?;
     let bytes = file.thumbnail.ok_or_else(|| {
         Error::new(Code::FILE_NOT_FOUND, "no small picture came with the file").hint("leave out --thumbnail for the file itself")
     })?;
@@ -76,8 +77,9 @@ async fn thumbnail(client: &Client, args: FileGetArgs) -> Result<Fetched, Error>
     let options = if args.force { options.write(true).create(true).truncate(true) } else { options.write(true).create_new(true) };
     let written = options.open(&path).and_then(|mut file| file.write_all(&bytes));
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Error::new(Code::FILE_EXISTS, format!("{} is there already", path.display())),
-        _ => Error::new(Code::READ_ONLY, format!("cannot write {}: {error}", path.display())),
+        io::ErrorKind::AlreadyExists => Error::new(Code::FILE_EXISTS, format!("{} is there already", path.display()))
+            .hint("name another file, or replace it with --force"),
+        _ => Error::new(Code::READ_ONLY, format!("cannot write {}: {error}", path.display())).hint("name another place"),
     })?;
     Ok(Fetched { path, size: bytes.len() as u64, hash: *blake3::hash(&bytes).as_bytes() })
 }

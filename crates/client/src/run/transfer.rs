@@ -135,5 +135,5 @@ pub(crate) fn file_error(what: &str, path: &Path, error: &std::io::Error) -> Err
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Code::READ_ONLY,
         _ => Code::FILE_UNAVAILABLE,
     };
-    Error::new(code, format!("cannot {what} {}: {error}", path.display()))
+    Error::new(code, format!("cannot {what} {}: {error}", path.display())).hint("check the path, and whether you may use it")
 }

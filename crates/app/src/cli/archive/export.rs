@@ -20,7 +20,7 @@ use crate::cli::{
     args::ExportArgs,
     errors::Failure,
     messages::refresh,
-    profile::{Session, closed},
+    profile::{CONNECT, Session, closed, try_online},
 };
 
 /// Messages read from the database at a time.
@@ -46,8 +46,10 @@ content_type, blake3 of its bytes, path below this folder; without a path: missi
 
 pub(crate) async fn export(args: ExportArgs, session: &Session) -> Result<(), Failure> {
     let client = session.open()?;
+    // Files come from the server; without it the export says which it lacks.
+    let reached = matches!(try_online(&client, CONNECT).await, Ok(None));
     refresh(&client).await;
-    let outcome = write_all(&client, &args).await;
+    let outcome = write_all(&client, &args, reached).await;
     let Count { messages, files, missing } = closed(&client, outcome).await?;
     let row = json!({"messages": messages, "files": files, "files_missing": missing, "path": args.output});
     session.output.row(&row, |_| {
@@ -74,6 +76,8 @@ struct Archive<'a> {
     lines: Lines,
     /// The folder of the files, if they are wanted.
     files: Option<PathBuf>,
+    /// The server can be asked for files.
+    reached: bool,
     count: Count,
 }
 
@@ -82,9 +86,12 @@ impl Archive<'_> {
     async fn message(&mut self, message: &Message) -> Result<(), Failure> {
         let mut row = MessageLine::from(message);
         if let (Some(file), Some(folder)) = (&mut row.file, &self.files) {
+            let kept = message.file.as_ref().is_some_and(|file| file.kept);
             let name = format!("{}-{}", message.id, file.name);
             let options = FetchOptions { output: Some(folder.join(&name)), ..FetchOptions::default() };
-            match tokio::time::timeout(STALLED, self.client.fetch_file(message.id, options)).await {
+            let fetch = self.client.fetch_file(message.id, options);
+            let patience = if self.reached || kept { STALLED } else { Duration::ZERO };
+            match tokio::time::timeout(patience, fetch).await {
                 Ok(Ok(fetched)) => {
                     file.path = Some(format!("{FILES}/{name}"));
                     file.blake3 = Some(hex::encode(fetched.hash));
@@ -102,7 +109,7 @@ impl Archive<'_> {
     }
 }
 
-async fn write_all(client: &Client, args: &ExportArgs) -> Result<Count, Failure> {
+async fn write_all(client: &Client, args: &ExportArgs, reached: bool) -> Result<Count, Failure> {
     let mut conversations = client.conversations().await?;
     if let Some(to) = &args.to {
         let wanted = client.conversation_with(to).await?;
@@ -117,7 +124,7 @@ async fn write_all(client: &Client, args: &ExportArgs) -> Result<Count, Failure>
     finish(lines)?;
     let lines = create(&args.output.join(MESSAGES))?;
     let files = (!args.no_files).then(|| args.output.join(FILES));
-    let mut archive = Archive { client, lines, files, count: Count::default() };
+    let mut archive = Archive { client, lines, files, reached, count: Count::default() };
     for conversation in &conversations {
         write_messages(&mut archive, conversation).await?;
     }
