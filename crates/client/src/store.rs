@@ -20,6 +20,7 @@ mod profiles;
 mod reports;
 mod schema;
 mod search;
+mod shares;
 
 use std::{
     cell::{Cell, RefCell},
@@ -48,6 +49,7 @@ pub(crate) use self::{
     outbox::{OutboxItem, OutboxKind},
     own::OwnContent,
     packs::{Handover, Packable, Parcel, Purpose, Wanted},
+    shares::{Offer, Owed, Share},
 };
 
 /// An open database.

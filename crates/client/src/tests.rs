@@ -17,5 +17,6 @@ mod profiles;
 mod recovery;
 mod schedules;
 mod search;
+mod shares;
 mod siblings;
 mod trust;
