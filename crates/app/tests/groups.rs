@@ -82,6 +82,35 @@ fn people_come_and_go_and_read_what_is_theirs() {
 }
 
 #[test]
+fn a_newcomer_is_given_what_the_policy_says() {
+    let world = World::new();
+    let (server, alice, bob, carol) = three_people(&world);
+    let made = alice.run(&["group", "create", "club", "bob", "--history", "2"]).ok().row();
+    assert_eq!(made["history"], "2");
+    alice.run(&["group", "create", "other", "--history", "some"]).fails(2, "usage");
+    for text in ["one", "two", "three"] {
+        alice.send("#club", text);
+    }
+    bob.recv(&[]);
+    alice.run(&["group", "add", "#club", "carol"]).ok();
+    // It is there without being new.
+    assert_eq!(texts(&carol.recv(&[])), ["You were added to #club."]);
+    let history = carol.history("#club");
+    assert_eq!(said(&history), ["two", "three"]);
+    for row in history.iter().filter(|row| row["kind"] == "text") {
+        assert_eq!((&row["from"], &row["shared_by"]), (&json!("alice"), &json!("alice")));
+    }
+    assert_eq!(texts(&carol.run(&["search", "three"]).ok().rows()), ["three"]);
+    assert!(bob.history("#club").iter().all(|row| row.get("shared_by").is_none()));
+    let dave = world.registered("dave", &server);
+    alice.run(&["group", "history", "#club", "none"]).ok();
+    alice.run(&["group", "add", "#club", "dave"]).ok();
+    alice.send("#club", "four");
+    assert_eq!(said(&dave.recv(&[])), ["four"]);
+    assert_eq!(said(&dave.history("#club")), ["four"]);
+}
+
+#[test]
 fn roles_names_and_leaving() {
     let world = World::new();
     let (_server, alice, bob, carol) = three_people(&world);

@@ -322,6 +322,10 @@ pub struct Message {
     pub expires_ms: Option<u64>,
     /// It names the owner of this profile.
     pub mentions_me: bool,
+    /// Who shared it with this account, which came into the group later. That the writer wrote it is what they say.
+    pub shared_by: Option<AccountId>,
+    /// Their name as it is to be shown.
+    pub shared_by_name: Option<String>,
     /// What people put beside it, oldest first; one for each emoji of each account.
     pub reactions: Vec<Reaction>,
 }

@@ -14,6 +14,7 @@
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
 //! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
+//! - `shares`: earlier messages for people who come into a group.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -43,6 +44,7 @@ mod receive;
 mod reports;
 mod send;
 mod session;
+mod shares;
 mod siblings;
 mod sync;
 mod target;
@@ -301,6 +303,7 @@ impl Core {
                 Timer::Parcels => {
                     self.pump_parcels()?;
                     self.tend_history()?;
+                    self.tend_shares()?;
                     self.tend_backup()?;
                 }
                 Timer::Backup => self.tend_backup()?,
@@ -457,6 +460,7 @@ impl Core {
                 expires_ms: None,
                 mentions_me: false,
                 reactions: Vec::new(),
+                shared_by: None,
             };
             let position = i64::from(n) - i64::from(count) - 1_000_000;
             assert!(self.store.put_packed(position, (&conversation, sender == me), &message).expect("a database"));

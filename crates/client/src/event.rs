@@ -123,6 +123,15 @@ pub enum Event {
         /// It comes from the backup, not from another device.
         from_backup: bool,
     },
+    /// Earlier messages of a group have come from the member that brought this account in.
+    HistoryShared {
+        /// Which group.
+        conversation: ConversationId,
+        /// Who shares them.
+        by: AccountId,
+        /// How many of them are new here.
+        messages: u64,
+    },
     /// The account's backup is being taken in. Whether the server has a newer one cannot be known, so its time is worth showing.
     RestoringBackup {
         /// Its number.

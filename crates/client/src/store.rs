@@ -20,6 +20,7 @@ mod profiles;
 mod reports;
 mod schema;
 mod search;
+mod shares;
 mod uploads;
 
 use std::{
@@ -49,6 +50,7 @@ pub(crate) use self::{
     outbox::{OutboxItem, OutboxKind},
     own::OwnContent,
     packs::{Handover, Packable, Parcel, Purpose, Wanted},
+    shares::{Offer, Owed, Share},
     uploads::Upload,
 };
 

@@ -18,5 +18,6 @@ mod profiles;
 mod recovery;
 mod schedules;
 mod search;
+mod shares;
 mod siblings;
 mod trust;

@@ -18,8 +18,10 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
         GroupAction::List => list(session).await,
         GroupAction::Members { group } => members(&group, session).await,
         GroupAction::Exists { name } => exists(&name, session).await,
-        GroupAction::Create { name, members } => {
-            let made = change(session, async |client| client.create_group(&name, &members, timeout).await).await?;
+        GroupAction::Create { name, members, history } => {
+            let history = history_of(&history)?;
+            let create = async |client: &Client| client.create_group_with(&name, &members, history, timeout).await;
+            let made = change(session, create).await?;
             tell(&made, "created", session)
         }
         GroupAction::Add { group, members } => {

@@ -214,6 +214,9 @@ fn shown_text(message: &Message, output: &Output) -> String {
     if message.mentions_me {
         notes.push("mentions you".to_owned());
     }
+    if let Some(name) = &message.shared_by_name {
+        notes.push(format!("shared by {}", plain(name)));
+    }
     if let Some(at) = message.expires_ms.and_then(Time::known) {
         notes.push(format!("until {}", at.short()));
     }

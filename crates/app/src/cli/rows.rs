@@ -160,6 +160,9 @@ pub(crate) struct MessageRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Time>,
     mentions_me: bool,
+    /// Who shared it, if it was written before this account came into the group: that `from` wrote it is their word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_by: Option<&'a str>,
     reactions: Vec<ReactionRow<'a>>,
 }
 
@@ -200,6 +203,7 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
             deleted: message.deleted,
             expires_at: message.expires_ms.and_then(Time::known),
             mentions_me: message.mentions_me,
+            shared_by: message.shared_by_name.as_deref(),
             reactions: message.reactions.iter().map(|it| ReactionRow { emoji: &it.emoji, from: &it.from }).collect(),
         }
     }
@@ -338,6 +342,8 @@ mod tests {
             deleted: false,
             expires_ms: None,
             mentions_me: false,
+            shared_by: None,
+            shared_by_name: None,
             reactions: Vec::new(),
         };
         let expected = format!(

@@ -23,7 +23,21 @@ impl Client {
     /// `name_taken` by a user or another group; `user_not_found`, `no_devices`, `key_changed`, `blocked` for a member; `quota` for too
     /// many devices; `unreachable`, `timed_out`.
     pub async fn create_group(&self, name: &str, members: &[impl AsRef<str>], timeout: Duration) -> Result<Group, Error> {
-        self.change(GroupCommand::Create { name: name.to_owned(), members: owned(members) }, timeout).await
+        self.create_group_with(name, members, HistoryPolicy::None, timeout).await
+    }
+
+    /// The same with a history policy: what people who come in later are given of the messages before.
+    ///
+    /// # Errors
+    /// As [`Self::create_group`].
+    pub async fn create_group_with(
+        &self,
+        name: &str,
+        members: &[impl AsRef<str>],
+        history: HistoryPolicy,
+        timeout: Duration,
+    ) -> Result<Group, Error> {
+        self.change(GroupCommand::Create { name: name.to_owned(), members: owned(members), history }, timeout).await
     }
 
     /// Brings people into a group.

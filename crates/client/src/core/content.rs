@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// So far the clock of a sender may be ahead of its home's before its word is not taken.
-const AHEAD_MS: u64 = 5 * 60 * 1000;
+pub(super) const AHEAD_MS: u64 = 5 * 60 * 1000;
 /// Reactions that one account may have on one message; emojis beyond it are noise.
 const REACTIONS: u64 = 16;
 
@@ -71,6 +71,7 @@ impl Core {
             }
             Body::Report(reports) => self.take_reports(conversation, (&sender, &device), reports),
             Body::Profile(profile) => self.take_profile(sender, profile, content.sent_ms),
+            Body::History(offer) if conversation.is_group() => self.take_offer(conversation, entry, sender, offer),
             Body::Sync(_) | Body::History(_) => {
                 tracing::debug!(conversation = %conversation.id, "content that has no place in this conversation");
                 Ok(())

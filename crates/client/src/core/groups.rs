@@ -27,6 +27,8 @@ pub enum GroupCommand {
         name: String,
         /// The other members.
         members: Vec<String>,
+        /// What people who come in later get of the messages before.
+        history: HistoryPolicy,
     },
     /// Bring people in.
     Add {
@@ -111,7 +113,9 @@ impl Core {
     /// Checks a command; `None` while somebody is being looked up.
     fn intent_for(&mut self, ticket: Ticket, command: &GroupCommand) -> Result<Option<(ConversationId, Intent)>, Error> {
         let (group, intent) = match command {
-            GroupCommand::Create { name, members } => return self.new_group(ticket, command, name, members),
+            GroupCommand::Create { name, members, history } => {
+                return self.new_group(ticket, command, (name, members), *history);
+            }
             GroupCommand::Add { group, members } => {
                 let group = self.group_to_change(group)?;
                 let Some(accounts) = self.people(ticket, members, command)? else { return Ok(None) };
@@ -152,8 +156,8 @@ impl Core {
         &mut self,
         ticket: Ticket,
         command: &GroupCommand,
-        name: &str,
-        members: &[String],
+        (name, members): (&str, &[String]),
+        history: HistoryPolicy,
     ) -> Result<Option<(ConversationId, Intent)>, Error> {
         let name = group_name(name)?;
         let known = self.store.group_by_name(name.as_str())?;
@@ -164,7 +168,7 @@ impl Core {
         let id = ConversationId::group(self.rng.r#gen());
         self.store.group_conversation(&id)?;
         self.store.set_group_name(&id, name.as_str())?;
-        Ok(Some((id, Intent::Create { name: name.to_string(), members })))
+        Ok(Some((id, Intent::Create { name: name.to_string(), members, history })))
     }
 
     /// The accounts of names, each once; `None` while one is being looked up.

@@ -307,7 +307,8 @@ impl Core {
         if !shown_kind || over || message.stored_ms.is_none() {
             return Ok(false);
         }
-        let outgoing = message.sender == self.me()?;
+        // What others say that this account wrote is not for its outbox.
+        let outgoing = message.sender == self.me()? && message.shared_by.is_none();
         let place = (conversation, outgoing);
         let new = self.store.put_packed(position, place, message)?;
         if !new && !self.store.fill_in(conversation, outgoing, message)? {

@@ -2,7 +2,7 @@
 //! has done it, or it is refused for good. When another commit was first, its outcome is read and the change is tried again on top
 //! of it; a change that others have made by then is done.
 
-use parlour_e2ee::{E2eeError, GroupChange, HistoryPolicy, Member, NewConversation, PendingCommit, Step, suite_for};
+use parlour_e2ee::{E2eeError, GroupChange, Member, NewConversation, PendingCommit, Step, suite_for};
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
     api::{self, ConversationKind, Create, Role, Suite},
@@ -131,7 +131,7 @@ impl Core {
 
     /// Makes a group: key packages of all devices, then the first commit.
     pub(super) fn create_group(&mut self, group: &Conversation, row: &IntentRow) -> Result<(), Error> {
-        let Intent::Create { name, members } = &row.intent else { return Ok(()) };
+        let Intent::Create { name, members, history } = &row.intent else { return Ok(()) };
         let id = group.id;
         let me = self.me()?;
         let own = self.store.list(&me)?.ok_or_else(|| Error::internal("no device list of our own"))?;
@@ -152,7 +152,7 @@ impl Core {
             kind: ConversationKind::GROUP,
             suite,
             name: Some(name.clone()),
-            history: HistoryPolicy::None,
+            history: *history,
             receipt_key: self.signed_in()?.receipt_key,
             members: gathered,
         };

@@ -191,6 +191,7 @@ impl Core {
             self.session.answered.remove(&item.id);
         }
         self.store.drop_reports(&id)?;
+        self.store.end_shares_in(&id)?;
         self.forget_state(&id)?;
         self.store.set_phase(&id, ConversationPhase::Removed)?;
         self.store.drop_member(&id, &self.me()?)?;

@@ -86,6 +86,9 @@ pub(crate) struct PackedMessage {
     pub(crate) mentions_me: bool,
     #[n(17)]
     pub(crate) reactions: Vec<PackedReaction>,
+    /// Who shared it with this account, which was not there when it was written.
+    #[n(18)]
+    pub(crate) shared_by: Option<AccountId>,
 }
 
 impl PackedMessage {
@@ -250,6 +253,7 @@ mod tests {
             expires_ms: None,
             mentions_me: false,
             reactions: vec![PackedReaction { id: MessageId([3; 16]), sender, emoji: "👍".to_owned() }],
+            shared_by: n.is_multiple_of(5).then_some(sender),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use parlour_wire::{
-    Code, DecodeError,
+    Code, DecodeError, MessageId,
     api::{BlobBegin, BlobData, BlobGet, BlobProgress, BlobPut},
     id::BlobId,
     limits,
@@ -30,12 +30,27 @@ pub(super) struct Upload {
     parcel: Parcel,
 }
 
+/// Where a pack comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A part of this account's own history, from another device or the backup.
+    Own(u32),
+    /// What a member of a group offers in this message.
+    Shared(MessageId),
+}
+
 /// A pack that is being fetched.
 #[derive(Debug)]
 pub(super) struct Intake {
-    number: u32,
+    source: Source,
     pack: PackRef,
     bytes: Vec<u8>,
+}
+
+impl Intake {
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self.source, Source::Shared(_))
+    }
 }
 
 impl Core {
@@ -79,6 +94,7 @@ impl Core {
         match parcel.purpose {
             Purpose::Handover(ask) => self.part_sent(&ask, parcel)?,
             Purpose::Backup => self.backup_pack_sent(&parcel.pack)?,
+            Purpose::Share(entry) => self.share_sent(&entry, parcel)?,
         }
         self.pump_parcels()
     }
@@ -91,6 +107,7 @@ impl Core {
                 self.trouble(Error { message: format!("a history could not be handed over: {}", error.message), ..error });
             }
             Purpose::Backup => self.backup_failed(error)?,
+            Purpose::Share(entry) => self.share_refused(&entry, &error)?,
         }
         self.pump_parcels()
     }
@@ -100,8 +117,15 @@ impl Core {
         if !self.session.is_usable() || self.session.intake.is_some() {
             return Ok(());
         }
-        let Some((number, pack)) = self.store.next_intake()? else { return self.check_history_end() };
-        self.session.intake = Some(Intake { number, pack, bytes: Vec::new() });
+        let (source, pack) = match self.store.next_intake()? {
+            Some((number, pack)) => (Source::Own(number), pack),
+            None => {
+                self.check_history_end()?;
+                let Some(offer) = self.store.first_offer()? else { return Ok(()) };
+                (Source::Shared(offer.id), offer.pack)
+            }
+        };
+        self.session.intake = Some(Intake { source, pack, bytes: Vec::new() });
         self.fetch(pack.blob, 0)
     }
 
@@ -117,13 +141,13 @@ impl Core {
                 self.set_timer(Timer::Parcels, RETRY);
                 return Ok(());
             }
-            Err(error) => return self.intake_failed(intake.number, &error),
+            Err(error) => return self.intake_failed(intake.source, &error),
         };
         let size = intake.pack.size as usize;
         let fits = data.size == u64::from(intake.pack.size) && intake.bytes.len() + data.data.len() <= size;
         if !fits || data.data.is_empty() {
             let error = Error::new(Code::SERVER_MISBEHAVED, "it has another size than the device that made it said");
-            return self.intake_failed(intake.number, &error);
+            return self.intake_failed(intake.source, &error);
         }
         intake.bytes.extend_from_slice(&data.data);
         if intake.bytes.len() < size {
@@ -132,24 +156,30 @@ impl Core {
             return self.fetch(*blob, offset);
         }
         match Pack::open(blob, &intake.pack.key, &intake.bytes) {
-            Ok(pack) => {
-                let taken = self.take_pack(pack)?;
-                self.part_taken(intake.number, taken)?;
-            }
+            Ok(pack) => match intake.source {
+                Source::Own(number) => {
+                    let taken = self.take_pack(pack)?;
+                    self.part_taken(number, taken)?;
+                }
+                Source::Shared(offer) => self.take_shared(&offer, pack)?,
+            },
             Err(DecodeError::Invalid("blob of a pack")) => {
                 let error = Error::new(Code::SERVER_MISBEHAVED, "the server gave other bytes for it");
-                self.intake_failed(intake.number, &error)?;
+                self.intake_failed(intake.source, &error)?;
             }
-            Err(error) => self.intake_failed(intake.number, &Error::new(Code::SERVER_MISBEHAVED, error.to_string()))?,
+            Err(error) => self.intake_failed(intake.source, &Error::new(Code::SERVER_MISBEHAVED, error.to_string()))?,
         }
         self.pump_intake()
     }
 
     /// A part that cannot be had is left out and said so; what is older may still come.
-    fn intake_failed(&mut self, number: u32, error: &Error) -> Result<(), Error> {
+    fn intake_failed(&mut self, source: Source, error: &Error) -> Result<(), Error> {
         let message = format!("a part of the history could not be taken in: {}", error.message);
         self.trouble(Error { message, ..error.clone() });
-        self.part_taken(number, 0)?;
+        match source {
+            Source::Own(number) => self.part_taken(number, 0)?,
+            Source::Shared(offer) => self.store.drop_offer(&offer)?,
+        }
         self.pump_intake()
     }
 }

@@ -248,6 +248,8 @@ impl Core {
             deleted: row.deleted,
             expires_ms: row.expires_ms,
             mentions_me: row.mentions_me,
+            shared_by_name: row.shared_by.map(|account| self.shown_name(&account)).transpose()?,
+            shared_by: row.shared_by,
             reactions,
             file,
         })

@@ -154,6 +154,7 @@ impl Core {
                 if conversation.is_group() {
                     self.own_group_commit(conversation, entry, &events)?;
                     self.welcome_newcomers(conversation, &events)?;
+                    self.owe_history(&conversation.id, entry, &events)?;
                 }
                 self.set_maintenance(conversation)?;
             }

@@ -362,6 +362,8 @@ impl Core {
             && session.flow.is_none()
             && session.blocked.is_empty()
             && session.welcomes.is_empty()
+            // Who comes into a group and asks what is there wants what has been shared, too.
+            && !session.intake.as_ref().is_some_and(Intake::is_shared)
             && session.inflight.values().all(background)
     }
 
@@ -373,7 +375,10 @@ impl Core {
             if !self.session.moved.is_empty() {
                 return self.set_cursors();
             }
-            if self.session.inflight.values().any(cursors) || !self.store.outbox_is_empty()? {
+            if self.session.inflight.values().any(cursors)
+                || !self.store.outbox_is_empty()?
+                || self.store.first_share()?.is_some()
+            {
                 return Ok(());
             }
         }

@@ -59,6 +59,7 @@ impl Core {
         self.session.contacts_dirty = true;
         self.event(Event::Synced);
         self.tend_own()?;
+        self.tend_shares()?;
         self.tend_backup()?;
         self.look_at_everything()
     }

@@ -1,11 +1,12 @@
 //! What tests of contents look at or put in.
 
 use parlour_wire::{
-    AccountId, MessageId,
-    content::{Attachment, Content},
+    AccountId, ConversationId, DeviceId, MessageId,
+    content::{Attachment, Body, Content},
 };
+use rand::Rng as _;
 
-use super::Core;
+use super::{Core, compose::Post, pack::PackedMessage};
 use crate::{
     api::{MessageKind, PersonalProfile, State},
     store::{MessageRow, NewMessage},
@@ -50,5 +51,57 @@ impl Core {
     pub(crate) fn profile_for_test(&self, account: &AccountId) -> PersonalProfile {
         let (profile, updated_ms) = self.store.profile(account).expect("a database").unwrap_or_default();
         PersonalProfile { display_name: profile.display_name, status: profile.status, avatar: profile.avatar, updated_ms }
+    }
+
+    /// Says something that names blobs in a conversation, as a device that does not keep to the rules would.
+    pub(crate) fn say_with_blob_for_test(&mut self, conversation: &ConversationId, body: Body) {
+        let conversation = self.store.conversation(conversation).expect("a database").expect("a conversation");
+        self.store.begin().expect("a database");
+        self.compose(&conversation, Post::new(body)).expect("it can be said");
+        self.store.commit().expect("a database");
+    }
+
+    /// Puts messages of this account into the log of the only group, as if they stood before everything in it.
+    pub(crate) fn fill_group_for_test(&mut self, count: u32) {
+        let (conversation, _) = self.group_for_test();
+        let me = self.me().expect("an account");
+        self.store.begin().expect("a database");
+        for n in 0..count {
+            let message = PackedMessage {
+                id: MessageId::new(u64::from(n), &self.rng.r#gen()),
+                conversation: 0,
+                sender: me,
+                device: DeviceId([1; 16]),
+                kind: 0,
+                body: format!("before {n}"),
+                reply_to: None,
+                sent_ms: u64::from(n),
+                stored_ms: Some(u64::from(n)),
+                seq: Some(1),
+                state: 2,
+                shown: true,
+                content: None,
+                edited_ms: None,
+                deleted: false,
+                expires_ms: None,
+                mentions_me: false,
+                reactions: Vec::new(),
+                shared_by: None,
+            };
+            let position = i64::from(n) - i64::from(count) - 1_000_000;
+            assert!(self.store.put_packed(position, (&conversation, true), &message).expect("a database"));
+        }
+        self.store.commit().expect("a database");
+    }
+
+    /// Whether there are people whom this device owes messages, and packs that have been offered to it.
+    pub(crate) fn shares_for_test(&self) -> (bool, bool) {
+        let share = self.store.first_share().expect("a database");
+        (share.is_some(), self.store.first_offer().expect("a database").is_some())
+    }
+
+    /// The entry before which this account may be given messages.
+    pub(crate) fn owed_for_test(&self, conversation: &ConversationId) -> Option<u64> {
+        self.store.owed(conversation).expect("a database").map(|owed| owed.seq)
     }
 }

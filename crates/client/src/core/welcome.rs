@@ -61,12 +61,15 @@ impl Core {
             }
         };
         self.store.apply(&step.changes)?;
-        let (epoch, devices) = (step.output.epoch, step.output.members.len());
+        let (epoch, devices, adder) = (step.output.epoch, step.output.members.len(), step.output.adder);
         self.store.set_joined_epoch(&id, epoch)?;
         if conversation.is_group() {
             self.refresh_view(&id)?;
         }
         let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
+        if conversation.is_group() {
+            self.expect_history(&conversation, (epoch, welcome.seq), adder)?;
+        }
         let stock = self.session.stocks.entry(conversation.suite).or_default();
         stock.left = stock.left.map(|left| left.saturating_sub(1));
         self.entered(&conversation, welcome.seq, &welcome.hash)?;
@@ -99,7 +102,7 @@ impl Core {
             self.drain(&mut conversation)?;
         }
         self.session.dirty.insert(id);
-        Ok(())
+        self.tend_shares()
     }
 
     /// A device list that something waited for is here: tries again.

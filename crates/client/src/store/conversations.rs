@@ -102,7 +102,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     })
 }
 
-fn history_from_int(value: i64) -> HistoryPolicy {
+pub(super) fn history_from_int(value: i64) -> HistoryPolicy {
     match value {
         0 => HistoryPolicy::None,
         last => u32::try_from(last).map_or(HistoryPolicy::All, HistoryPolicy::Last),

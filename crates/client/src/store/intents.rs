@@ -5,7 +5,10 @@ use parlour_e2ee::HistoryPolicy;
 use parlour_wire::{AccountId, ConversationId, MessageId, api::Role};
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::{Store, conversations::history_to_int};
+use super::{
+    Store,
+    conversations::{history_from_int, history_to_int},
+};
 use crate::error::Error;
 
 /// A change that is wanted.
@@ -15,6 +18,7 @@ pub(crate) enum Intent {
     Create {
         name: String,
         members: Vec<AccountId>,
+        history: HistoryPolicy,
     },
     Add(Vec<AccountId>),
     Remove(Vec<AccountId>),
@@ -42,15 +46,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
     let name = || row.get::<_, Option<String>>(4).map(Option::unwrap_or_default);
     let value: i64 = row.get(5)?;
     let intent = match row.get::<_, i64>(2)? {
-        0 => Intent::Create { name: name()?, members: accounts() },
+        0 => Intent::Create { name: name()?, members: accounts(), history: history_from_int(value) },
         1 => Intent::Add(accounts()),
         2 => Intent::Remove(accounts()),
         3 => Intent::Role(accounts(), Role(u8::try_from(value).unwrap_or_default())),
         4 => Intent::Rename(name()?),
-        5 => Intent::History(match value {
-            0 => HistoryPolicy::None,
-            last => u32::try_from(last).map_or(HistoryPolicy::All, HistoryPolicy::Last),
-        }),
+        5 => Intent::History(history_from_int(value)),
         _ => Intent::Leave,
     };
     Ok(IntentRow {
@@ -66,7 +67,7 @@ impl Store {
     pub(crate) fn add_intent(&self, conversation: &ConversationId, intent: &Intent) -> Result<i64, Error> {
         let none: &[AccountId] = &[];
         let (kind, accounts, name, value) = match intent {
-            Intent::Create { name, members } => (0, members.as_slice(), Some(name), 0),
+            Intent::Create { name, members, history } => (0, members.as_slice(), Some(name), history_to_int(*history)),
             Intent::Add(accounts) => (1, accounts.as_slice(), None, 0),
             Intent::Remove(accounts) => (2, accounts.as_slice(), None, 0),
             Intent::Role(accounts, role) => (3, accounts.as_slice(), None, i64::from(role.0)),

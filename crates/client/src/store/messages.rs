@@ -33,6 +33,8 @@ pub(crate) struct MessageRow {
     pub(crate) deleted: bool,
     pub(crate) expires_ms: Option<u64>,
     pub(crate) mentions_me: bool,
+    /// Who shared it with this account, which was not there when it was written.
+    pub(crate) shared_by: Option<AccountId>,
 }
 
 impl MessageRow {
@@ -58,6 +60,7 @@ impl MessageRow {
             deleted: false,
             expires_ms: None,
             mentions_me: false,
+            shared_by: None,
         }
     }
 }
@@ -72,7 +75,7 @@ pub(crate) struct NewMessage {
 
 pub(super) const COLUMNS: &str =
     "id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown,
-    hidden, content, edited_ms, deleted, expires_ms, mentions_me";
+    hidden, content, edited_ms, deleted, expires_ms, mentions_me, shared_by";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow {
@@ -95,6 +98,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         deleted: row.get(16)?,
         expires_ms: row.get::<_, Option<i64>>(17)?.map(uint),
         mentions_me: row.get(18)?,
+        shared_by: row.get::<_, Option<[u8; 32]>>(19)?.map(AccountId),
     })
 }
 

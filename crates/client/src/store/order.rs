@@ -45,7 +45,8 @@ impl Store {
         conversations.iter().try_for_each(|conversation| self.settle_order_of(conversation))
     }
 
-    fn settle_order_of(&self, conversation: &ConversationId) -> Result<(), Error> {
+    /// The same in one conversation.
+    pub(crate) fn settle_order_of(&self, conversation: &ConversationId) -> Result<(), Error> {
         let sql = "SELECT position, coalesce(stored_ms, sent_ms), coalesce(seq, 0), id FROM messages
             WHERE conversation = ?1 AND position < 0 ORDER BY position";
         let mut statement = self.conn.prepare_cached(sql)?;

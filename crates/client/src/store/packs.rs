@@ -27,8 +27,8 @@ CREATE TABLE handovers (
 CREATE TABLE parcels (
     blob BLOB PRIMARY KEY,
     position INTEGER NOT NULL,   -- order of sending
-    purpose INTEGER NOT NULL,    -- 0: a hand-over, 1: the backup
-    ask BLOB,                    -- the request that it answers
+    purpose INTEGER NOT NULL,    -- 0: a hand-over, 1: the backup, 2: for a newcomer of a group
+    ask BLOB,                    -- the request that it answers, or the commit that let the newcomer in
     key BLOB NOT NULL,
     messages INTEGER NOT NULL,
     before INTEGER NOT NULL,     -- position of its oldest message
@@ -74,6 +74,8 @@ pub(crate) enum Purpose {
     Handover(MessageId),
     /// The backup.
     Backup,
+    /// Earlier messages for whom a commit of this device has let into a group.
+    Share(MessageId),
 }
 
 /// A pack on its way to the server.
@@ -125,6 +127,7 @@ pub(super) fn read_packable(row: &Row<'_>) -> rusqlite::Result<Packable> {
         expires_ms: opt_uint(16)?,
         mentions_me: row.get(17)?,
         reactions: Vec::new(),
+        shared_by: row.get::<_, Option<[u8; 32]>>(20)?.map(AccountId),
     };
     let id = ConversationId(row.get(2)?);
     let peer = AccountId::try_from(peer.as_slice()).ok();
@@ -133,7 +136,8 @@ pub(super) fn read_packable(row: &Row<'_>) -> rusqlite::Result<Packable> {
 
 pub(super) const PACKABLE: &str =
     "m.position, m.id, m.conversation, m.sender, m.device, m.kind, m.body, m.reply_to, m.sent_ms, m.stored_ms,
-    m.seq, m.state, m.shown, m.content, m.edited_ms, m.deleted, m.expires_ms, m.mentions_me, c.name, c.peer";
+    m.seq, m.state, m.shown, m.content, m.edited_ms, m.deleted, m.expires_ms, m.mentions_me, c.name, c.peer,
+    m.shared_by";
 
 impl Store {
     /// Messages that people wrote and the server has, below a position, the newest first.
@@ -168,8 +172,8 @@ impl Store {
     ) -> Result<bool, Error> {
         let sql = "INSERT OR IGNORE INTO messages
             (position, id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown,
-             sealed, hidden, content, edited_ms, deleted, expires_ms, mentions_me)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, 0, ?15, ?16, ?17, ?18, ?19)";
+             sealed, hidden, content, edited_ms, deleted, expires_ms, mentions_me, shared_by)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1, 0, ?15, ?16, ?17, ?18, ?19, ?20)";
         let added = self.conn.prepare_cached(sql)?.execute(params![
             position,
             message.id.0,
@@ -190,6 +194,7 @@ impl Store {
             message.deleted,
             message.expires_ms.map(int),
             message.mentions_me,
+            message.shared_by.map(|account| account.0),
         ])?;
         Ok(added == 1)
     }
@@ -255,6 +260,7 @@ impl Store {
         let (purpose, ask) = match parcel.purpose {
             Purpose::Handover(ask) => (0, Some(ask.0)),
             Purpose::Backup => (1, None),
+            Purpose::Share(entry) => (2, Some(entry.0)),
         };
         let sql = "INSERT OR REPLACE INTO parcels (blob, position, purpose, ask, key, messages, before, bytes)
             VALUES (?1, (SELECT coalesce(max(position), 0) + 1 FROM parcels), ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -272,7 +278,11 @@ impl Store {
             let bytes: Vec<u8> = row.get(6)?;
             let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let pack = PackRef { blob: BlobId(row.get(2)?), key: row.get(3)?, size, messages: row.get(4)? };
-            let purpose = ask.map_or(Purpose::Backup, Purpose::Handover);
+            let purpose = match (row.get::<_, i64>(0)?, ask) {
+                (0, Some(ask)) => Purpose::Handover(ask),
+                (2, Some(entry)) => Purpose::Share(entry),
+                _ => Purpose::Backup,
+            };
             Ok(Parcel { purpose, pack, before: row.get(5)?, bytes })
         });
         Ok(row.optional()?)
@@ -280,7 +290,7 @@ impl Store {
 
     pub(crate) fn has_parcel(&self, purpose: Purpose) -> Result<bool, Error> {
         let ask = match purpose {
-            Purpose::Handover(ask) => Some(ask.0),
+            Purpose::Handover(ask) | Purpose::Share(ask) => Some(ask.0),
             Purpose::Backup => None,
         };
         Ok(self.conn.prepare_cached("SELECT 1 FROM parcels WHERE ask IS ?1")?.exists([ask])?)

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     super::backup::TABLES,
     super::order::TRIGGERS,
     super::uploads::TABLES,
+    super::shares::TABLES,
 ];
 
 const FIRST: &str = "

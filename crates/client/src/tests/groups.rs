@@ -24,7 +24,7 @@ pub(super) fn strings(names: &[&str]) -> Vec<String> {
 }
 
 pub(super) fn create(name: &str, members: &[&str]) -> GroupCommand {
-    GroupCommand::Create { name: name.to_owned(), members: strings(members) }
+    GroupCommand::Create { name: name.to_owned(), members: strings(members), history: HistoryPolicy::None }
 }
 
 pub(super) fn add(members: &[&str]) -> GroupCommand {

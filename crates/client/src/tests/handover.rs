@@ -120,6 +120,25 @@ fn reactions_edits_and_replies_are_handed_over() {
 }
 
 #[test]
+fn what_is_handed_over_is_found_by_its_words() {
+    let (mut world, alice, _, b) = long_history(9, 2_500);
+    let new = world.sibling(alice);
+    // So that the index has an end before the history comes.
+    world.search(new, "anything", None);
+    world.settle();
+    assert_eq!(world.search(new, "old 17 ", Some("bob")), ["old 17"]);
+    assert_eq!(world.search(new, "old 2499 ", None), ["old 2499"]);
+    // Messages that find their place later, and what is taken back, are followed.
+    let last = world.send(b, "alice", "a remarkable word");
+    world.settle();
+    world.change(b, Command::Delete(last.id));
+    world.settle();
+    assert!(world.search(new, "remarkable", None).is_empty());
+    world.crash(new);
+    assert_eq!(world.search(new, "old 17 ", None), ["old 17"]);
+}
+
+#[test]
 fn of_several_devices_one_answers() {
     let (mut world, alice, _, _) = long_history(3, 50);
     let second = world.sibling(alice);

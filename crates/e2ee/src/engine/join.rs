@@ -10,7 +10,7 @@ use tls_codec::Deserialize as _;
 
 use super::{
     Joined, Lists, PendingCommit,
-    leaf::{admit_all, leaves},
+    leaf::{admit_all, leaves, named},
     policy::{Policy, PolicyMember},
     record::{Origin, Pending, Record, Refounded, hash, stage},
     suite::{Provider, capabilities, credential, join_config, wire_suite},
@@ -75,6 +75,8 @@ impl Work<'_> {
             self.delete_group(old)?;
         }
         let staged = builder.replace_old_group().build().map_err(|error| welcome_error(&error))?;
+        let sender = staged.welcome_sender().map_err(|_| E2eeError::Malformed("welcome"))?;
+        let (adder, _) = named(sender.credential())?;
         let group = staged.into_group(&self.provider).map_err(|error| welcome_error(&error))?;
         let policy = self.check_joined(&group)?;
         if let Some(refounded) = record.refounded.take().filter(|refounded| refounded.epoch == welcome.epoch) {
@@ -96,6 +98,7 @@ impl Work<'_> {
             epoch: record.home(&group),
             members: leaves(&group)?.into_iter().map(|(_, leaf)| leaf).collect(),
             receipt_key: policy.receipt_key(),
+            adder,
         };
         self.put_record(record)?;
         self.put_group(group);

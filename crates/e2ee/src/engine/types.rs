@@ -237,6 +237,8 @@ pub struct Joined {
     pub members: Vec<Leaf>,
     /// The key of the server whose receipts order the commits.
     pub receipt_key: [u8; 32],
+    /// Whose device made the commit that let this one in: it signed the welcome.
+    pub adder: AccountId,
 }
 
 /// How the devices in a conversation differ from the pinned lists of its accounts.

@@ -24,6 +24,9 @@ pub(crate) enum GroupAction {
         /// Who is in it beside you
         #[arg(value_name = "MEMBER")]
         members: Vec<String>,
+        /// What people who come in later get of the messages before: none, all, or a number
+        #[arg(long, value_name = "POLICY", default_value = "none")]
+        history: String,
     },
     /// List the groups that you are in
     List,

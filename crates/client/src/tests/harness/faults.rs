@@ -1,0 +1,101 @@
+//! What goes wrong in the world: links are cut, programs die, the server restarts, somebody damages what is on its way or says what no
+//! program of ours would.
+
+use std::time::Duration;
+
+use parlour_server::store::suite::block_on;
+use parlour_wire::Code;
+
+use super::{World, brief, service, up};
+use crate::{core::Input, error::Error};
+
+impl World {
+    /// The connection and its session are lost.
+    pub(in crate::tests) fn cut(&mut self, node: usize) {
+        if self.nodes[node].link.is_some() {
+            self.drop_link(node);
+            let error = Error::new(Code::LINK_LOST, "cut");
+            self.input(node, Input::Down { error, retry_in: Some(Duration::ZERO) });
+        }
+    }
+
+    /// The connection is lost and the session resumed.
+    pub(in crate::tests) fn blink(&mut self, node: usize) {
+        if self.nodes[node].link.is_some() {
+            let error = Error::new(Code::LINK_LOST, "blink");
+            self.input(node, Input::Down { error, retry_in: Some(Duration::ZERO) });
+            self.input(node, up(true, [0; 32]));
+        }
+    }
+
+    /// The process dies: what its last step wanted done is not done, and it starts again from its files.
+    pub(in crate::tests) fn crash(&mut self, node: usize) {
+        self.drop_link(node);
+        let it = &mut self.nodes[node];
+        it.wanted = false;
+        it.transfers.clear();
+        it.core = None;
+        self.open(node);
+        self.go_online(node);
+    }
+
+    /// Hands an input to a core that dies after its transaction and before its outputs.
+    pub(in crate::tests) fn crash_in(&mut self, node: usize, input: Input) {
+        let now = self.now();
+        if let Some(core) = self.nodes[node].core.as_mut() {
+            if self.trace {
+                println!("{:?} node {node} dies in {}", self.steady, brief(&format!("{input:?}")));
+            }
+            drop(core.handle(input, now));
+        }
+        self.crash(node);
+    }
+
+    /// Ends a program properly and gives its files to a test while it is away.
+    pub(in crate::tests) fn with_files(&mut self, node: usize, f: impl FnOnce(&std::path::Path)) {
+        self.drop_link(node);
+        let it = &mut self.nodes[node];
+        it.wanted = false;
+        it.transfers.clear();
+        it.core = None;
+        f(it.home.path());
+        self.open(node);
+        self.go_online(node);
+    }
+
+    pub(in crate::tests) fn restart_server(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.cut(node);
+        }
+        self.service = service(&self.store, &self.fanout, &self.secrets);
+    }
+
+    /// Makes a request over the session of a device, past its program: what a member could send that follows no rule.
+    pub(in crate::tests) fn forge<C: parlour_wire::api::Call>(&mut self, node: usize, call: &C) -> Result<(), Code> {
+        let now = parlour_server::Now { unix_ms: self.unix_ms };
+        let session = &mut self.nodes[node].link.as_mut().expect("online").session;
+        let answer = block_on(self.service.request(session, C::NAME, &parlour_wire::encode(call), now));
+        answer.map(drop).map_err(|failure| failure.to_wire().code)
+    }
+
+    /// Waits for the next push of entries and damages the ciphertext of its only entry, keeping the log's chain intact for
+    /// this device: what follows it is not delivered.
+    pub(in crate::tests) fn damage_next_push(&mut self, node: usize) {
+        loop {
+            match self.arriving(node) {
+                Some(Input::Push { name, content }) if name == "entries" => {
+                    let mut entries: parlour_wire::api::Entries = parlour_wire::decode(&content).unwrap();
+                    let payload = &mut entries.entries[0].payload;
+                    *payload.last_mut().unwrap() ^= 1;
+                    return self.input(node, Input::Push { name, content: parlour_wire::encode(&entries) });
+                }
+                Some(input) => self.input(node, input),
+                None => assert!(self.step_any_but_receive(node), "no push comes"),
+            }
+        }
+    }
+
+    fn step_any_but_receive(&mut self, but: usize) -> bool {
+        (0..self.nodes.len()).any(|node| self.connect(node) || self.transmit(node) || (node != but && self.receive(node)))
+    }
+}
