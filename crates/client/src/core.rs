@@ -44,6 +44,8 @@ mod reports;
 mod send;
 mod session;
 mod siblings;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sync;
 mod target;
 #[cfg(test)]
