@@ -45,7 +45,8 @@ impl Shelf {
         let nodes = running.iter().map(|node| (world.nodes[*node].device, *node)).collect();
         let mut shown = BTreeMap::new();
         for node in running {
-            for conversation in conversations(world, node) {
+            let own = ConversationId::own(&world.people[world.nodes[node].person].account);
+            for conversation in conversations(world, node).into_iter().chain([own]) {
                 let page = Page { limit: 10_000, ..Page::default() };
                 if let Some(Reply::Messages(messages)) = world.look(node, Command::Page { conversation, page }) {
                     shown.insert((node, conversation), messages);

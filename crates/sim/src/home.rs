@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use parlour_server::{
-    Failure, Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink,
+    BlobRoom, Failure, Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink,
     store::{Committed, Observer, Store as _, Write, Written, memory::MemoryStore, suite::block_on},
 };
 use parlour_wire::{AccountId, ConversationId, DeviceId, MessageId, api::Registration, log::EntryKind};
@@ -95,6 +95,8 @@ pub(crate) struct Home {
     service: Service<MemoryStore>,
     store: Arc<MemoryStore>,
     ear: Arc<Ear>,
+    /// On its disk, like the store.
+    room: BlobRoom,
     secrets: Vec<u8>,
     lives: u8,
 }
@@ -105,8 +107,9 @@ impl Home {
         let ear = Arc::new(Ear { fanout: Mutex::new(Arc::clone(&fanout)), log: Mutex::default() });
         let store = Arc::new(MemoryStore::new(Arc::clone(&ear) as Arc<dyn Observer>));
         let secrets = Secrets::generate(rng).to_bytes().to_vec();
-        let service = service(&store, &fanout, &secrets, 0);
-        Self { service, store, ear, secrets, lives: 0 }
+        let room = BlobRoom::in_memory();
+        let service = service((&store, &fanout), &room, &secrets, 0);
+        Self { service, store, ear, room, secrets, lives: 0 }
     }
 
     /// Everything that was in memory is gone: sessions, and what was being pushed. What was answered is in the store; what
@@ -115,7 +118,7 @@ impl Home {
         let fanout = Arc::new(Fanout::new());
         *self.ear.fanout.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fanout);
         self.lives = self.lives.wrapping_add(1);
-        self.service = service(&self.store, &fanout, &self.secrets, self.lives);
+        self.service = service((&self.store, &fanout), &self.room, &self.secrets, self.lives);
     }
 
     pub(crate) fn receipt_key(&self) -> [u8; 32] {
@@ -161,7 +164,7 @@ fn secrets(bytes: &[u8]) -> Secrets {
     Secrets::from_bytes(bytes).expect("they were made by this version")
 }
 
-fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, bytes: &[u8], life: u8) -> Service<MemoryStore> {
+fn service((store, fanout): (&Arc<MemoryStore>, &Arc<Fanout>), room: &BlobRoom, bytes: &[u8], life: u8) -> Service<MemoryStore> {
     let config = ServiceConfig { registration: Registration::OPEN, version: "sim".to_owned(), throttle: Default::default() };
-    Service::new(config, Arc::clone(store), Arc::clone(fanout), secrets(bytes), [life; 32])
+    Service::with_blobs(config, Arc::clone(store), Arc::clone(fanout), secrets(bytes), [life; 32], room.clone())
 }

@@ -256,6 +256,9 @@ impl World {
         let Some(link) = self.nodes[node].link.as_mut() else { return };
         match link.to_server.pop_front() {
             Some((_, Output::Request { id, name, content })) => {
+                if let Some((conversation, epoch)) = self.nodes[node].spent.see(name, &content) {
+                    self.ledger.reused(format!("node {node} uses a key again in {conversation}, epoch {epoch}"));
+                }
                 let swallowed = Sabotage::swallows(&mut self.sabotage, &self.home, name, &content);
                 let link = self.nodes[node].link.as_mut().expect("it is there");
                 let answer = match swallowed {
@@ -397,6 +400,11 @@ impl World {
             eprintln!("{:>9.3} {node} <- {}", self.now.as_secs_f64(), brief(&format!("{input:?}")));
         }
         let outputs = core.handle(input, now);
+        for output in &outputs {
+            if let Output::Request { name, content, .. } = output {
+                self.nodes[node].spent.make(name, content);
+            }
+        }
         if std::mem::take(&mut self.nodes[node].dying) {
             return self.crash(node, None);
         }
@@ -444,13 +452,7 @@ impl World {
 
     fn send(&mut self, node: usize, output: Output) {
         let at = self.now + self.latency();
-        let it = &mut self.nodes[node];
-        if let Output::Request { name, content, .. } = &output
-            && let Some((conversation, epoch)) = it.spent.note(name, content)
-        {
-            self.ledger.reused(format!("node {node} uses a key again in {conversation}, epoch {epoch}"));
-        }
-        let Some(link) = it.link.as_mut() else { return };
+        let Some(link) = self.nodes[node].link.as_mut() else { return };
         if let Output::Request { id, .. } = &output {
             link.asked.insert(*id, self.now + REQUEST);
         }

@@ -6,8 +6,15 @@ use parlour_wire::Code;
 use super::Store;
 use crate::error::Error;
 
-const MIGRATIONS: &[&str] =
-    &[FIRST, GROUPS, super::own::TABLES, super::packs::TABLES, super::backup::TABLES, super::order::TRIGGERS];
+const MIGRATIONS: &[&str] = &[
+    FIRST,
+    GROUPS,
+    super::own::TABLES,
+    super::packs::TABLES,
+    super::backup::TABLES,
+    super::order::TRIGGERS,
+    super::search::TRIGGERS,
+];
 
 const FIRST: &str = "
 CREATE TABLE account (

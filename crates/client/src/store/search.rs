@@ -9,6 +9,18 @@ use super::{
 };
 use crate::error::Error;
 
+/// A migration of its own: what is handed over takes a place below the last one in the index, so it goes there at once. What is not in the index
+/// cannot be changed in it: the engine takes that for damage. Earlier versions left such messages out, so the index is made anew.
+pub(super) const TRIGGERS: &str = "
+CREATE TRIGGER search_added_below AFTER INSERT ON messages WHEN new.kind IN (0, 2) AND new.hidden = 0
+    AND new.position <= (SELECT position FROM search_mark) BEGIN
+    INSERT INTO search (rowid, body, place) VALUES (new.position, new.body, lower(hex(substr(new.conversation, 1, 8))));
+END;
+INSERT INTO search (search) VALUES ('delete-all');
+INSERT INTO search (rowid, body, place) SELECT position, body, lower(hex(substr(conversation, 1, 8))) FROM messages
+    WHERE position <= (SELECT position FROM search_mark) AND kind IN (0, 2) AND hidden = 0;
+";
+
 /// Words of one search that count: nobody remembers more of a message.
 const WORDS: usize = 32;
 
