@@ -3,7 +3,7 @@
 use parlour_sim::{Counts, Plan, Sabotage, Verdict, run};
 
 /// As many as take well under a minute on one core; thousands are run by the program of this crate.
-const HISTORIES: u64 = 60;
+const HISTORIES: u64 = 40;
 
 fn sabotaged(sabotage: Sabotage, found: impl Fn(&Verdict) -> bool) {
     // A history may not give the occasion; one of a few does.
