@@ -46,6 +46,8 @@ mod send;
 mod session;
 mod shares;
 mod siblings;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sync;
 mod target;
 #[cfg(test)]
@@ -153,7 +155,8 @@ impl Core {
     /// When [`Input::Tick`] is due, on the steady clock; `None` if nothing is.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.session.timers.values().copied().chain(self.expiry_deadline()).min()
+        let timers = (!self.session.timers_wait()).then(|| self.session.timers.values().copied());
+        timers.into_iter().flatten().chain(self.expiry_deadline()).min()
     }
 
     fn step(&mut self, input: Input) -> Result<(), Error> {
@@ -281,6 +284,9 @@ impl Core {
     }
 
     fn run_timers(&mut self) -> Result<(), Error> {
+        if self.session.timers_wait() {
+            return Ok(());
+        }
         let due: Vec<Timer> =
             self.session.timers.iter().filter(|(_, at)| **at <= self.now.steady).map(|(timer, _)| timer.clone()).collect();
         for timer in due {

@@ -155,7 +155,8 @@ impl Core {
 
     fn conversations(&self) -> Result<Reply, Error> {
         let mut summaries = Vec::new();
-        for conversation in self.store.conversations()? {
+        // What own devices say to each other is nothing to show.
+        for conversation in self.store.conversations()?.into_iter().filter(|it| !it.is_own()) {
             let (last, unread) = self.store.newest(&conversation.id)?;
             let position = last.as_ref().and_then(|last| last.stored_ms).unwrap_or(u64::MAX);
             let last = last.map(|last| self.shown_message(last, &conversation)).transpose()?;

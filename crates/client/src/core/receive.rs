@@ -208,7 +208,7 @@ impl Core {
     }
 
     /// Whether an entry's message is here already: ours, which the server has stored, or one that came before.
-    fn is_known(&mut self, entry: &Entry) -> Result<bool, Error> {
+    pub(super) fn is_known(&mut self, entry: &Entry) -> Result<bool, Error> {
         if let Some(item) = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation) {
             self.store.dequeue(&item.id)?;
             self.session.answered.remove(&item.id);

@@ -213,6 +213,12 @@ impl Session {
         self.phase == Phase::Ready && self.carrier
     }
 
+    /// Every timer is for something that needs the server, and one that ran without it would not be set again: they wait until
+    /// the carrier is back.
+    pub(super) fn timers_wait(&self) -> bool {
+        self.phase == Phase::Ready && !self.carrier
+    }
+
     /// The commands that an input is about.
     pub(super) fn tickets(&self, input: &Input) -> Vec<Ticket> {
         let pending = match input {

@@ -375,3 +375,23 @@ fn a_full_disk_keeps_what_was_there_and_says_so() {
     assert_eq!(texts.len(), 2, "what did not fit is read again once there is room");
     assert!(texts.iter().all(|message| message.kind == MessageKind::Text));
 }
+
+#[test]
+fn what_timed_out_while_nothing_got_through_is_asked_again_when_the_session_goes_on() {
+    let mut world = World::new(31);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    world.send(a, "bob", "first");
+    world.settle();
+    world.crash(a);
+    world.connect(a);
+    // Authentication is through; the sync that follows it is not answered any more.
+    assert!(world.transmit(a) && world.receive(a));
+    world.stand_still(a, Duration::from_secs(40), crate::core::RequestId(2));
+    world.send(b, "alice", "second");
+    let third = world.send(a, "bob", "third");
+    world.settle();
+    assert_eq!(world.texts(a, "bob"), ["first", "second", "third"]);
+    assert_eq!(world.state(a, third.id), State::Delivered);
+}

@@ -387,6 +387,32 @@ fn an_older_copy_of_a_profile_joins_its_groups_anew_before_it_says_anything() {
 }
 
 #[test]
+fn what_an_older_copy_still_had_to_send_and_the_server_has_already_holds_nothing_up() {
+    let (mut world, nodes) = people(14, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    // The server has the message; the program dies before it hears so, and the copy is of that moment.
+    world.command(a, Command::Send { to: "#club".into(), text: "one".into(), reply_to: None });
+    while world.transmit(a) {}
+    let copy = tempfile::tempdir().unwrap();
+    let database = copy.path().join("parlour.db");
+    world.with_files(a, |home| assert!(std::fs::copy(home.join("parlour.db"), &database).unwrap() > 0));
+    world.settle();
+    world.send(a, "#club", "two");
+    world.settle();
+    world.with_files(a, |home| assert!(std::fs::copy(&database, home.join("parlour.db")).unwrap() > 0));
+    world.settle();
+    // The epoch moves on.
+    world.device(1);
+    world.settle();
+    let three = world.send(a, "#club", "three");
+    world.settle();
+    assert_eq!(world.state(a, three.id), State::Delivered);
+    assert_eq!(said(&mut world, b), ["one", "two", "three"]);
+}
+
+#[test]
 fn a_group_that_somebody_came_into_while_away_can_be_written_to_at_once() {
     let (mut world, nodes) = people(13, &["alice", "bob"]);
     world.ask(nodes[1], Command::Close).unwrap();

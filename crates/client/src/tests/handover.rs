@@ -87,6 +87,22 @@ fn a_new_device_is_given_the_history_in_its_order_with_what_is_new_in_its_place(
 }
 
 #[test]
+fn what_is_handed_over_is_found_and_can_be_changed_and_deleted() {
+    let (mut world, alice, a, b) = long_history(21, 0);
+    let (first, second) = (world.history(b, "alice")[0].id, world.history(a, "bob")[1].id);
+    let new = world.sibling(alice);
+    world.settle();
+    assert_eq!(world.search(new, "first", None), ["the first of now"]);
+    world.change(b, Command::Edit { id: first, text: "another beginning".to_owned() });
+    world.change(a, Command::Delete(second));
+    world.send(b, "alice", "and on");
+    world.settle();
+    assert_eq!(world.search(new, "beginning", None), ["another beginning"]);
+    assert!(world.search(new, "second", None).is_empty() && world.search(new, "first", None).is_empty());
+    assert_eq!(world.texts(new, "bob"), ["another beginning", "", "and on"]);
+}
+
+#[test]
 fn reactions_edits_and_replies_are_handed_over() {
     let mut world = World::new(2);
     let (alice, bob) = (world.person("alice"), world.person("bob"));

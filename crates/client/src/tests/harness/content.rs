@@ -7,7 +7,7 @@ use parlour_wire::{AccountId, Code, MessageId, content::Content};
 use super::World;
 use crate::{
     api::{Message, PersonalProfile},
-    core::{Command, Core, Input, Reply},
+    core::{Command, Core, Input, Reply, RequestId},
     error::Error,
 };
 
@@ -63,6 +63,15 @@ impl World {
 
     pub(in crate::tests) fn back(&mut self, node: usize) {
         self.nodes[node].wanted = true;
+    }
+
+    /// Nothing gets through to a device for a while, in which a request of it is given up; then its session goes on.
+    pub(in crate::tests) fn stand_still(&mut self, node: usize, span: Duration, request: RequestId) {
+        let lost = |code| Error::new(code, "nothing gets through");
+        self.input(node, Input::Down { error: lost(Code::LINK_LOST), retry_in: Some(Duration::ZERO) });
+        self.input(node, Input::Answer(request, Err(lost(Code::TIMED_OUT))));
+        self.advance(span);
+        self.input(node, super::up(true, [0; 32]));
     }
 
     /// The last entry that a device has taken of its only conversation.

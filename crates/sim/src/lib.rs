@@ -1,0 +1,84 @@
+//! The whole of Parlour in one process under one seed: real client cores with their encrypted databases, the server's decisions
+//! over the store in memory, and between them a network of ours in a time of ours. A history is what people do and what goes
+//! wrong meanwhile; at its end everything is mended, and what is on the devices is held against what was promised.
+//!
+//! - [`run`]: one history; [`Outcome`]: what came of it.
+//! - `world` lets things happen, one at a time, in the order of virtual time. `home` is the server, `node` a device, `link` what
+//!   is between them, `people` who owns them.
+//! - `acts` is what people do, `faults` what goes wrong, `ledger` what was promised, `check` the end.
+//!
+//! A seed decides everything but the randomness inside of ciphertexts, on which nothing else depends.
+
+mod acts;
+mod check;
+mod compare;
+mod faults;
+mod home;
+mod ledger;
+mod link;
+mod node;
+mod people;
+mod reuse;
+mod world;
+
+use std::time::Duration;
+
+use self::world::World;
+pub use self::{faults::Sabotage, ledger::Verdict, world::Counts};
+
+/// How a history is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// What people do, at most; fewer show the beginning of the same history.
+    pub acts: usize,
+    /// Tells everything on standard error while it happens.
+    pub loud: bool,
+    /// Something that must be found.
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Plan {
+    /// The usual history of a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, acts: ACTS, loud: false, sabotage: None }
+    }
+}
+
+/// What people do in a usual history.
+pub const ACTS: usize = 60;
+/// Virtual time between the last fault and the check: longer than any timer that mends something.
+const REST: Duration = Duration::from_secs(15 * 60);
+
+/// What came of a history.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What happened.
+    pub counts: Counts,
+    /// What is wrong at the end.
+    pub verdict: Verdict,
+    /// What people did and what went wrong, in order.
+    pub trace: Vec<String>,
+}
+
+/// Lets a history happen, mends everything, and checks.
+#[must_use]
+pub fn run(plan: &Plan) -> Outcome {
+    let mut world = World::new(plan);
+    world.settle_in();
+    for act in 0..plan.acts {
+        if act == plan.acts / 2 {
+            world.sabotage(plan.sabotage);
+        }
+        let pause = world.pause();
+        world.run_for(pause);
+        world.act();
+        world.go_wrong();
+    }
+    world.mend();
+    world.run_for(REST);
+    let verdict = check::check(&mut world);
+    Outcome { counts: world.counts, verdict, trace: world.trace }
+}

@@ -1,0 +1,47 @@
+//! Histories that are run with every test of the workspace, and proofs that the check finds what it is there to find.
+
+use parlour_sim::{Counts, Plan, Sabotage, Verdict, run};
+
+/// As many as take well under a minute on one core; thousands are run by the program of this crate.
+const HISTORIES: u64 = 40;
+
+fn sabotaged(sabotage: Sabotage, found: impl Fn(&Verdict) -> bool) {
+    // A history may not give the occasion; one of a few does.
+    let found = (1..=8).any(|seed| found(&run(&Plan { sabotage: Some(sabotage), ..Plan::new(seed) }).verdict));
+    assert!(found, "{sabotage:?} goes unnoticed");
+}
+
+#[test]
+fn in_random_histories_nothing_is_lost_doubled_or_unreadable() {
+    let mut counts = Counts::default();
+    for seed in 1..=HISTORIES {
+        let outcome = run(&Plan::new(seed));
+        let wrong: Vec<_> = outcome.verdict.lines().collect();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
+        counts += outcome.counts;
+    }
+    let all = [counts.messages, counts.crashes, counts.server_crashes, counts.cuts, counts.partitions, counts.rollbacks];
+    assert!(all.iter().all(|count| *count > 10), "little happens: {counts:?}");
+}
+
+#[test]
+fn a_history_is_the_same_whenever_it_is_told() {
+    let (first, second) = (run(&Plan::new(7)), run(&Plan::new(7)));
+    assert_eq!(first.trace, second.trace);
+    assert_eq!(first.counts, second.counts);
+}
+
+#[test]
+fn a_message_that_the_server_does_not_keep_is_found_to_be_lost() {
+    sabotaged(Sabotage::Swallow, |verdict| !verdict.lost.is_empty());
+}
+
+#[test]
+fn a_message_that_is_sent_twice_is_found_to_be_doubled() {
+    sabotaged(Sabotage::Repeat, |verdict| !verdict.doubled.is_empty());
+}
+
+#[test]
+fn a_message_that_is_damaged_on_its_way_is_found_to_be_unreadable() {
+    sabotaged(Sabotage::Garble, |verdict| !verdict.undecryptable.is_empty());
+}
