@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use parlour_wire::{Code, DecodeError, Frame, header::Fault};
 use thiserror::Error;
 
@@ -35,6 +36,16 @@ impl CarrierError {
         };
         Some(Fault { code, message: self.to_string(), retry_after_ms: None })
     }
+}
+
+/// Gives what a stream brings a place of its own. It waits for its reader as long as that likes, and takes as much credit as it has
+/// bytes; so it must not keep a larger buffer with it, in which it came together with other things.
+pub(crate) fn alone(mut frame: Frame) -> Frame {
+    if frame.kind.is_of_stream() {
+        frame.header = Bytes::copy_from_slice(&frame.header);
+        frame.content = Bytes::copy_from_slice(&frame.content);
+    }
+    frame
 }
 
 /// A connection that carries frames. Every method is called from one task.

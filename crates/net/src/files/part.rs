@@ -185,8 +185,9 @@ impl Part {
     }
 
     /// Gives the file its name, and returns when that is on disk. Gives the size of the file whose place it has taken, as it was at
-    /// that moment: others may have taken the place since the transfer began. `names` is held while the name changes hands.
-    pub(super) fn commit(&self, naming: Naming, names: &Mutex<()>) -> Result<u64, FileError> {
+    /// that moment, if there was one: others may have taken the place since the transfer began. `names` is held while the name changes
+    /// hands.
+    pub(super) fn commit(&self, naming: Naming, names: &Mutex<()>) -> Result<Option<u64>, FileError> {
         let failed = |error: io::Error| FileError::io("write", &error);
         if let Some(modified) = naming.modified_ms.and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))) {
             self.file.set_modified(modified).map_err(failed)?;
@@ -194,7 +195,7 @@ impl Part {
         self.file.sync_all().map_err(failed)?;
         let Place { folder, name, part } = &self.place;
         let held = names.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = self.place.existing()?.unwrap_or(0);
+        let replaced = self.place.existing()?;
         let named = if naming.replace { folder.rename(part, folder, name) } else { rename_to_free(folder, part, name) };
         named.map_err(failed)?;
         drop(held);
