@@ -76,3 +76,27 @@ pub(crate) trait Carrier: Send + Unpin {
     /// The largest frame to accept from here on.
     fn set_limit(&mut self, bytes: usize);
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use parlour_wire::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stream_brings_keeps_nothing_of_the_buffer_in_which_it_came() {
+        for (kind, keeps) in [(Kind::STREAM_DATA, false), (Kind::STREAM_END, false), (Kind::ACTION, true)] {
+            let mut bytes = BytesMut::new();
+            Frame { header: Bytes::from_static(b"mark"), content: Bytes::from_static(b"little"), ..Frame::new(kind) }
+                .encode(&mut bytes)
+                .unwrap();
+            let size = bytes.len();
+            bytes.resize(16 * 1024, 0);
+            let mut buffer = bytes.freeze();
+            let frame = alone(Frame::decode(buffer.split_to(size)).unwrap());
+            assert_eq!((&frame.header[..], &frame.content[..]), (&b"mark"[..], &b"little"[..]));
+            assert_eq!(buffer.try_into_mut().is_err(), keeps, "{kind:?}");
+        }
+    }
+}

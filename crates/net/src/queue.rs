@@ -168,7 +168,7 @@ mod tests {
         (0..1000).for_each(|n| filler.push_latest(2 * n + 1, is_odd));
         filler.push(4);
         filler.push_latest(7, is_odd);
-        assert_eq!((taker.0.lock().items.len(), taker.0.lock().weight), (5, 2 + 1 + 1999 + 4 + 7));
+        assert_eq!((filler.waiting(), taker.0.lock().weight), (5, 2 + 1 + 1999 + 4 + 7));
         let mut next = || std::future::poll_fn(|cx| taker.poll_next(cx)).now_or_never().flatten();
         assert_eq!(std::iter::from_fn(&mut next).collect::<Vec<_>>(), [2, 1, 1999, 4, 7]);
         // What has been taken does not count.

@@ -157,9 +157,7 @@ impl FileError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Peer(fault) | Self::Lost(fault) => fault.clone(),
-            Self::TooMany | Self::Displaced => {
-                Fault { retry_after_ms: Some(1000), ..Fault::new(self.code(), self.to_string()) }
-            }
+            Self::TooMany | Self::Displaced => Fault { retry_after_ms: Some(1000), ..Fault::new(self.code(), self.to_string()) },
             error => Fault::new(error.code(), error.to_string()),
         }
     }

@@ -118,7 +118,8 @@ impl Shared {
         let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::of(Arc::clone(&seat))));
         let coming = Coming { cx: &cx, root: &root, push: &push, mark: &mark, replaced: &replaced, meter: &meter };
         let prepared = self.prepare(coming, Arc::clone(&seat)).await;
-        let Some(Ready { intake, have }) = prepared.map_err(|error| if seat.is_wanted_back() { FileError::Displaced } else { error })?
+        let Some(Ready { intake, have }) =
+            prepared.map_err(|error| if seat.is_wanted_back() { FileError::Displaced } else { error })?
         else {
             return Ok(PushAnswer { into: None });
         };
@@ -126,7 +127,10 @@ impl Shared {
         let into = Destination { stream: sink.id(), credit: WINDOW.into(), part: have };
         let key = (cx.peer().session(), sink.id());
         let (settled, waits) = oneshot::channel();
-        locked(&self.offers).insert(key, Offer { mark, sink, intake, meter, replaced, story, displaced: seat.wanted_back().boxed(), _settled: settled });
+        locked(&self.offers).insert(
+            key,
+            Offer { mark, sink, intake, meter, replaced, story, displaced: seat.wanted_back().boxed(), _settled: settled },
+        );
         self.expire(key, waits, seat.wanted_back());
         Ok(PushAnswer { into: Some(into) })
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use parlour_wire::{
     Code, LinkSessionId,
     api::Call,
@@ -16,7 +17,6 @@ use parlour_wire::{
     frame::ContentType,
     header::Fault,
 };
-use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::{

@@ -193,7 +193,7 @@ async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
     let agent = child.agent(1);
     bounded(agent.ready()).await.unwrap();
     // What the process at the other end holds: this one holds both what it sends and what it gets back.
-    let heap = || async { bounded(agent.link().request::<(u64, u64)>("heap", &())).await.unwrap() };
+    let heap = || async { bounded(agent.link().request::<(u64, u64)>("heap", &()).into_future()).await.unwrap() };
     // Files of zeros that take no room on the disk.
     let sparse = |folder: &std::path::Path, name: &str| {
         let path = folder.join(name);

@@ -56,7 +56,7 @@ async fn many_peers_that_trickle_do_not_keep_out_one_that_moves() {
     let first = first.into_iter().next().unwrap();
     assert_eq!(first.refused().await, Code::RATE_LIMITED, "the one that was slow for longest");
     // What it had sent is kept for its next try.
-    assert_eq!(parts(world.there.path()).len(), 1);
+    assert!(parts(world.there.path()).iter().any(|name| name.starts_with(".a.")));
 }
 
 #[tokio::test]
