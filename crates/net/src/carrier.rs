@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use parlour_wire::{Code, DecodeError, Frame, header::Fault};
 use thiserror::Error;
 
@@ -37,6 +38,16 @@ impl CarrierError {
     }
 }
 
+/// Gives what a stream brings a place of its own. It waits for its reader as long as that likes, and takes as much credit as it has
+/// bytes; so it must not keep a larger buffer with it, in which it came together with other things.
+pub(crate) fn alone(mut frame: Frame) -> Frame {
+    if frame.kind.is_of_stream() {
+        frame.header = Bytes::copy_from_slice(&frame.header);
+        frame.content = Bytes::copy_from_slice(&frame.content);
+    }
+    frame
+}
+
 /// A connection that carries frames. Every method is called from one task.
 pub(crate) trait Carrier: Send + Unpin {
     /// The next frame.
@@ -64,4 +75,28 @@ pub(crate) trait Carrier: Send + Unpin {
 
     /// The largest frame to accept from here on.
     fn set_limit(&mut self, bytes: usize);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use parlour_wire::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stream_brings_keeps_nothing_of_the_buffer_in_which_it_came() {
+        for (kind, keeps) in [(Kind::STREAM_DATA, false), (Kind::STREAM_END, false), (Kind::ACTION, true)] {
+            let mut bytes = BytesMut::new();
+            Frame { header: Bytes::from_static(b"mark"), content: Bytes::from_static(b"little"), ..Frame::new(kind) }
+                .encode(&mut bytes)
+                .unwrap();
+            let size = bytes.len();
+            bytes.resize(16 * 1024, 0);
+            let mut buffer = bytes.freeze();
+            let frame = alone(Frame::decode(buffer.split_to(size)).unwrap());
+            assert_eq!((&frame.header[..], &frame.content[..]), (&b"mark"[..], &b"little"[..]));
+            assert_eq!(buffer.try_into_mut().is_err(), keeps, "{kind:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parlour_proto::link::{Command, Event, Input, Link as Machine, Up};
 use parlour_wire::{Code, header::Fault, limits};
@@ -33,6 +34,9 @@ const HOLD_BYTES: usize = limits::FRAME;
 const EVENTS: usize = 8192;
 /// Bytes of such events. Above what a server keeps unacknowledged.
 const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
+/// Events that may wait for the application before the content of more gets a place of its own. Until then it stays in the buffer in
+/// which it came, with whatever else came in that.
+const CROWD: usize = 16;
 /// Turns before the driver lets other tasks run.
 const TURNS: usize = 4;
 /// A connection that lasted this long was a good one: the next wait is a short one again.
@@ -195,7 +199,17 @@ impl Driver {
         let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(self.config.backoff.longest);
         let retry_in = self.config.backoff.delay(self.failures, u16::from_ne_bytes(random)).max(asked);
         self.way = Way::Waiting(Box::pin(tokio::time::sleep(retry_in)));
-        self.events.push(LinkEvent::Down { fault, retry_in });
+        self.tell_down(fault, retry_in);
+    }
+
+    /// Content as it may wait for long.
+    fn settled(&self, content: Bytes) -> Bytes {
+        if self.events.waiting() < CROWD { content } else { Bytes::copy_from_slice(&content) }
+    }
+
+    /// Tells that the link does not work. An application that takes no events for a year is not to find a million failed tries.
+    fn tell_down(&self, fault: Fault, retry_in: Duration) {
+        self.events.push_latest(LinkEvent::Down { fault, retry_in }, |event| matches!(event, LinkEvent::Down { .. }));
     }
 
     /// A connection that has gone since the last look leads to the next one.
@@ -222,9 +236,11 @@ impl Driver {
             match event {
                 Event::Up(up) => self.on_up(up, now),
                 Event::Action { name, content_type, content } => {
+                    let content = self.settled(content);
                     self.events.push(LinkEvent::Action { name, content_type, content });
                 }
                 Event::Request { id, name, content_type, content, deadline, origin } => {
+                    let content = self.settled(content);
                     self.events.push(LinkEvent::Request { id, name, content_type, content, deadline, origin });
                 }
                 Event::Remains(remains) => self.events.push(LinkEvent::Remains(remains)),
@@ -266,7 +282,7 @@ impl Driver {
             self.pump.lose(now);
             let message = "the connection was dropped on purpose".to_owned();
             let fault = Fault { code: Code::LINK_LOST, message, retry_after_ms: None };
-            self.events.push(LinkEvent::Down { fault, retry_in: Duration::ZERO });
+            self.tell_down(fault, Duration::ZERO);
         }
         self.begin();
     }

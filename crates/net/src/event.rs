@@ -37,7 +37,8 @@ pub enum LinkEvent {
         /// What the server can do.
         capabilities: Vec<String>,
     },
-    /// The link does not work at the moment: a connection was lost, or a try to connect failed.
+    /// The link does not work at the moment: a connection was lost, or a try to connect failed. Of a row of these that nobody has
+    /// taken, the first and the last are kept.
     Down {
         /// Why.
         fault: Fault,

@@ -71,6 +71,24 @@ impl<T: Weigh> Filler<T> {
         }
     }
 
+    /// As [`Filler::push`], for news that make the ones before worthless: of a row of such that nobody has taken, the first and the
+    /// last are kept.
+    pub(crate) fn push_latest(&self, item: T, is_such: fn(&T) -> bool) {
+        let mut state = self.0.lock();
+        if state.items.iter().rev().take(2).filter(|waiting| is_such(waiting)).count() == 2
+            && let Some(last) = state.items.pop_back()
+        {
+            state.weight -= last.weight();
+        }
+        drop(state);
+        self.push(item);
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().items.len()
+    }
+
     /// Whether fewer than `items` wait, of less than `weight`. If not, the task is woken when some are taken.
     pub(crate) fn poll_below(&self, cx: &mut Context<'_>, items: usize, weight: usize) -> bool {
         let below = |state: &State<T>| state.items.len() < items && state.weight < weight;
@@ -124,5 +142,37 @@ impl<T> Drop for Taker<T> {
         (state.items, state.weight) = (VecDeque::new(), 0);
         drop(state);
         self.0.taken.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    impl Weigh for u32 {
+        fn weight(&self) -> usize {
+            usize::try_from(*self).unwrap()
+        }
+    }
+
+    fn is_odd(item: &u32) -> bool {
+        item % 2 == 1
+    }
+
+    #[test]
+    fn of_a_row_of_news_that_nobody_takes_the_first_and_the_last_are_kept() {
+        let (filler, taker) = queue();
+        filler.push(2);
+        (0..1000).for_each(|n| filler.push_latest(2 * n + 1, is_odd));
+        filler.push(4);
+        filler.push_latest(7, is_odd);
+        assert_eq!((filler.waiting(), taker.0.lock().weight), (5, 2 + 1 + 1999 + 4 + 7));
+        let mut next = || std::future::poll_fn(|cx| taker.poll_next(cx)).now_or_never().flatten();
+        assert_eq!(std::iter::from_fn(&mut next).collect::<Vec<_>>(), [2, 1, 1999, 4, 7]);
+        // What has been taken does not count.
+        filler.push_latest(9, is_odd);
+        assert_eq!(next(), Some(9));
     }
 }

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 
 use crate::{
     buffers::{self, Buffer},
-    carrier::{Carrier, CarrierError},
+    carrier::{Carrier, CarrierError, alone},
 };
 
 /// Bytes that may wait for the connection before no more frames are taken.
@@ -170,11 +170,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Cuts the next WebSocket frame out of what has arrived, unmasked.
-    fn next_message(&mut self) -> Result<Option<Bytes>, CarrierError> {
-        if let Some(large) = &self.large {
-            let whole = large.is_whole();
-            return Ok(if whole { self.large.take().map(|large| large.finish()) } else { None });
+    /// Cuts the next frame out of what has arrived.
+    fn next_frame(&mut self) -> Result<Option<Frame>, CarrierError> {
+        if let Some(large) = self.large.take() {
+            if large.is_whole() {
+                return Ok(Some(Frame::decode(large.finish())?));
+            }
+            self.large = Some(large);
+            return Ok(None);
         }
         loop {
             let Some((header, payload)) = self.next_ws_frame()? else { return Ok(None) };
@@ -182,13 +185,14 @@ where
                 OpCode::Control(control) => self.on_control(control, &header, &payload)?,
                 OpCode::Data(data) => {
                     if let Some(message) = self.on_data(data, &header, payload)? {
-                        return Ok(Some(message));
+                        return Ok(Some(alone(Frame::decode(message)?)));
                     }
                 }
             }
         }
     }
 
+    /// The next WebSocket frame, unmasked.
     fn next_ws_frame(&mut self) -> Result<Option<(FrameHeader, BytesMut)>, CarrierError> {
         if self.arrived.is_empty() {
             self.arrived = BytesMut::new();
@@ -316,8 +320,8 @@ where
 {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CarrierError>> {
         loop {
-            if let Some(message) = self.next_message()? {
-                return Poll::Ready(Ok(Frame::decode(message)?));
+            if let Some(frame) = self.next_frame()? {
+                return Poll::Ready(Ok(frame));
             }
             ready!(self.poll_fill(cx))?;
         }

@@ -13,12 +13,14 @@
 //!
 //! **Floods.** Everything is bounded: signature checks a second, with a budget of their own for answers to our queries, which who
 //! has not heard the query cannot use up; queries a second; answers a second; stations in the table. One address can use up neither
-//! the checks nor the table for the others; somebody who forges a hundred can.
+//! the checks nor the table for the others. Whoever forges hundreds can use up the checks, but then a sample of what is left is drawn by
+//! address, and the finder asks again: a true answer is heard after a few queries.
 
 mod announcer;
 mod budget;
 mod dice;
 mod finder;
+mod lottery;
 mod rivals;
 mod window;
 

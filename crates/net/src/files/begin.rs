@@ -109,3 +109,64 @@ pub(super) fn hash_part(part: &mut Part, beats: &Beats, is_wanted: &dyn Fn() -> 
     part.hash_prefix(&mut |done| beats.note(done, is_wanted))?;
     Ok(WirePart { size: part.size(), hash: part.hash() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use cap_std::{ambient_authority, fs::Dir};
+
+    use super::*;
+
+    const SIZE: u64 = 1024 * 1024;
+
+    fn place(folder: &tempfile::TempDir) -> Place {
+        Place::new(Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap(), "x".into(), 7)
+    }
+
+    /// The bytes of a file whose hash is known, and what a sender says of it.
+    fn known() -> (Vec<u8>, Expected) {
+        let bytes = vec![3; usize::try_from(SIZE).unwrap()];
+        let hash = *blake3::hash(&bytes).as_bytes();
+        (bytes, Expected { size: Some(SIZE), hash: Some(hash), replace: true })
+    }
+
+    #[test]
+    fn hashing_the_file_that_is_there_tells_how_far_it_is_and_ends_when_it_is_wanted_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (bytes, expected) = known();
+        std::fs::write(folder.path().join("x"), bytes).unwrap();
+        let beats = Beats::default();
+        let seen = Cell::new(0);
+        let watch = || {
+            assert!(beats.done() > seen.replace(beats.done()), "further at every look");
+            true
+        };
+        assert!(matches!(prepare(place(&folder), expected, &beats, &watch), Ok(Prepared::There)));
+        assert_eq!(beats.done(), SIZE);
+
+        let beats = Beats::default();
+        let half = || beats.done() < SIZE / 2;
+        assert_eq!(prepare(place(&folder), expected, &beats, &half).err(), Some(FileError::Cancelled));
+        assert_eq!(beats.done(), SIZE / 2);
+    }
+
+    #[test]
+    fn hashing_a_part_tells_how_far_it_is_and_ends_when_it_is_wanted_no_more_and_the_part_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (bytes, expected) = known();
+        let open = || match prepare(place(&folder), expected, &Beats::default(), &|| true) {
+            Ok(Prepared::Part(part)) => part,
+            other => panic!("{other:?}"),
+        };
+        let mut part = open();
+        part.append(&bytes).unwrap();
+        part.keep();
+        let (mut part, beats) = (open(), Beats::default());
+        let half = || beats.done() < SIZE / 2;
+        assert_eq!(hash_part(&mut part, &beats, &half), Err(FileError::Cancelled));
+        assert_eq!(beats.done(), SIZE / 2);
+        let whole = hash_part(&mut part, &beats, &|| true).unwrap();
+        assert_eq!((Some(whole.size), Some(whole.hash), beats.done()), (expected.size, expected.hash, SIZE));
+    }
+}

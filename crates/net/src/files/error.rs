@@ -33,6 +33,10 @@ pub enum FileError {
     /// The peer has as many transfers as it may.
     #[error("too many transfers are under way")]
     TooMany,
+    /// All places for transfers were taken, and a peer that had fewer, or one that would move more, has got the one of this. What has
+    /// arrived is kept.
+    #[error("the place of this transfer was given to another peer")]
+    Displaced,
     /// The file is larger than it may be.
     #[error("the file has {size} bytes, {limit} are allowed")]
     TooLarge {
@@ -48,6 +52,12 @@ pub enum FileError {
         wanted: u64,
         /// What is left, in bytes.
         left: u64,
+    },
+    /// The folder holds as many files and folders as it may.
+    #[error("as many files and folders as allowed are there, {limit}")]
+    Entries {
+        /// What is allowed.
+        limit: u64,
     },
     /// The disk is full. What was received of the file is removed.
     #[error("the disk is full")]
@@ -104,9 +114,9 @@ impl FileError {
             Self::NoRight => Code::FORBIDDEN,
             Self::Exists => Code::FILE_EXISTS,
             Self::Busy => Code::FILE_BUSY,
-            Self::TooMany => Code::RATE_LIMITED,
+            Self::TooMany | Self::Displaced => Code::RATE_LIMITED,
             Self::TooLarge { .. } => Code::TOO_LARGE,
-            Self::Quota { .. } => Code::QUOTA,
+            Self::Quota { .. } | Self::Entries { .. } => Code::QUOTA,
             Self::DiskFull => Code::DISK_FULL,
             Self::HashMismatch { .. } => Code::HASH_MISMATCH,
             Self::SizeMismatch { .. } => Code::SIZE_MISMATCH,
@@ -147,7 +157,7 @@ impl FileError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Peer(fault) | Self::Lost(fault) => fault.clone(),
-            Self::TooMany => Fault { retry_after_ms: Some(1000), ..Fault::new(self.code(), self.to_string()) },
+            Self::TooMany | Self::Displaced => Fault { retry_after_ms: Some(1000), ..Fault::new(self.code(), self.to_string()) },
             error => Fault::new(error.code(), error.to_string()),
         }
     }

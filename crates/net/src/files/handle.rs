@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use blake3::Hasher;
+use futures_util::FutureExt;
 use parlour_wire::{
     Code, LinkSessionId,
     files::{Destination, Part as WirePart, Pull, Push, PushAnswer, RemotePath, Settle, Stat, StatAnswer, Whole},
@@ -24,7 +25,10 @@ use super::{
     send::send,
     service::{Mark, Offer, Shared, locked},
 };
-use crate::toolkit::{Context, Peer};
+use crate::{
+    pump::now,
+    toolkit::{Context, Peer},
+};
 
 /// How often a peer that waits is told that its transfer lives.
 const TICK: Duration = Duration::from_secs(2);
@@ -88,12 +92,17 @@ impl Shared {
         let path: RemotePath = pull.path.parse().map_err(FileError::from)?;
         let root = self.root(&cx, &path)?;
         root.check_read()?;
-        let seat = self.seats.take(&who(cx.peer()))?;
-        let story = self.story(&cx, &path, Way::Out);
+        let seat = Arc::new(self.seats.take(&who(cx.peer()), now())?);
+        let (story, meter, displaced) = (self.story(&cx, &path, Way::Out), Meter::of(Arc::clone(&seat)), seat.wanted_back());
         let reader = in_thread(move || Reader::new(open_below(&root.dir, &path)?, Some(seat))).await?;
         story.tell(FileStage::Begun);
         let source = cx.link().source(pull.stream, pull.credit);
-        let (meter, stop) = (Meter::default(), gone(&cx));
+        let stop = async {
+            tokio::select! {
+                error = gone(&cx) => error,
+                error = displaced => error,
+            }
+        };
         let sent = send(source, reader, pull.part, self.idle, &meter, stop);
         conclude(&story, while_told(sent, || story.tell(FileStage::Moving(meter.latest()))).await)
     }
@@ -105,16 +114,24 @@ impl Shared {
         let who = who(cx.peer());
         let mark = (path.clone(), tag(&who, &path));
         let replaced = self.replace(&mark);
-        let seat = self.seats.take(&who)?;
-        let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::default()));
+        let seat = Arc::new(self.seats.take(&who, now())?);
+        let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::of(Arc::clone(&seat))));
         let coming = Coming { cx: &cx, root: &root, push: &push, mark: &mark, replaced: &replaced, meter: &meter };
-        let Some(Ready { intake, have }) = self.prepare(coming, seat).await? else { return Ok(PushAnswer { into: None }) };
+        let prepared = self.prepare(coming, Arc::clone(&seat)).await;
+        let Some(Ready { intake, have }) =
+            prepared.map_err(|error| if seat.is_wanted_back() { FileError::Displaced } else { error })?
+        else {
+            return Ok(PushAnswer { into: None });
+        };
         let sink = cx.link().sink(WINDOW);
         let into = Destination { stream: sink.id(), credit: WINDOW.into(), part: have };
         let key = (cx.peer().session(), sink.id());
         let (settled, waits) = oneshot::channel();
-        locked(&self.offers).insert(key, Offer { mark, sink, intake, meter, replaced, story, _settled: settled });
-        self.expire(key, waits);
+        locked(&self.offers).insert(
+            key,
+            Offer { mark, sink, intake, meter, replaced, story, displaced: seat.wanted_back().boxed(), _settled: settled },
+        );
+        self.expire(key, waits, seat.wanted_back());
         Ok(PushAnswer { into: Some(into) })
     }
 
@@ -136,18 +153,23 @@ impl Shared {
     }
 
     /// Opens the part file, sets space aside, hashes what is there. `None` if the very same file is there.
-    async fn prepare(&self, coming: Coming<'_>, seat: Seat) -> Result<Option<Ready>, FileError> {
+    async fn prepare(&self, coming: Coming<'_>, seat: Arc<Seat>) -> Result<Option<Ready>, FileError> {
         let Coming { cx, root, push, mark, replaced, meter } = coming;
         let expected = Expected { size: Some(push.size), hash: push.hash, replace: push.replace };
         let (caller, replaced) = (cx.clone(), replaced.clone());
         // A thread that nobody waits for any more must not go on without its seat.
-        let wanted = Arc::new(move || !caller.is_cancelled() && !*replaced.borrow());
-        let (beats, seat) = (Beats::default(), Arc::new(seat));
+        let place = Arc::clone(&seat);
+        let wanted = Arc::new(move || {
+            place.works();
+            !caller.is_cancelled() && !*replaced.borrow() && !place.is_wanted_back()
+        });
+        let beats = Beats::default();
         let look = unless_busy(|| {
             let (root, (path, tag), beats) = (Arc::clone(root), mark.clone(), beats.clone());
-            let (wanted, seat) = (Arc::clone(&wanted), Arc::clone(&seat));
+            let (wanted, seat, size) = (Arc::clone(&wanted), Arc::clone(&seat), push.size);
             in_thread(move || {
-                let prepared = prepare(place_below(&root.dir, &path, tag, true)?, expected, &beats, &*wanted);
+                let place = place_below(&root.dir, &path, tag, |folders| root.reserve_folders(folders, size))?;
+                let prepared = prepare(place, expected, &beats, &*wanted);
                 drop(seat);
                 prepared
             })
@@ -172,18 +194,25 @@ impl Shared {
     }
 
     /// Forgets an offer that nobody takes up. `settled` ends when somebody does.
-    fn expire(self: &Arc<Self>, key: (LinkSessionId, u64), settled: oneshot::Receiver<()>) {
+    fn expire(
+        self: &Arc<Self>,
+        key: (LinkSessionId, u64),
+        settled: oneshot::Receiver<()>,
+        displaced: impl Future<Output = FileError> + Send + 'static,
+    ) {
         let shared = Arc::downgrade(self);
         let idle = self.idle;
         tokio::spawn(async move {
-            if tokio::time::timeout(idle, settled).await.is_ok() {
-                return;
-            }
+            let error = tokio::select! {
+                _ = settled => return,
+                error = displaced => error,
+                () = tokio::time::sleep(idle) => FileError::Stalled(idle),
+            };
             let Some(shared) = shared.upgrade() else { return };
             let offer = locked(&shared.offers).remove(&key);
             if let Some(Offer { intake, story, .. }) = offer {
-                story.tell(FileStage::Failed(FileError::Stalled(idle)));
-                tokio::task::spawn_blocking(move || intake.abandon(FileError::Stalled(idle)));
+                story.tell(FileStage::Failed(error.clone()));
+                tokio::task::spawn_blocking(move || intake.abandon(error));
             }
         });
     }
@@ -192,11 +221,12 @@ impl Shared {
         let offer = locked(&self.offers).remove(&(cx.peer().session(), settle.stream));
         // The stream was lost with its connection, or with the session that it was of.
         let lost = || Fault::new(Code::LINK_LOST, "no push waits for this");
-        let Offer { sink, intake, meter, mut replaced, story, .. } = offer.ok_or_else(lost)?;
+        let Offer { sink, intake, meter, mut replaced, story, displaced, .. } = offer.ok_or_else(lost)?;
         story.tell(FileStage::Begun);
         let stop = async {
             tokio::select! {
                 error = gone(&cx) => error,
+                error = displaced => error,
                 Ok(_) = replaced.wait_for(|replaced| *replaced) => FileError::Busy,
             }
         };

@@ -61,14 +61,14 @@ pub(super) struct Intake {
     terms: Terms,
     opening: Option<Opening>,
     meter: Arc<Meter>,
-    /// Size of the file whose place it has taken.
-    replaced: u64,
+    /// Size of the file whose place it has taken, if there was one.
+    replaced: Option<u64>,
 }
 
 impl Intake {
     /// Goes on after what the part file holds, which has been hashed.
     pub(super) fn new(part: Part, terms: Terms, meter: Arc<Meter>) -> Self {
-        Self { part, terms, opening: None, meter, replaced: 0 }
+        Self { part, terms, opening: None, meter, replaced: None }
     }
 
     /// Sets space aside, and hashes what there is of an earlier try, unless that is to be forgotten. `reserve` is given its size.
@@ -222,20 +222,20 @@ impl Intake {
     /// Leaves the disk as the end of the transfer demands.
     fn leave(self, result: Result<Whole, Failure>) -> Result<Whole, FileError> {
         let Self { part, terms, replaced, .. } = self;
-        let (result, size, replaced) = match result {
-            Ok(whole) => (Ok(whole), whole.size, replaced),
+        let (result, left, replaced) = match result {
+            Ok(whole) => (Ok(whole), Some(whole.size), replaced),
             Err(Failure { error, keep: true }) => {
                 let size = part.size();
                 part.keep();
-                (Err(error), size, 0)
+                (Err(error), (size > 0).then_some(size), None)
             }
             Err(Failure { error, keep: false }) => {
                 part.remove();
-                (Err(error), 0, 0)
+                (Err(error), None, None)
             }
         };
         if let Some(reservation) = terms.reservation {
-            reservation.settle(size, replaced);
+            reservation.settle(left, replaced);
         }
         result
     }

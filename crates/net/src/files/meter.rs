@@ -1,9 +1,13 @@
 //! How far a transfer has come, for whoever watches it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::watch;
 
+use super::seats::Seat;
 use crate::asked::Progress;
 
 /// What a transfer counts while it runs.
@@ -11,15 +15,22 @@ use crate::asked::Progress;
 pub(super) struct Meter {
     progress: watch::Sender<Progress>,
     moved: AtomicU64,
+    /// The place that is kept by moving.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Default for Meter {
     fn default() -> Self {
-        Self { progress: watch::Sender::new(Progress { done: 0, total: None }), moved: AtomicU64::new(0) }
+        Self { progress: watch::Sender::new(Progress { done: 0, total: None }), moved: AtomicU64::new(0), seat: None }
     }
 }
 
 impl Meter {
+    /// That of a transfer that a peer has begun.
+    pub(super) fn of(seat: Arc<Seat>) -> Self {
+        Self { seat: Some(seat), ..Self::default() }
+    }
+
     pub(super) fn report(&self, done: u64, total: u64) {
         self.progress.send_replace(Progress { done, total: Some(total) });
     }
@@ -27,6 +38,9 @@ impl Meter {
     /// Counts bytes of the file that went over the link, those that had to go again included.
     pub(super) fn moved(&self, bytes: usize) {
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(seat) = &self.seat {
+            seat.moved(bytes as u64);
+        }
     }
 
     pub(super) fn total_moved(&self) -> u64 {

@@ -185,8 +185,9 @@ impl Part {
     }
 
     /// Gives the file its name, and returns when that is on disk. Gives the size of the file whose place it has taken, as it was at
-    /// that moment: others may have taken the place since the transfer began. `names` is held while the name changes hands.
-    pub(super) fn commit(&self, naming: Naming, names: &Mutex<()>) -> Result<u64, FileError> {
+    /// that moment, if there was one: others may have taken the place since the transfer began. `names` is held while the name changes
+    /// hands.
+    pub(super) fn commit(&self, naming: Naming, names: &Mutex<()>) -> Result<Option<u64>, FileError> {
         let failed = |error: io::Error| FileError::io("write", &error);
         if let Some(modified) = naming.modified_ms.and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))) {
             self.file.set_modified(modified).map_err(failed)?;
@@ -194,11 +195,15 @@ impl Part {
         self.file.sync_all().map_err(failed)?;
         let Place { folder, name, part } = &self.place;
         let held = names.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = self.place.existing()?.unwrap_or(0);
+        let replaced = self.place.existing()?;
+        let before = replaced.and_then(|_| Before::hold(folder, name));
         let named = if naming.replace { folder.rename(part, folder, name) } else { rename_to_free(folder, part, name) };
         named.map_err(failed)?;
         drop(held);
         sync_folder(folder)?;
+        if let Some(before) = before {
+            before.let_go();
+        }
         Ok(replaced)
     }
 
@@ -215,6 +220,36 @@ impl Part {
     pub(super) fn keep(self) {
         if self.size == 0 {
             self.remove();
+        }
+    }
+}
+
+/// A file whose name another one takes. As long as it is held, the system does not take it apart, which takes it a while for a large
+/// one: that is for nobody to wait for who only wants to know that the new one is there.
+#[cfg(target_os = "linux")]
+struct Before(#[expect(dead_code, reason = "it is closed when this is dropped")] rustix::fd::OwnedFd);
+#[cfg(not(target_os = "linux"))]
+struct Before;
+
+impl Before {
+    #[cfg(target_os = "linux")]
+    fn hold(folder: &Dir, name: &OsString) -> Option<Self> {
+        use rustix::fs::{Mode, OFlags};
+        // Only its place in memory is held; neither is it opened, nor is a link followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(folder, name, flags, Mode::empty()).ok().map(Self)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn hold(_: &Dir, _: &OsString) -> Option<Self> {
+        None
+    }
+
+    fn let_go(self) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(self))),
+            // Outside of a runtime there is nobody else to do it.
+            Err(_) => drop(self),
         }
     }
 }

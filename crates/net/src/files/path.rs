@@ -15,6 +15,7 @@ use parlour_wire::files::RemotePath;
 use super::{
     error::FileError,
     part::{Place, sync_folder},
+    quota::Reservation,
 };
 
 /// Opens without waiting for the other end of what turns out to be a pipe.
@@ -48,15 +49,24 @@ fn checked(file: File) -> Result<File, FileError> {
     if found.is_file() { Ok(file) } else { Err(FileError::NotAFile) }
 }
 
-/// The place for a file below a folder. Folders on the way are made, unless `make` is false.
-pub(super) fn place_below(root: &Dir, path: &RemotePath, tag: u64, make: bool) -> Result<Place, FileError> {
+/// The place for a file below a folder. Folders on the way are made, if `room` has room for so many.
+pub(super) fn place_below(
+    root: &Dir,
+    path: &RemotePath,
+    tag: u64,
+    room: impl FnOnce(u64) -> Result<Option<Reservation>, FileError>,
+) -> Result<Place, FileError> {
     let below = path.below();
     let folder = below.rsplit_once('/').map(|(folder, _)| folder);
     let opened = match folder {
         None => root.try_clone(),
         Some(folder) => match root.open_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
-                make_folders(root, folder)?;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let reserved = room(missing(root, folder))?;
+                let made = make_folders(root, folder)?;
+                if let Some(reserved) = reserved {
+                    reserved.made(made);
+                }
                 root.open_dir(folder)
             }
             result => result,
@@ -66,24 +76,36 @@ pub(super) fn place_below(root: &Dir, path: &RemotePath, tag: u64, make: bool) -
     Ok(Place::new(folder, path.name().into(), tag))
 }
 
-/// Makes the folders of a path, each durable in the one above it.
-fn make_folders(root: &Dir, path: &str) -> Result<(), FileError> {
+/// A path, and all that lie above it, from the top.
+fn prefixes(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
+    ends.into_iter().map(|end| &path[..end])
+}
+
+/// How many folders of a path are not there.
+fn missing(root: &Dir, path: &str) -> u64 {
+    prefixes(path).rev().take_while(|folder| root.symlink_metadata(folder).is_err()).count() as u64
+}
+
+/// Makes the folders of a path, each durable in the one above it. Gives how many were made.
+fn make_folders(root: &Dir, path: &str) -> Result<u64, FileError> {
     let failed = |error: io::Error| FileError::io("write", &error);
-    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    let mut above: Option<&str> = None;
-    for end in ends {
-        let folder = &path[..end];
+    let (mut above, mut made): (Option<&str>, u64) = (None, 0);
+    for folder in prefixes(path) {
         match root.create_dir(folder) {
-            Ok(()) => match above {
-                None => sync_folder(root)?,
-                Some(above) => sync_folder(&root.open_dir(above).map_err(failed)?)?,
-            },
+            Ok(()) => {
+                made += 1;
+                match above {
+                    None => sync_folder(root)?,
+                    Some(above) => sync_folder(&root.open_dir(above).map_err(failed)?)?,
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
         above = Some(folder);
     }
-    Ok(())
+    Ok(made)
 }
 
 /// The place for a file of this machine, in a folder that is there.

@@ -1,4 +1,5 @@
-//! How much may lie below a root. Space is set aside when a transfer begins, so transfers side by side cannot exceed it together.
+//! How much may lie below a root, in bytes and in entries. Space is set aside when a transfer begins, so transfers side by side
+//! cannot exceed it together.
 
 use std::{
     path::PathBuf,
@@ -16,24 +17,64 @@ const RECOUNT: Duration = Duration::from_secs(10);
 /// Folders within folders that are looked into; what lies deeper is not ours.
 const DEPTH: usize = 64;
 
+/// An amount of files: bytes, and entries of folders. Empty files and folders take no bytes, but they fill a disk all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), entries: self.entries.saturating_add(other.entries) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_sub(other.bytes), entries: self.entries.saturating_sub(other.entries) }
+    }
+
+    /// One file of this size.
+    pub(super) fn file(bytes: u64) -> Self {
+        Self { bytes, entries: 1 }
+    }
+
+    /// A part file of this size. An empty one is none: it is made for a transfer, and not kept.
+    fn part(bytes: u64) -> Self {
+        if bytes == 0 { Self::default() } else { Self::file(bytes) }
+    }
+}
+
 /// What lies below a root, and what it may come to. Files that the application itself adds or removes are noticed when the quota
 /// seems to be used up.
 #[derive(Debug)]
 pub(super) struct Quota {
-    limit: u64,
+    limit: Amount,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    used: u64,
-    reserved: u64,
+    used: Amount,
+    reserved: Amount,
     running: usize,
     counted: Option<Instant>,
 }
 
+impl State {
+    fn check(&self, limit: Amount, wanted: Amount) -> Result<(), FileError> {
+        let left = limit.minus(self.used.plus(self.reserved));
+        if wanted.bytes > left.bytes {
+            return Err(FileError::Quota { wanted: wanted.bytes, left: left.bytes });
+        }
+        if wanted.entries > left.entries {
+            return Err(FileError::Entries { limit: limit.entries });
+        }
+        Ok(())
+    }
+}
+
 impl Quota {
-    pub(super) fn new(limit: u64, used: u64) -> Self {
+    pub(super) fn new(limit: Amount, used: Amount) -> Self {
         Self { limit, state: Mutex::new(State { used, ..State::default() }) }
     }
 
@@ -42,23 +83,36 @@ impl Quota {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that lie below the root, and bytes that are set aside.
-    pub(super) fn used(&self) -> (u64, u64) {
+    /// What lies below the root, and what is set aside.
+    pub(super) fn used(&self) -> (Amount, Amount) {
         let state = self.lock();
         (state.used, state.reserved)
     }
 
     /// Sets space aside for a file that will have `size` bytes and has a part file of `part` bytes already.
     pub(super) fn reserve(self: &Arc<Self>, size: u64, part: u64) -> Result<Reservation, FileError> {
-        let wanted = size.saturating_sub(part);
+        let wanted = Amount::file(size).minus(Amount::part(part));
+        self.set_aside(wanted, part)
+    }
+
+    /// Sets space aside for so many folders, if the file of `size` bytes for which they are made would fit beside them.
+    pub(super) fn reserve_folders(self: &Arc<Self>, folders: u64, size: u64) -> Result<Reservation, FileError> {
+        let folders = Amount { bytes: 0, entries: folders };
         let mut state = self.lock();
-        let left = self.limit.saturating_sub(state.used.saturating_add(state.reserved));
-        if wanted > left {
-            return Err(FileError::Quota { wanted, left });
-        }
-        state.reserved += wanted;
+        state.check(self.limit, folders.plus(Amount::file(size)))?;
+        Ok(self.hold(&mut state, folders, 0))
+    }
+
+    fn set_aside(self: &Arc<Self>, wanted: Amount, part: u64) -> Result<Reservation, FileError> {
+        let mut state = self.lock();
+        state.check(self.limit, wanted)?;
+        Ok(self.hold(&mut state, wanted, part))
+    }
+
+    fn hold(self: &Arc<Self>, state: &mut State, held: Amount, part: u64) -> Reservation {
+        state.reserved = state.reserved.plus(held);
         state.running += 1;
-        Ok(Reservation { quota: Arc::clone(self), bytes: wanted, part })
+        Reservation { quota: Arc::clone(self), held, part: Amount::part(part) }
     }
 
     /// Whether it is worth counting again what is there: not while it grows, and not too often.
@@ -73,7 +127,7 @@ impl Quota {
     }
 
     /// Takes over what a count has found, unless a transfer has begun meanwhile.
-    pub(super) fn recounted(&self, used: u64) {
+    pub(super) fn recounted(&self, used: Amount) {
         let mut state = self.lock();
         if state.running == 0 {
             state.used = used;
@@ -85,31 +139,41 @@ impl Quota {
 #[derive(Debug)]
 pub(super) struct Reservation {
     quota: Arc<Quota>,
-    bytes: u64,
-    /// Size of the part file when it was set aside.
-    part: u64,
+    held: Amount,
+    /// The part file when it was set aside.
+    part: Amount,
 }
 
 impl Reservation {
-    /// The transfer has left a part file, or a file, of `size` bytes in the place of `replaced` others.
-    pub(super) fn settle(self, size: u64, replaced: u64) {
+    /// The transfer has left a part file, or a file, of `left` bytes in the place of another one of `replaced` bytes; or nothing.
+    pub(super) fn settle(self, left: Option<u64>, replaced: Option<u64>) {
+        let [left, replaced] = [left, replaced].map(|file| file.map_or_else(Amount::default, Amount::file));
+        self.take(left, replaced);
+    }
+
+    /// So many folders have been made.
+    pub(super) fn made(self, folders: u64) {
+        self.take(Amount { bytes: 0, entries: folders }, Amount::default());
+    }
+
+    fn take(self, left: Amount, replaced: Amount) {
         let mut state = self.quota.lock();
-        state.used = state.used.saturating_add(size).saturating_sub(self.part).saturating_sub(replaced);
+        state.used = state.used.plus(left).minus(self.part).minus(replaced);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.quota.lock();
-        state.reserved = state.reserved.saturating_sub(self.bytes);
+        state.reserved = state.reserved.minus(self.held);
         state.running = state.running.saturating_sub(1);
     }
 }
 
-/// Counts the bytes of the files below a folder. Removes part files that nobody has touched since `stale`.
-pub(super) fn count(root: &Dir, stale: Option<SystemTime>) -> Result<u64, FileError> {
+/// Counts what lies below a folder. Removes part files that nobody has touched since `stale`.
+pub(super) fn count(root: &Dir, stale: Option<SystemTime>) -> Result<Amount, FileError> {
     let failed = |error: std::io::Error| FileError::io("count", &error);
-    let mut total = 0_u64;
+    let mut total = Amount::default();
     let mut folders = vec![PathBuf::from(".")];
     while let Some(path) = folders.pop() {
         let folder = match root.open_dir(&path) {
@@ -121,11 +185,13 @@ pub(super) fn count(root: &Dir, stale: Option<SystemTime>) -> Result<u64, FileEr
         for entry in folder.entries().map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(found) = entry.metadata() else { continue };
+            if found.is_file() && is_removed(&folder, &entry, &found, stale) {
+                continue;
+            }
             if found.is_dir() && path.components().count() < DEPTH {
                 folders.push(path.join(entry.file_name()));
-            } else if found.is_file() && !is_removed(&folder, &entry, &found, stale) {
-                total = total.saturating_add(found.len());
             }
+            total = total.plus(Amount::file(if found.is_file() { found.len() } else { 0 }));
         }
     }
     Ok(total)

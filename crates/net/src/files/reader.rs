@@ -5,6 +5,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{Read, Seek, SeekFrom},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -42,7 +43,7 @@ pub(super) struct Reader {
     hasher: Hasher,
     buffers: Buffers,
     /// The place among the transfers, until the thread has ended.
-    _seat: Option<Seat>,
+    seat: Option<Arc<Seat>>,
 }
 
 /// What a file looks like from outside; another look means that it was changed.
@@ -67,12 +68,12 @@ pub(super) fn in_ms(time: SystemTime) -> Option<u64> {
 
 impl Reader {
     /// Begins with a file that is open.
-    pub(super) fn new(file: File, seat: Option<Seat>) -> Result<Self, FileError> {
+    pub(super) fn new(file: File, seat: Option<Arc<Seat>>) -> Result<Self, FileError> {
         let stamp = Stamp::of(&file)?;
         if stamp.size > FILE_SIZE {
             return Err(FileError::TooLarge { size: stamp.size, limit: FILE_SIZE });
         }
-        Ok(Self { file, stamp, hasher: Hasher::new(), buffers: Buffers::new(stamp.size), _seat: seat })
+        Ok(Self { file, stamp, hasher: Hasher::new(), buffers: Buffers::new(stamp.size), seat })
     }
 
     /// Size of the file in bytes.
@@ -105,7 +106,11 @@ impl Reader {
             return Ok(0);
         }
         let mut told = 0;
+        let seat = &self.seat;
         hash_up_to(&mut self.file, part.size, &mut self.hasher, &mut |done| {
+            if let Some(seat) = seat {
+                seat.works();
+            }
             if done - told >= BEAT {
                 told = done;
                 give(blocks, Block { mark: Bytes::new(), data: Bytes::new(), end: 0 })?;

@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use parlour_wire::{
     Code, LinkSessionId,
     api::Call,
@@ -18,11 +20,12 @@ use parlour_wire::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    error::FileError,
     events::{FileEvent, Listener, Story},
     intake::Intake,
     meter::Meter,
     root::{FilesError, OpenRoot, Root},
-    seats::Seats,
+    seats::{Bounds, Seats},
 };
 use crate::{
     streams::Sink,
@@ -33,8 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub struct FilesBuilder {
     roots: Vec<Root>,
-    per_peer: usize,
-    in_all: usize,
+    seats: Bounds,
     idle: Duration,
     part_age: Duration,
     keep_modified: bool,
@@ -52,14 +54,24 @@ impl FilesBuilder {
     /// How many transfers a peer may have under way, 16 unless it is set. One more is refused as `rate_limited`.
     #[must_use]
     pub fn max_transfers(mut self, per_peer: usize) -> Self {
-        self.per_peer = per_peer;
+        self.seats.per_peer = per_peer;
         self
     }
 
-    /// How many transfers all peers together may have under way, 64 unless it is set: each takes a thread and up to 4 MiB.
+    /// How many transfers all peers together may have under way, 64 unless it is set: each takes a thread and up to 4 MiB. Beyond it
+    /// the place of a slow transfer ([`FilesBuilder::pace`]) goes to the peer that asks, or one of the peer that has most places, if
+    /// whoever asks has fewer. What has arrived of the transfer that ends is kept; its peer is told `rate_limited`, and goes on later.
     #[must_use]
     pub fn max_transfers_in_all(mut self, in_all: usize) -> Self {
-        self.in_all = in_all;
+        self.seats.in_all = in_all;
+        self
+    }
+
+    /// What a transfer must move so that it is not slow: `least` bytes in each `within`, 64 KiB in a minute unless it is set. A slow
+    /// one goes on as long as nobody else wants its place.
+    #[must_use]
+    pub fn pace(mut self, least: u64, within: Duration) -> Self {
+        (self.seats.least, self.seats.within) = (least, within);
         self
     }
 
@@ -106,7 +118,7 @@ impl FilesBuilder {
         }
         let shared = Shared {
             roots,
-            seats: Arc::new(Seats::new(self.per_peer, self.in_all)),
+            seats: Arc::new(Seats::new(self.seats)),
             idle: self.idle,
             keep_modified: self.keep_modified,
             listener: self.listener,
@@ -141,7 +153,6 @@ pub struct Files {
 }
 
 /// See [`Files`].
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) roots: BTreeMap<String, Arc<OpenRoot>>,
     pub(super) seats: Arc<Seats>,
@@ -154,11 +165,16 @@ pub(super) struct Shared {
     pub(super) incoming: Mutex<BTreeMap<Mark, watch::Sender<bool>>>,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("roots", &self.roots).field("seats", &self.seats).finish_non_exhaustive()
+    }
+}
+
 /// What a file on its way in is told by: its name, and the tag of its part file.
 pub(super) type Mark = (RemotePath, u64);
 
 /// A push that was answered: the sender may send.
-#[derive(Debug)]
 pub(super) struct Offer {
     pub(super) mark: Mark,
     pub(super) sink: Sink,
@@ -166,6 +182,8 @@ pub(super) struct Offer {
     pub(super) meter: Arc<Meter>,
     pub(super) replaced: watch::Receiver<bool>,
     pub(super) story: Story,
+    /// Comes to its end when its place is wanted back.
+    pub(super) displaced: BoxFuture<'static, FileError>,
     /// Dropped with the offer, so that nobody waits for its expiry any more.
     pub(super) _settled: oneshot::Sender<()>,
 }
@@ -176,8 +194,7 @@ impl Files {
     pub fn builder() -> FilesBuilder {
         FilesBuilder {
             roots: Vec::new(),
-            per_peer: 16,
-            in_all: 64,
+            seats: Bounds { per_peer: 16, in_all: 64, least: 64 * 1024, within: Duration::from_secs(60) },
             idle: Duration::from_secs(30),
             part_age: Duration::from_secs(7 * 24 * 3600),
             keep_modified: false,
@@ -215,10 +232,16 @@ impl Files {
     }
 
     /// Bytes below the root of this name, and bytes that are set aside for transfers under way; `None` if there is no such root or
-    /// it has no quota.
+    /// it has neither a quota nor a bound of its entries.
     #[must_use]
     pub fn used(&self, root: &str) -> Option<(u64, u64)> {
-        self.shared.roots.get(root)?.used()
+        self.shared.roots.get(root)?.used().map(|(used, reserved)| (used.bytes, reserved.bytes))
+    }
+
+    /// The same in files and folders.
+    #[must_use]
+    pub fn entries(&self, root: &str) -> Option<(u64, u64)> {
+        self.shared.roots.get(root)?.used().map(|(used, reserved)| (used.entries, reserved.entries))
     }
 }
 

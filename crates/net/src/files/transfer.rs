@@ -258,7 +258,7 @@ pub(super) struct Before {
 
 impl Job {
     /// Tries until the file has arrived, or an error says that another try is of no use: after a loss as often as something moves,
-    /// and once if the file was changed while it was sent.
+    /// and once if the file was changed while it was sent. One that has had to make room for others tries to get back in.
     pub(super) async fn persist<F>(&self, mut attempt: impl FnMut(Before) -> F) -> Result<Copied, FileError>
     where
         F: Future<Output = Result<Whole, FileError>>,
@@ -272,14 +272,17 @@ impl Job {
                 Err(error) => error,
             };
             before = Before::default();
-            lost |= matches!(error, FileError::Lost(_));
+            let has_moved = self.meter.total_moved() > moved;
+            // It was under way, and had to make room for another peer.
+            let displaced = has_moved && error.is_from_peer() && error.code() == Code::RATE_LIMITED;
+            lost |= displaced || matches!(error, FileError::Lost(_));
             // What the peer has not yet noticed to be over may still be in the way.
             let in_the_way = lost && matches!(error.code(), Code::RATE_LIMITED | Code::FILE_BUSY);
             if error.code() == Code::SOURCE_CHANGED && !changed {
                 changed = true;
                 before.afresh = true;
             } else if matches!(error, FileError::Lost(_)) || in_the_way {
-                fruitless = if self.meter.total_moved() > moved { 0 } else { fruitless + 1 };
+                fruitless = if has_moved && !displaced { 0 } else { fruitless + 1 };
                 if fruitless > FRUITLESS {
                     return Err(error);
                 }

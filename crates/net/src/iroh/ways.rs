@@ -12,7 +12,7 @@ use parlour_wire::{DecodeError, Frame};
 
 use crate::{
     buffers::{self, Buffer},
-    carrier::CarrierError,
+    carrier::{CarrierError, alone},
 };
 
 /// Size of a length before a frame.
@@ -100,7 +100,7 @@ impl Cutter {
         }
         if self.arrived.len() >= LENGTH + size {
             self.arrived.advance(LENGTH);
-            return Ok(Some(Frame::decode(self.arrived.split_to(size).freeze())?));
+            return Ok(Some(alone(Frame::decode(self.arrived.split_to(size).freeze())?)));
         }
         if (LARGE..=buffers::SIZE).contains(&size) && self.arrived.len() >= LARGE_ARRIVED {
             let mut buffer = Buffer::new();

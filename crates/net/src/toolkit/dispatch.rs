@@ -13,6 +13,7 @@ use std::{
     task::{Context as Cx, Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture, stream::FuturesUnordered};
 use parlour_proto::link::{Answer, Remains, RequestId};
 use parlour_wire::{Code, header::Fault};
@@ -33,6 +34,9 @@ const INBOX_BYTES: usize = parlour_wire::limits::FRAME;
 /// How much more may wait before nothing is read from the peer at all: above what it has on the way when it is asked to stop, and
 /// above what it sends again at the beginning of a session.
 const OVERSHOOT: usize = 8;
+/// Messages that may wait before the content of more gets a place of its own. Until then it stays in the buffer in which it came, with
+/// whatever else came in that.
+const CROWD: usize = 16;
 /// Handlers of requests under way before nothing more is taken from the peer: as many as may be open, and as many that it has
 /// cancelled, which run to their ends.
 const REQUESTS: usize = 2 * parlour_wire::limits::REQUESTS_IN_FLIGHT;
@@ -55,10 +59,22 @@ enum Message {
 }
 
 impl Message {
+    fn content(&mut self) -> &mut Bytes {
+        match self {
+            Self::Request(Incoming { content, .. }, _) | Self::Action(IncomingAction { content, .. }) => content,
+        }
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Request(Incoming { content, .. }, _) | Self::Action(IncomingAction { content, .. }) => content.len(),
         }
+    }
+
+    /// Gives its content a place of its own.
+    fn settle(&mut self) {
+        let content = self.content();
+        *content = Bytes::copy_from_slice(content);
     }
 }
 
@@ -148,10 +164,13 @@ impl Dispatcher {
         self.accept(Message::Action(action));
     }
 
-    fn accept(&mut self, message: Message) {
+    fn accept(&mut self, mut message: Message) {
         if self.is_clear() && self.inbox.is_empty() {
             self.start(message);
         } else {
+            if self.inbox.len() >= CROWD {
+                message.settle();
+            }
             self.inbox_bytes += message.weight();
             self.inbox.push_back(message);
         }

@@ -185,14 +185,6 @@ async fn roots_that_cannot_be_served_are_refused_by_name() {
     assert!(matches!(open(vec![missing]), Err(parlour_net::FilesError::Folder { .. })));
 }
 
-/// The most memory that a process has had, in bytes.
-fn high_water(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
     const SIDE_BY_SIDE: u64 = 8;
@@ -200,6 +192,8 @@ async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
     let child = crate::kill::Child::serving(there.path(), "127.0.0.1:0", None);
     let agent = child.agent(1);
     bounded(agent.ready()).await.unwrap();
+    // What the process at the other end holds: this one holds both what it sends and what it gets back.
+    let heap = || async { bounded(agent.link().request::<(u64, u64)>("heap", &()).into_future()).await.unwrap() };
     // Files of zeros that take no room on the disk.
     let sparse = |folder: &std::path::Path, name: &str| {
         let path = folder.join(name);
@@ -208,19 +202,53 @@ async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
     };
     std::fs::write(here.path().join("first"), b"first").unwrap();
     bounded(agent.link().push(here.path().join("first"), "box/first")).await.unwrap();
-    let before = high_water(child.id());
+    let (before, _) = heap().await;
     let pushes = (0..SIDE_BY_SIDE).map(|n| agent.link().push(sparse(here.path(), &n.to_string()), format!("box/{n}")));
     for copied in bounded(join_all(pushes)).await {
         copied.unwrap();
     }
-    let pushed = high_water(child.id());
+    let (_, pushed) = heap().await;
     let pulls = (0..SIDE_BY_SIDE).map(|n| agent.link().pull(format!("box/{n}"), here.path().join(format!("back {n}"))));
     for copied in bounded(join_all(pulls)).await {
         copied.unwrap();
     }
-    let pulled = high_water(child.id());
-    for grown in [pushed - before, pulled - before] {
-        assert!(grown <= SIDE_BY_SIDE * 4 * MIB, "{} MiB for {SIDE_BY_SIDE} transfers", grown / MIB);
+    let (_, pulled) = heap().await;
+    let [pushed, pulled] = [pushed, pulled].map(|most| most.saturating_sub(before));
+    eprintln!("{} and {} KiB for each transfer", pushed / 1024 / SIDE_BY_SIDE, pulled / 1024 / SIDE_BY_SIDE);
+    for grown in [pushed, pulled] {
+        assert!(grown <= SIDE_BY_SIDE * 4 * MIB, "{} KiB for {SIDE_BY_SIDE} transfers", grown / 1024);
     }
-    eprintln!("{} and {} KiB for each transfer", (pushed - before) / 8192, (pulled - before) / 8192);
+}
+
+#[tokio::test]
+async fn empty_files_and_folders_are_counted_too() {
+    let world = World::with(|builder, there| builder.root(open_box(there).max_entries(6))).await;
+    let (empty, full) = (world.here("empty", b""), world.here("full", b"full"));
+    world.push(&empty, "box/a/b/x").await.unwrap();
+    assert_eq!((world.files.entries("box"), world.files.used("box")), (Some((3, 0)), Some((0, 0))));
+    // Folders, too, are made only if there is room for them and for what is to lie in them.
+    let refused = world.push(&empty, "box/c/d/e/x").await.unwrap_err();
+    assert_eq!((refused.code(), refused.is_from_peer()), (Code::QUOTA, true));
+    assert_eq!(names(world.there.path()), ["a"]);
+    world.push(&full, "box/a/y").await.unwrap();
+    // One in the place of another is no more, though it has to fit beside it while it comes.
+    let options = || CopyOptions { replace: true, ..CopyOptions::default() };
+    bounded(world.agent.link().push_with(&empty, "box/a/y", options())).await.unwrap();
+    assert_eq!(world.files.entries("box"), Some((4, 0)));
+    world.push(&empty, "box/z").await.unwrap();
+    world.push(&empty, "box/w").await.unwrap();
+    assert_eq!(world.push(&empty, "box/v").await.unwrap_err().code(), Code::QUOTA);
+    assert_eq!(names(world.there.path()), ["a", "w", "z"]);
+    assert_eq!(world.files.entries("box"), Some((6, 0)));
+}
+
+#[tokio::test]
+async fn a_quota_of_bytes_bounds_the_number_of_files() {
+    let there = tempfile::tempdir().unwrap();
+    for n in 0..1024 {
+        std::fs::write(there.path().join(n.to_string()), b"").unwrap();
+    }
+    let world = World::with(|builder, _| builder.root(open_box(&there).quota(1 << 20))).await;
+    assert_eq!((world.files.entries("box"), world.files.used("box")), (Some((1024, 0)), Some((0, 0))));
+    assert_eq!(world.push(&world.here("x", b""), "box/x").await.unwrap_err().code(), Code::QUOTA);
 }

@@ -17,17 +17,17 @@ use crate::world::{MIB, World, agent_config, bounded, content, hash, identity, n
 const CBOR: ContentType = ContentType::CBOR;
 const NOTHING: Part = Part { size: 0, hash: [0; 32] };
 
-async fn ask<T: Call>(link: &Link, request: &T) -> Result<T::Answer, Fault> {
+pub async fn ask<T: Call>(link: &Link, request: &T) -> Result<T::Answer, Fault> {
     let answer = bounded(link.request_raw(T::NAME, CBOR, encode(request).into(), Duration::from_secs(20))).await?;
     Ok(decode(&answer.content).unwrap())
 }
 
-fn offer(path: &str, size: u64) -> Push {
+pub fn offer(path: &str, size: u64) -> Push {
     Push { path: path.into(), size, replace: false, afresh: false, hash: None }
 }
 
 /// A push whose sender is the test itself.
-struct Raw {
+pub struct Raw {
     source: Source,
     into: Destination,
     settled: tokio::task::JoinHandle<Result<Whole, Fault>>,
@@ -35,7 +35,11 @@ struct Raw {
 
 impl Raw {
     async fn begin(world: &World, push: Push) -> Self {
-        let link = world.agent.link().clone();
+        Self::begin_over(world.agent.link(), push).await
+    }
+
+    pub async fn begin_over(link: &Link, push: Push) -> Self {
+        let link = link.clone();
         let into = ask(&link, &push).await.unwrap().into.unwrap();
         let source = link.source(into.stream, into.credit);
         let settle = Settle { stream: into.stream };
@@ -43,7 +47,7 @@ impl Raw {
         Self { source, into, settled }
     }
 
-    async fn open(&mut self, from: u64, size: u64) {
+    pub async fn open(&mut self, from: u64, size: u64) {
         let opening = Opening { from, size, modified_ms: None };
         self.send(&encode(&opening), &[]).await;
     }
@@ -53,26 +57,26 @@ impl Raw {
         let _ = bounded(self.source.send(Bytes::copy_from_slice(mark), Bytes::copy_from_slice(content))).await;
     }
 
-    async fn data(&mut self, content: &[u8]) {
+    pub async fn data(&mut self, content: &[u8]) {
         for chunk in content.chunks(limits::STREAM_CHUNK) {
             self.send(&[], chunk).await;
         }
     }
 
-    async fn finish(self, size: u64, hash: [u8; 32]) -> Result<Whole, Fault> {
+    pub async fn finish(self, size: u64, hash: [u8; 32]) -> Result<Whole, Fault> {
         let words = encode(&Closing { whole: Some(Whole { size, hash }) });
         let _ = bounded(self.source.finish(words.into())).await;
         bounded(self.settled).await.unwrap()
     }
 
-    async fn refused(self) -> Code {
+    pub async fn refused(self) -> Code {
         let _source = self.source;
         bounded(self.settled).await.unwrap().unwrap_err().code
     }
 }
 
 /// The other links and transfers do not notice.
-async fn all_is_well(world: &World) {
+pub async fn all_is_well(world: &World) {
     let bytes = content(3 * MIB, 77);
     let local = world.here("well", &bytes);
     world.push(&local, "box/well").await.unwrap();

@@ -81,10 +81,6 @@ impl Child {
         Agent::connect(config)
     }
 
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     fn kill(mut self) -> String {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

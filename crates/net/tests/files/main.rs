@@ -9,7 +9,9 @@
 mod bounds;
 mod cancel;
 mod copies;
+mod crowded;
 mod full;
+mod heap;
 mod hostile;
 mod kill;
 mod paths;

@@ -43,6 +43,7 @@ pub fn open_root(folder: &Path) -> Root {
 pub fn serving(files: &Files) -> Handlers {
     let mut handlers = Handlers::new();
     files.serve(&mut handlers);
+    handlers.on_request("heap", |_cx, ()| async { Ok(crate::heap::held()) }).allow(Access::Anyone);
     handlers.on_request("echo", |_cx, value: u64| async move { Ok(value) }).allow(Access::Anyone);
     handlers
 }

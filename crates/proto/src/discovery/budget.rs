@@ -40,7 +40,7 @@ impl Budget {
 }
 
 /// A few for every address in a second, so that no address uses up what is there for all. More addresses than there is room for have
-/// none: whoever can forge as many can make a network deaf.
+/// none; a [lottery](super::lottery) is left to them.
 #[derive(Clone, Debug)]
 pub(super) struct Firsts {
     since: Instant,

@@ -24,6 +24,13 @@ impl Dice {
         bytes
     }
 
+    /// A number below `end`, or 0 if that is 0.
+    pub(super) fn below(&mut self, end: u32) -> u32 {
+        // The product of 32 random bits with `end`: even enough for lots.
+        let random = u64::from(u32::from_le_bytes(self.draw()));
+        u32::try_from((random * u64::from(end)) >> 32).expect("below a u32")
+    }
+
     /// `whole` less a random part of up to a quarter, so that many who were started at once do not speak at once.
     pub(super) fn shorten(&mut self, whole: Duration) -> Duration {
         let random = u16::from_le_bytes(self.draw());

@@ -12,6 +12,7 @@ use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unve
 use super::{
     budget::{Budget, Firsts},
     dice::Dice,
+    lottery::{Lottery, Ticket},
     window::Window,
 };
 
@@ -148,7 +149,7 @@ pub enum Ignored {
     /// Heard before.
     #[error("heard before")]
     Replayed,
-    /// More than can be checked.
+    /// More than can be checked. Of answers a sample is checked later.
     #[error("more than can be checked")]
     Busy,
     /// Not signed by the key that it names.
@@ -204,6 +205,8 @@ pub struct Finder {
     answers: Budget,
     /// What an address that is seldom heard has beside these, so that one that floods does not make others unheard.
     firsts: Firsts,
+    /// Answers beyond all that.
+    lottery: Lottery,
     counts: Counts,
     out: VecDeque<FinderOutput>,
 }
@@ -230,6 +233,7 @@ impl Finder {
             checks: Budget::new(CHECKS_PER_SECOND, now),
             answers: Budget::new(ANSWERS_PER_SECOND, now),
             firsts: Firsts::new(now),
+            lottery: Lottery::default(),
             counts: Counts::new(),
             out: VecDeque::new(),
         }
@@ -260,7 +264,7 @@ impl Finder {
     /// When it wants a tick.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.stations.values().map(|entry| entry.expires).chain(self.next).min()
+        self.stations.values().map(|entry| entry.expires).chain(self.next).chain(self.lottery.due()).min()
     }
 
     /// What was ignored so far.
@@ -283,6 +287,7 @@ impl Finder {
     fn on_tick(&mut self, now: Instant) {
         let gone: Vec<[u8; 32]> = self.stations.iter().filter(|(_, entry)| entry.expires <= now).map(|(key, _)| *key).collect();
         gone.into_iter().for_each(|key| self.remove(key));
+        self.draw(now);
         if self.next.is_some_and(|next| next <= now) {
             self.ask(now);
         }
@@ -312,6 +317,25 @@ impl Finder {
     }
 
     fn on_announcement(&mut self, announcement: Unverified, from: SocketAddr, now: Instant) -> Result<(), Ignored> {
+        self.consider(&announcement)?;
+        let echoed = |echo| self.open.iter().find(|asked| asked.nonce == echo && asked.is_open(now));
+        let Some(round) = announcement.claims().echo.and_then(echoed).map(|asked| asked.number) else {
+            if !self.checks.take(now) {
+                return Err(Ignored::Busy);
+            }
+            let announcement = announcement.verify().map_err(|_| Ignored::BadSignature)?;
+            return self.on_unasked(announcement, from, now);
+        };
+        let ticket = Ticket { announcement, from, round };
+        if self.answers.take(now) || self.firsts.take(from.ip(), now) {
+            return self.check(ticket, now);
+        }
+        self.lottery.put(ticket, &mut self.dice, now);
+        Err(Ignored::Busy)
+    }
+
+    /// Whether it is worth checking the signature of an announcement.
+    fn consider(&self, announcement: &Unverified) -> Result<(), Ignored> {
         let claims = announcement.claims();
         if claims.service != self.config.service {
             return Err(Ignored::OtherService);
@@ -326,16 +350,27 @@ impl Finder {
         if known.is_some_and(|entry| !entry.window.is_unseen(claims.sequence)) {
             return Err(Ignored::Replayed);
         }
-        let echoed = |echo| self.open.iter().find(|asked| asked.nonce == echo && asked.is_open(now));
-        let round = claims.echo.and_then(echoed).map(|asked| asked.number);
-        let budget = if round.is_some() { &mut self.answers } else { &mut self.checks };
-        if !budget.take(now) && (round.is_none() || !self.firsts.take(from.ip(), now)) {
-            return Err(Ignored::Busy);
-        }
+        Ok(())
+    }
+
+    fn check(&mut self, ticket: Ticket, now: Instant) -> Result<(), Ignored> {
+        let Ticket { announcement, from, round } = ticket;
         let announcement = announcement.verify().map_err(|_| Ignored::BadSignature)?;
-        match round {
-            Some(round) => self.on_answer(announcement, from, round, now),
-            None => self.on_unasked(announcement, from, now),
+        self.on_answer(announcement, from, round, now)
+    }
+
+    /// Checks some of the answers that came when there were too many. If others are left, a station may be among them.
+    fn draw(&mut self, now: Instant) {
+        let Some((drawn, left)) = self.lottery.draw(&mut self.dice, now) else { return };
+        for ticket in drawn {
+            // It may have been found meanwhile.
+            let checked = self.consider(&ticket.announcement).and_then(|()| self.check(ticket, now));
+            if let Err(ignored) = checked {
+                self.count(ignored);
+            }
+        }
+        if left {
+            self.hasten(now);
         }
     }
 

@@ -357,6 +357,52 @@ fn answers_that_cannot_be_checked_for_their_number_hide_none_of_another_address(
     assert!(matches!(&outputs(&mut finder)[..], [FinderOutput::Found(_)]));
 }
 
+/// Forgeries of a station's answer, by more than a hundred addresses and the station's own, as many as come in a moment; and then the
+/// answer itself. Gives whether the station is found by it.
+fn drown(finder: &mut Finder, station: &mut Station, answer: &[u8], now: Instant) -> bool {
+    let mut forged = answer.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    for _ in 0..10 {
+        for n in 2..=255_u8 {
+            assert!(hear(finder, &forged, (std::net::Ipv4Addr::new(10, 0, 0, n), 4000).into(), now).is_err());
+        }
+    }
+    assert_eq!(hear(finder, answer, station.address, now), Err(Ignored::Busy));
+    let _ = hear(finder, &forged, station.address, now);
+    let mut found = false;
+    finder.handle(parlour_proto::discovery::FinderInput::Tick, now + ms(250)).unwrap();
+    for output in outputs(finder) {
+        found |= matches!(output, FinderOutput::Found(_));
+    }
+    found
+}
+
+#[test]
+fn a_network_full_of_forged_addresses_hides_no_station_for_long() {
+    let mut now = epoch();
+    let mut station = Station::new(1, now);
+    let mut rounds = 0;
+    for seed in 0..20 {
+        let mut finder = look_with(Accept::Keys([station.key()].into()), [seed; 32], now);
+        for round in 1.. {
+            assert!(round <= 120, "drowned for a minute");
+            let nonce = tick(&mut finder, now).expect("it asks soon again");
+            let answer = station.answer(nonce, now);
+            rounds += 1;
+            let checked: u64 = finder.counts().get(&Ignored::BadSignature).copied().unwrap_or(0);
+            let found = drown(&mut finder, &mut station, &answer, now);
+            let counts = finder.counts();
+            assert!(counts[&Ignored::BadSignature] - checked <= 200 + 200 + 50, "{counts:?}");
+            if found {
+                break;
+            }
+            now = finder.deadline().unwrap().max(now + ms(250));
+            assert!(now <= now + ms(500));
+        }
+    }
+    assert!(rounds <= 20 * 20, "{rounds} rounds for 20 finders");
+}
+
 #[test]
 fn a_station_answers_no_more_than_it_should() {
     let now = epoch();

@@ -15,6 +15,8 @@ use crate::bench::baseline::now;
 
 /// Bytes that are written in one go when a file is made.
 const PIECE: usize = 1024 * 1024;
+/// The name of a pushed file.
+const PUSHED: &str = "pushed";
 /// How long the idle link is watched.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -63,12 +65,18 @@ pub(super) async fn pull(ends: &Ends, name: &str) -> anyhow::Result<Took> {
     Ok(took)
 }
 
-/// The agent gives the station a file, in place of one that is there.
-pub(super) async fn push(ends: &Ends, path: &Path) -> anyhow::Result<Took> {
-    let name = path.file_name().and_then(|name| name.to_str()).context("the file has a name")?;
+/// The agent gives the station a file, under a name that is free, and then in place of the one that is there.
+pub(super) async fn push(ends: &Ends, path: &Path) -> anyhow::Result<[Took; 2]> {
+    let fresh = push_over(ends, path).await?;
+    let again = push_over(ends, path).await?;
+    std::fs::remove_file(ends.shared().join(PUSHED))?;
+    Ok([fresh, again])
+}
+
+async fn push_over(ends: &Ends, path: &Path) -> anyhow::Result<Took> {
     let options = CopyOptions { replace: true, ..CopyOptions::default() };
     let start = now();
-    let copied = ends.agent.link().push_with(path, format!("{FOLDER}/{name}"), options).await?;
+    let copied = ends.agent.link().push_with(path, format!("{FOLDER}/{PUSHED}"), options).await?;
     Ok(Took { bytes: copied.bytes, time: start.elapsed() })
 }
 
