@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parlour_client::{
-    Group, Message, MessageKind, Page,
+    Group, HistoryPolicy, Message, MessageKind, Page,
     core::{Command, GroupCommand, Reply},
 };
 use parlour_wire::api::Role;
@@ -147,7 +147,7 @@ impl World {
         let me = self.people[self.nodes[node].person].name;
         let others: Vec<_> = self.people.iter().map(|person| person.name).filter(|name| *name != me).collect();
         let members = others.into_iter().filter(|_| self.rng.gen_bool(0.7)).map(str::to_owned).collect();
-        self.change(node, GroupCommand::Create { name, members });
+        self.change(node, GroupCommand::Create { name, members, history: HistoryPolicy::None });
     }
 
     fn change(&mut self, node: usize, command: GroupCommand) {
