@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{core::own::PackRef, error::Error};
 
-/// The tables; a migration of its own. Messages that stand before the mark of the index when they come were not found by their words:
-/// from here on they are, and the index is made anew once.
+/// The tables; a migration of its own. Handed-over messages stand before the mark of the index, so a trigger of their own puts them in.
+/// An index that lacks some of them is made anew.
 pub(super) const TABLES: &str = "
 ALTER TABLE messages ADD COLUMN shared_by BLOB;  -- the member that shared it; NULL: it came by itself
 
