@@ -170,9 +170,8 @@ fn a_file_that_changes_before_it_is_sent_is_not_sent() {
         let mut events = client.events();
         client.go_online().await.unwrap();
         let error = loop {
-            match events.next().await.unwrap() {
-                Event::Trouble(error) => break error,
-                _ => {}
+            if let Event::Trouble(error) = events.next().await.unwrap() {
+                break error;
             }
         };
         assert_eq!(error.code, Code::SOURCE_CHANGED);

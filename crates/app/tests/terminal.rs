@@ -1,6 +1,6 @@
 //! What a person at a terminal is asked, on a real one: `script` makes it and passes on what is typed.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod support;
 
@@ -49,6 +49,8 @@ fn on_terminal(who: &Person, args: &[&str], dialogue: &[(&str, &str)]) -> (Optio
         let at = find(&screen).unwrap_or_else(|| panic!("no {question:?} on the screen: {}", String::from_utf8_lossy(&screen)));
         from += at + question.len();
         drop(screen);
+        // The question is on the screen before the echo is off, and nobody types within this time.
+        thread::sleep(Duration::from_millis(300));
         keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
     let status = child.wait().unwrap();

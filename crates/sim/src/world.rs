@@ -235,8 +235,8 @@ impl World {
                 self.command(node, Command::GoOnline);
             }
             Happening::Connects => self.connect(node),
-            Happening::ToServer => self.to_server(node),
-            Happening::ToClient => self.to_client(node),
+            Happening::ToServer => self.carry_up(node),
+            Happening::ToClient => self.carry_down(node),
             Happening::Noticed => self.notice(node),
             Happening::Mended => self.mend_link(node),
             Happening::GivenUp(id) => self.give_up(node, id),
@@ -251,7 +251,7 @@ impl World {
         self.input(node, Input::Up { resumed: false, challenge, fingerprint: FINGERPRINT, trusted_by_system: false });
     }
 
-    fn to_server(&mut self, node: usize) {
+    fn carry_up(&mut self, node: usize) {
         let (now, unix_ms) = (self.now, self.unix_ms());
         let Some(link) = self.nodes[node].link.as_mut() else { return };
         match link.to_server.pop_front() {
@@ -279,13 +279,13 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, node: usize) {
+    fn carry_down(&mut self, node: usize) {
         let Some(link) = self.nodes[node].link.as_mut() else { return };
         let Some((_, input)) = link.to_client.pop_front() else {
-            return match link.inbox.closed() {
-                Some(code) => self.lose_link(node, code),
-                None => (),
-            };
+            if let Some(code) = link.inbox.closed() {
+                self.lose_link(node, code);
+            }
+            return;
         };
         match &input {
             Input::Answer(id, _) if link.asked.remove(id).is_none() => return,

@@ -145,7 +145,6 @@ pub(crate) async fn wait_state(
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Does some work with a file for as long as it makes progress, and shows that.
-#[expect(clippy::disallowed_methods, reason = "a face is a driver")]
 async fn watched<T>(
     work: impl Future<Output = Result<T, Error>>,
     events: &mut Events,
