@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -110,6 +110,7 @@ fn fill(core: &mut Core) {
             outgoing: n.is_multiple_of(2),
             kind: MessageKind::Text,
             text: text(&mut rng),
+            file: None,
             reply_to: None,
             sent_ms: UNIX_MS,
             stored_ms: Some(UNIX_MS),
@@ -122,7 +123,7 @@ fn fill(core: &mut Core) {
     };
     let all: Vec<_> = (0..MESSAGES).map(message).collect();
     for batch in all.chunks(5000) {
-        assert_eq!(ask(core, Command::Import(batch.to_vec())), Reply::Count(batch.len() as u64));
+        assert_eq!(ask(core, Command::Import(batch.to_vec(), BTreeMap::new())), Reply::Count(batch.len() as u64));
     }
 }
 

@@ -67,9 +67,12 @@ impl Core {
             return Err(Error::new(Code::USAGE, "a message cannot be changed to nothing").hint("take it back with `delete`"));
         }
         let expires = row.expires_ms.map(|at| parlour_wire::content::Expiry::At(u32::try_from(at / 1000).unwrap_or(u32::MAX)));
-        let post = Post { replaces: Some(*id), expires, ..Post::new(Body::Text(text.to_owned())) };
-        let post = self.compose(&conversation, post)?.id;
-        self.store.set_edited(id, text, self.now.unix_ms, false)?;
+        // Later than the edit that its writer saw, whichever device's clock made that: the later one is what all end up with.
+        let not_before_ms = row.edited_ms.map_or(0, |at| at + 1);
+        let post = Post { replaces: Some(*id), expires, not_before_ms, ..Post::new(Body::Text(text.to_owned())) };
+        let post = self.compose(&conversation, post)?;
+        self.store.set_edited(id, text, post.sent_ms, false)?;
+        let post = post.id;
         self.changed(id)?;
         self.reply_posted(ticket, id, vec![post])
     }

@@ -207,6 +207,11 @@ impl Core {
                 self.erase_kept(&target)?;
                 self.store.set_deleted(&target)?;
             }
+            // Of edits that two devices of the author made at once, every device keeps the same one, in whatever order they come: its own
+            // is in place before the log says where it belongs.
+            Body::Text(text) if own && message.edited_ms.is_some_and(|at| (at, &message.body) > (content.sent_ms, text)) => {
+                return Ok(Outcome::Done);
+            }
             Body::Text(text) if own && message.kind != MessageKind::Unknown => {
                 let mentions_me = !message.outgoing && content.mentions.contains(&self.me()?);
                 self.store.set_edited(&target, text, content.sent_ms, mentions_me)?;

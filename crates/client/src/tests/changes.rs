@@ -1,5 +1,7 @@
 //! Reactions, edits, deletes, replies, mentions: what they do on every device.
 
+use std::time::Duration;
+
 use parlour_wire::Code;
 
 use super::harness::World;
@@ -208,4 +210,35 @@ fn a_message_is_found_by_the_beginning_of_its_id() {
     }
     world.send(a, "bob", "again");
     assert_eq!(world.ask(a, Command::Find(id[..4].to_owned())).unwrap_err().code, Code::USAGE);
+}
+
+#[test]
+fn of_edits_that_two_devices_make_at_once_all_keep_the_same_one() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = World::new(8);
+        let (alice, bob) = (world.person("alice"), world.person("bob"));
+        let (a, b) = (world.device(alice), world.device(bob));
+        world.settle();
+        let message = world.send(a, "bob", "first");
+        world.settle();
+        let second = world.sibling(alice);
+        world.settle();
+        let devices = [a, second];
+        for (device, text) in devices.into_iter().zip(["of one", "of the other"]) {
+            world.offline(device);
+            world.command(device, Command::Edit { id: message.id, text: text.to_owned() });
+            world.advance(Duration::from_millis(3));
+        }
+        for device in order {
+            world.back(devices[device]);
+            world.settle();
+        }
+        for (node, with) in [(a, "bob"), (second, "bob"), (b, "alice")] {
+            assert_eq!(world.texts(node, with), ["of the other"], "{order:?}: node {node}");
+        }
+        // Whoever has seen it can change it again, whatever their clock says.
+        world.change(a, Command::Edit { id: message.id, text: "of both".to_owned() });
+        world.settle();
+        assert_eq!(world.texts(b, "alice"), ["of both"]);
+    }
 }

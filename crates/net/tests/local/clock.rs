@@ -102,7 +102,9 @@ async fn more_samples_never_make_the_bound_worse() {
     let best = bounded(tracker.measure(7)).await.unwrap();
     let now = instant();
     assert!(best.error_at(now) <= first.error_at(now));
-    assert_eq!(tracker.estimate().map(|estimate| estimate.offset_us()), Some(best.offset_us()));
+    // Of two samples that are as good to the microsecond either may be the best a moment later.
+    let estimate = tracker.estimate().unwrap();
+    assert!(estimate.error_at(now) <= best.error_at(now));
 }
 
 #[tokio::test]
