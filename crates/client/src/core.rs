@@ -14,6 +14,7 @@
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
 //! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
+//! - `doubt`: what a server or a member says that does not fit.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -24,6 +25,7 @@ mod compose;
 mod contacts;
 mod content;
 mod devices;
+mod doubt;
 mod enrol;
 mod expiry;
 mod gather;
@@ -376,16 +378,6 @@ impl Core {
 
     fn server_url(&self) -> Result<ServerUrl, Error> {
         self.signed_in()?.server.parse().map_err(Error::internal)
-    }
-
-    /// Stops a conversation for good: the server broke a promise that can be proved.
-    fn misbehaved(&mut self, conversation: &ConversationId, what: &str) -> Result<(), Error> {
-        self.store.set_phase(conversation, crate::store::ConversationPhase::Stopped)?;
-        self.session.forget(conversation);
-        let error = Error::new(Code::SERVER_MISBEHAVED, format!("the server broke the log of a conversation: {what}"))
-            .hint("nothing more is read or sent in it; keep this profile as evidence and ask who runs the server");
-        self.trouble(error);
-        Ok(())
     }
 }
 

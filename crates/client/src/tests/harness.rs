@@ -1,6 +1,8 @@
 //! A world of cores and one server, in which everything happens when the test says so.
 
+pub(super) mod bent;
 mod content;
+mod forge;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,6 +21,7 @@ use parlour_wire::{Code, address::ServerUrl, api::Registration, identity::Verifi
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 
+use self::bent::{Asked, Bend};
 use crate::{
     api::{Message, OpenOptions, Page, State},
     core::{Command, Core, Input, Now, Output, Reply, Ticket},
@@ -34,14 +37,14 @@ pub(super) const SERVER: &str = "wss://127.0.0.1:1";
 
 /// What is under way from the server to one session.
 #[derive(Default)]
-struct Inbox(Mutex<VecDeque<Input>>, Mutex<Option<Code>>);
+struct Inbox(Mutex<VecDeque<(Option<Asked>, Input)>>, Mutex<Option<Code>>);
 
 impl Inbox {
-    fn push(&self, input: Input) {
-        self.0.lock().unwrap().push_back(input);
+    fn push(&self, asked: Option<Asked>, input: Input) {
+        self.0.lock().unwrap().push_back((asked, input));
     }
 
-    fn pop(&self) -> Option<Input> {
+    fn pop(&self) -> Option<(Option<Asked>, Input)> {
         self.0.lock().unwrap().pop_front()
     }
 }
@@ -50,7 +53,7 @@ struct Pushes(Arc<Inbox>);
 
 impl Sink for Pushes {
     fn push(&self, name: &'static str, content: Bytes) -> Result<(), SinkFull> {
-        self.0.push(Input::Push { name: name.to_owned(), content: content.to_vec() });
+        self.0.push(None, Input::Push { name: name.to_owned(), content: content.to_vec() });
         Ok(())
     }
 
@@ -74,6 +77,12 @@ pub(super) struct Node {
     link: Option<Link>,
     /// On their way to the server.
     outbox: VecDeque<Output>,
+    /// What the server says to this device is said so instead.
+    bend: Option<Bend>,
+    /// What has been bent and not been handed over.
+    bent: VecDeque<Input>,
+    /// Requests made so far.
+    asked: usize,
     pub(super) replies: BTreeMap<Ticket, Result<Reply, Error>>,
     pub(super) events: Vec<Event>,
     next: u64,
@@ -146,7 +155,8 @@ impl World {
         let home = tempfile::tempdir().unwrap();
         let seed = self.rng.r#gen();
         let (replies, events, outbox) = (BTreeMap::new(), Vec::new(), VecDeque::new());
-        self.nodes.push(Node { home, core: None, wanted: false, link: None, outbox, replies, events, next: 1, seed });
+        let (bend, bent, core, link) = (None, VecDeque::new(), None, None);
+        self.nodes.push(Node { home, core, wanted: false, link, outbox, bend, bent, asked: 0, replies, events, next: 1, seed });
         let node = self.nodes.len() - 1;
         self.open(node);
         node
@@ -201,6 +211,12 @@ impl World {
     /// Gives a person another device, and puts it online.
     pub(super) fn device(&mut self, person: usize) -> usize {
         let node = self.node();
+        self.enrol(person, node);
+        node
+    }
+
+    /// Makes a profile without an account a device of a person, and puts it online.
+    pub(super) fn enrol(&mut self, person: usize, node: usize) {
         let keys = DeviceKeys::generate();
         let it = &self.people[person];
         let certificate = it.key.certify(&keys.public(), "test", self.unix_ms).unwrap();
@@ -222,7 +238,6 @@ impl World {
         let core = self.nodes[node].core.as_mut().unwrap();
         core.enrol_for_test(&account, &list);
         self.go_online(node);
-        node
     }
 
     /// The same for a device that knows nothing of the time before it, as after a login.
@@ -329,6 +344,7 @@ impl World {
     fn drop_link(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.outbox.clear();
+        it.bent.clear();
         if let Some(link) = it.link.take() {
             self.service.close(link.session, parlour_server::Now { unix_ms: self.unix_ms });
         }
@@ -416,7 +432,17 @@ impl World {
 
     /// Takes the next thing from the server, without handing it over.
     pub(super) fn arriving(&mut self, node: usize) -> Option<Input> {
-        self.nodes[node].link.as_ref()?.inbox.pop()
+        let it = &mut self.nodes[node];
+        loop {
+            if let Some(input) = it.bent.pop_front() {
+                return Some(input);
+            }
+            let (asked, input) = it.link.as_ref()?.inbox.pop()?;
+            match &mut it.bend {
+                Some(bend) => it.bent.extend(bend(asked, input)),
+                None => return Some(input),
+            }
+        }
     }
 
     /// Waits for the next push of entries and damages the ciphertext of its only entry, keeping the log's chain intact for
@@ -470,13 +496,14 @@ impl World {
         };
         match it.outbox.pop_front() {
             Some(Output::Request { id, name, content }) => {
+                it.asked += 1;
                 let answer = block_on(self.service.request(&mut link.session, name, &content, now));
                 let answer = answer.map(|bytes| bytes.to_vec()).map_err(|failure| {
                     let fault = failure.to_wire();
                     Error::new(fault.code, fault.message)
                 });
                 let answer = self.lies.get(name).map_or(answer, |lie| Ok(lie.clone()));
-                link.inbox.push(Input::Answer(id, answer));
+                link.inbox.push(Some(Asked { name, content }), Input::Answer(id, answer));
                 true
             }
             Some(Output::Action { name, content }) => {
