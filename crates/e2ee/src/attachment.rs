@@ -20,10 +20,7 @@ mod sealer;
 
 use std::fmt;
 
-use aes_gcm::{
-    Aes256Gcm, KeyInit as _,
-    aead::stream::{NewStream as _, StreamBE32, StreamPrimitive as _},
-};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use parlour_wire::Code;
 use rand::{RngCore as _, rngs::OsRng};
 use thiserror::Error;
@@ -148,7 +145,7 @@ impl FileKey {
 
 /// Seals and opens the chunks of one file by their position.
 pub struct Chunks {
-    stream: StreamBE32<Aes256Gcm>,
+    cipher: LessSafeKey,
     layout: Layout,
 }
 
@@ -162,8 +159,8 @@ impl Chunks {
     /// The chunks of a file of this layout.
     #[must_use]
     pub fn new(key: &FileKey, layout: Layout) -> Self {
-        let cipher = Aes256Gcm::new(key.0.as_slice().into());
-        Self { stream: StreamBE32::from_aead(cipher, &[0; 7].into()), layout }
+        let key = UnboundKey::new(&AES_256_GCM, &*key.0).expect("a key of 32 bytes");
+        Self { cipher: LessSafeKey::new(key), layout }
     }
 
     /// What the file's size comes to.
@@ -177,7 +174,7 @@ impl Chunks {
     fn seal(&self, chunk: u32, buffer: &mut Vec<u8>) -> Result<(), AttachmentError> {
         self.expect(chunk, self.layout.content_len(chunk), buffer.len())?;
         buffer.resize(self.layout.padded_len(chunk), 0);
-        let sealed = self.stream.encrypt_in_place(chunk, self.layout.is_last(chunk), b"", buffer);
+        let sealed = self.cipher.seal_in_place_append_tag(self.nonce(chunk), Aad::empty(), buffer);
         sealed.expect("a chunk is far below the limit of the cipher, and a vector grows");
         Ok(())
     }
@@ -197,14 +194,24 @@ impl Chunks {
 
     fn try_open(&self, chunk: u32, buffer: &mut Vec<u8>) -> Result<(), AttachmentError> {
         self.expect(chunk, self.layout.sealed_len(chunk), buffer.len())?;
-        let opened = self.stream.decrypt_in_place(chunk, self.layout.is_last(chunk), b"", buffer);
-        opened.map_err(|_| AttachmentError::Forged { chunk })?;
+        let opened = self.cipher.open_in_place(self.nonce(chunk), Aad::empty(), buffer);
+        let padded = opened.map_err(|_| AttachmentError::Forged { chunk })?.len();
+        buffer.truncate(padded);
         let content = self.layout.content_len(chunk);
         if buffer[content..].iter().any(|byte| *byte != 0) {
             return Err(AttachmentError::BadPadding { chunk });
         }
         buffer.truncate(content);
         Ok(())
+    }
+
+    /// The nonce of STREAM (Hoang and others, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015), with a
+    /// prefix of zeros: the position, and whether it is the last.
+    fn nonce(&self, chunk: u32) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[7..11].copy_from_slice(&chunk.to_be_bytes());
+        nonce[11] = u8::from(self.layout.is_last(chunk));
+        Nonce::assume_unique_for_key(nonce)
     }
 
     fn expect(&self, chunk: u32, expected: usize, got: usize) -> Result<(), AttachmentError> {
