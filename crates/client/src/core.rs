@@ -15,6 +15,7 @@
 //! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
 //! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
 //! - `shares`: earlier messages for people who come into a group.
+//! - `doubt`: what a server or a member says that does not fit.
 //! - `contacts`, `devices`, `presence`, `reports`, `query`: as they say.
 
 mod auth;
@@ -25,6 +26,7 @@ mod compose;
 mod contacts;
 mod content;
 mod devices;
+mod doubt;
 mod enrol;
 mod expiry;
 mod gather;
@@ -60,7 +62,7 @@ mod welcome;
 use std::time::Duration;
 
 use parlour_e2ee::Engine;
-use parlour_wire::{AccountId, Code, ConversationId, MessageId, address::ServerUrl, api::Call};
+use parlour_wire::{AccountId, Code, MessageId, address::ServerUrl, api::Call};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 pub use self::groups::GroupCommand;
@@ -396,16 +398,6 @@ impl Core {
     fn server_url(&self) -> Result<ServerUrl, Error> {
         self.signed_in()?.server.parse().map_err(Error::internal)
     }
-
-    /// Stops a conversation for good: the server broke a promise that can be proved.
-    fn misbehaved(&mut self, conversation: &ConversationId, what: &str) -> Result<(), Error> {
-        self.store.set_phase(conversation, crate::store::ConversationPhase::Stopped)?;
-        self.session.forget(conversation);
-        let error = Error::new(Code::SERVER_MISBEHAVED, format!("the server broke the log of a conversation: {what}"))
-            .hint("nothing more is read or sent in it; keep this profile as evidence and ask who runs the server");
-        self.trouble(error);
-        Ok(())
-    }
 }
 
 /// Pause after a step that the disk refused.
@@ -426,7 +418,7 @@ impl Core {
     }
 
     /// Says anything in any conversation, as a device that does not keep to the rules would.
-    pub(crate) fn say_in_for_test(&mut self, conversation: &ConversationId, body: parlour_wire::content::Body) {
+    pub(crate) fn say_in_for_test(&mut self, conversation: &parlour_wire::ConversationId, body: parlour_wire::content::Body) {
         let (id, content) = (self.new_id(), parlour_wire::content::Content::new(self.now.unix_ms, body));
         self.store.begin().expect("a database");
         let kind = crate::store::OutboxKind::Report;
@@ -442,7 +434,7 @@ impl Core {
     pub(crate) fn fill_for_test(&mut self, peer: &AccountId, count: u32) {
         use crate::core::pack::PackedMessage;
         let me = self.me().expect("an account");
-        let conversation = ConversationId::direct(&me, peer);
+        let conversation = parlour_wire::ConversationId::direct(&me, peer);
         self.store.begin().expect("a database");
         self.store.direct_conversation(&conversation, peer).expect("a database");
         for n in 0..count {
@@ -496,7 +488,7 @@ impl Core {
     }
 
     /// The only group, and the home's epoch of it here.
-    pub(crate) fn group_for_test(&mut self) -> (ConversationId, u64) {
+    pub(crate) fn group_for_test(&mut self) -> (parlour_wire::ConversationId, u64) {
         let mut all = self.store.conversations().expect("a database").into_iter();
         let id = all.find(crate::store::Conversation::is_group).expect("a group").id;
         let (engine, store) = self.engine().expect("an engine");

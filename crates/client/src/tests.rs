@@ -4,6 +4,7 @@
 
 mod changes;
 mod conversations;
+mod crash_steps;
 mod enrolment;
 mod expiry;
 mod files;
@@ -13,9 +14,13 @@ mod handover;
 mod harness;
 mod hostile;
 mod live;
+mod malicious_log;
+mod malicious_member;
+mod malicious_server;
 mod personal;
 mod profiles;
 mod recovery;
+mod rollback;
 mod schedules;
 mod search;
 mod shares;

@@ -53,7 +53,7 @@ use parlour_wire::{
 pub use self::policy::is_policy;
 pub use self::types::{
     Drift, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
-    NewConversation, Opened, PendingCommit, Sealed, suite_for,
+    NewConversation, Opened, PendingCommit, Place, Sealed, suite_for,
 };
 use crate::{
     device::DeviceKeys,
@@ -266,7 +266,23 @@ impl Engine {
         id: MessageId,
         content: &[u8],
     ) -> Result<Step<Sealed>, E2eeError> {
-        self.run(rows, Some(*conversation), |work| work.encrypt(id, content))
+        self.run(rows, Some(*conversation), |work| work.encrypt(id, None, content))
+    }
+
+    /// The same, saying where in the log this device was when it wrote, so that whoever reads it can tell whether it is shown the
+    /// same log.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub fn encrypt_at(
+        &mut self,
+        rows: &dyn Rows,
+        conversation: &ConversationId,
+        id: MessageId,
+        place: &Place,
+        content: &[u8],
+    ) -> Result<Step<Sealed>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.encrypt(id, Some(place), content))
     }
 
     /// Opens the next entry of a log. Entries must come in their order; deduplicate by id before.

@@ -30,7 +30,7 @@ pub use backup::{BackupError, BackupKey, open_pack, seal_pack};
 pub use device::DeviceKeys;
 pub use engine::{
     Drift, Engine, GroupChange, GroupEvent, GroupMember, GroupView, HYBRID_DEVICES, HistoryPolicy, Joined, Leaf, Lists, Member,
-    NewConversation, Opened, PendingCommit, Sealed, suite_for,
+    NewConversation, Opened, PendingCommit, Place, Sealed, suite_for,
 };
 pub use error::E2eeError;
 pub use password::{ExportKey, LoggedIn, Login, Parameters, PasswordError, Registered, Registration};

@@ -23,7 +23,12 @@ fn a_device_shows_its_key_and_learns_what_it_should_know() {
     world
         .ask(
             &mut phones[0],
-            &api::KeyPackagesPublish { one_time: packages, last_resort: Some(vec![3]), suite: api::Suite::HYBRID },
+            &api::KeyPackagesPublish {
+                one_time: packages,
+                last_resort: Some(vec![3]),
+                suite: api::Suite::HYBRID,
+                replace: false,
+            },
         )
         .unwrap();
     let mut link = world.link();
@@ -163,7 +168,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     world.ask(&mut phones[0], &publish(&[b"a"], Some(b"z"))).unwrap();
     world.ask(&mut phones[1], &publish(&[b"b"], None)).unwrap();
 
-    let claim = api::KeyPackagesClaim { account: alice.id(), suite: api::Suite::HYBRID };
+    let claim = api::KeyPackagesClaim { account: alice.id(), suite: api::Suite::HYBRID, replace: false };
     let mut claimed = || {
         let answer = world.ask(&mut bobs[0], &claim).unwrap();
         assert_eq!(answer.device_list, alice.list);
@@ -173,7 +178,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     };
     assert_eq!(claimed(), [(alice.device(0), b"a".to_vec()), (alice.device(1), b"b".to_vec())]);
     assert_eq!(claimed(), [(alice.device(0), b"z".to_vec())]);
-    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id(), suite: api::Suite::HYBRID };
+    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id(), suite: api::Suite::HYBRID, replace: false };
     assert_eq!(world.refused(&mut bobs[0], &nobody), Code::USER_NOT_FOUND);
     let mut link = world.link();
     world.login(&mut link, &bob.name, &bob.password).unwrap();

@@ -6,6 +6,7 @@ use parlour_e2ee::{DeviceKeys, Engine};
 use parlour_wire::{
     Code,
     api::{DeviceAuth, DeviceAuthAnswer, DevicesGet, Logout, Suite},
+    code::Blame,
     identity::VerifiedCertificate,
 };
 
@@ -17,10 +18,18 @@ use crate::{api::WhoAmI, error::Error, event::Event, store::Account};
 
 /// Pause after a server refused authentication for a reason that may pass.
 const RETRY: Duration = Duration::from_secs(2);
+/// The same after it said that it is broken: somebody has to mend it.
+const RETRY_BROKEN: Duration = Duration::from_secs(30);
 
 /// Codes that say that this device is no longer part of its account.
 pub(super) fn ends_device(code: Code) -> bool {
     code == Code::DEVICE_REVOKED
+}
+
+/// When to try again after a refusal; `None`: it stands.
+fn retry_after(error: &Error) -> Option<Duration> {
+    let broken = error.code.traits().is_some_and(|traits| traits.blame == Blame::Ours);
+    if error.is_transient() { Some(RETRY) } else { broken.then_some(RETRY_BROKEN) }
 }
 
 /// The engine of the device in an account row; `None` for a device that has logged out.
@@ -113,13 +122,14 @@ impl Core {
         let answer: DeviceAuthAnswer = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
             Err(error) => {
-                if error.is_transient() {
-                    self.set_timer(Timer::Restart, RETRY);
+                let retry_in = retry_after(&error);
+                if let Some(retry_in) = retry_in {
+                    self.set_timer(Timer::Restart, retry_in);
                 } else {
                     self.session.phase = Phase::Off;
                     self.outputs.push(Output::Disconnect);
                 }
-                self.event(Event::Offline { error: error.clone(), retry_in: error.is_transient().then_some(RETRY) });
+                self.event(Event::Offline { error: error.clone(), retry_in });
                 self.fail_waiters(&error);
                 self.fail_parked(&error);
                 self.enrol_failed(error);
@@ -127,7 +137,7 @@ impl Core {
             }
         };
         self.session.phase = Phase::Ready;
-        let stock = |left, last_resort| Stock { left: Some(left), last_resort };
+        let stock = |left, last_resort| Stock { left: Some(left), last_resort, replace: false };
         self.session.stocks.insert(Suite::HYBRID, stock(answer.key_packages, answer.last_resort));
         let classical = stock(answer.classical_key_packages, answer.classical_last_resort);
         self.session.stocks.insert(Suite::CLASSICAL, classical);

@@ -80,6 +80,9 @@ impl Core {
     /// The commit that makes or joins a conversation has been taken: this device reads from there.
     pub(super) fn begin_here(&mut self, id: &ConversationId, stored: &Stored) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
+        if !self.is_plausible(stored.seq) {
+            return self.misbehaved(id, "it gave a commit a number that no log reaches");
+        }
         self.store.set_joined_epoch(id, 0)?;
         self.entered(&conversation, stored.seq.saturating_sub(1), &stored.previous)
     }
@@ -104,6 +107,7 @@ impl Core {
             // Another commit was first.
             Code::STALE_EPOCH if began => {
                 self.session.joining.insert(id);
+                self.join_refused(id, item.epoch);
                 Ok(())
             }
             Code::STALE_EPOCH => self.read_on(&conversation),

@@ -116,6 +116,11 @@ impl Core {
                 self.store.know_of(&sender)?;
             } else {
                 self.know(&sender)?;
+                // Known from a group, or taken from the list: whoever writes is found by name.
+                if self.store.list_contact(&sender)? {
+                    self.session.contacts_dirty = true;
+                    self.event(Event::ContactsChanged);
+                }
             }
             self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
         }

@@ -23,6 +23,17 @@ impl Core {
             Pin::Same => Ok(()),
             Pin::Refused => {
                 tracing::warn!(%account, version = list.get().version, "a device list that does not follow the pinned one");
+                // An older one may be a late answer, and changes nothing.
+                if before.is_some_and(|before| list.get().version >= before.get().version) {
+                    let who = self.shown_name(&account)?;
+                    let message = format!(
+                        "there are two device lists of {who} of one age: the server shows different people different devices"
+                    );
+                    self.trouble(
+                        Error::new(parlour_wire::Code::SERVER_MISBEHAVED, message)
+                            .hint("the list that was known first stays in force; compare safety numbers and devices with them"),
+                    );
+                }
                 Ok(())
             }
             Pin::Pinned => {

@@ -73,6 +73,8 @@ impl Core {
             return Err(Error::new(Code::SERVER_MISBEHAVED, "the server sent the device list of another account"));
         }
         self.pin_list(&list)?;
+        // The server may have shown an older one: whom to let in is decided by what is pinned.
+        let list = self.store.list(&account)?.unwrap_or(list);
         let signed_in = self.signed_in()?;
         let (me, own_device) = (signed_in.account, signed_in.device);
         let packages: Vec<_> = answer.packages.into_iter().filter(|package| package.device != own_device).collect();

@@ -69,13 +69,23 @@ impl Core {
     pub(super) fn pump_key_packages(&mut self) -> Result<(), Error> {
         let short = |(suite, stock): (&Suite, &Stock)| {
             let left = stock.left.filter(|left| *left < FEW || !stock.last_resort)?;
-            Some((*suite, left, stock.last_resort))
+            Some((*suite, left, *stock))
         };
         let short: Vec<_> = self.session.stocks.iter().filter_map(short).collect();
-        short.into_iter().try_for_each(|(suite, left, last_resort)| self.publish(suite, left, last_resort))
+        short.into_iter().try_for_each(|(suite, left, stock)| self.publish(suite, left, stock))
     }
 
-    fn publish(&mut self, suite: Suite, left: u32, has_last_resort: bool) -> Result<(), Error> {
+    /// This database has not the keys of the packages that are at the server: it is an older copy of itself. Once a session, so that
+    /// nobody keeps a device busy by invitations that nobody could open.
+    pub(super) fn replace_key_packages(&mut self) {
+        for suite in [Suite::HYBRID, Suite::CLASSICAL] {
+            if self.session.replaced.insert(suite) {
+                self.session.stocks.insert(suite, Stock { left: Some(0), last_resort: false, replace: true });
+            }
+        }
+    }
+
+    fn publish(&mut self, suite: Suite, left: u32, stock: Stock) -> Result<(), Error> {
         let now_ms = self.now.unix_ms;
         let count = ENOUGH.saturating_sub(left) as usize;
         let (engine, store) = self.engine()?;
@@ -83,20 +93,20 @@ impl Core {
         self.store.apply(&step.changes)?;
         let one_time = step.output.iter().map(|package| package.clone().into()).collect();
         let mut last_resort = None;
-        if !has_last_resort {
+        if !stock.last_resort {
             let (engine, store) = self.engine()?;
             let step = engine.last_resort_key_package(store, suite, now_ms).map_err(Error::internal)?;
             self.store.apply(&step.changes)?;
             last_resort = Some(step.output.clone());
         }
         self.session.stocks.entry(suite).or_default().left = None;
-        self.request(&KeyPackagesPublish { one_time, last_resort, suite }, Pending::Publish(suite))
+        self.request(&KeyPackagesPublish { one_time, last_resort, suite, replace: stock.replace }, Pending::Publish(suite))
     }
 
     pub(super) fn published(&mut self, suite: Suite, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         match result {
             Ok(_) => {
-                self.session.stocks.insert(suite, Stock { left: Some(ENOUGH), last_resort: true });
+                self.session.stocks.insert(suite, Stock { left: Some(ENOUGH), last_resort: true, replace: false });
             }
             // The next authentication tells how many there are.
             Err(error) => tracing::debug!(%error, "key packages were not taken"),

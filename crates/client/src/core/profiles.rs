@@ -61,7 +61,13 @@ impl Core {
 
     /// Somebody says who they are. Another device of ours says it for this one too.
     pub(super) fn take_profile(&mut self, account: AccountId, profile: &Profile, updated_ms: u64) -> Result<(), Error> {
-        if self.store.set_profile(&account, profile, updated_ms)? {
+        let without = |text: &str| text.chars().filter(|c| !turns_text(*c)).collect();
+        let profile = Profile {
+            display_name: without(&profile.display_name),
+            status: without(&profile.status),
+            avatar: profile.avatar.clone(),
+        };
+        if self.store.set_profile(&account, &profile, updated_ms)? {
             self.event(Event::ProfileChanged { account });
         }
         Ok(())
@@ -98,6 +104,11 @@ impl Core {
         self.store.set_setting(READ_RECEIPTS, &[u8::from(on)])?;
         self.agree(&Meaning::Setting(READ_RECEIPTS.to_owned(), vec![u8::from(on)]))
     }
+}
+
+/// Characters that turn the direction of text after them: with one in a name, what stands beside the name could be read as another.
+const fn turns_text(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn fitting(what: &str, text: String, limit: usize) -> Result<String, Error> {

@@ -6,7 +6,7 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
-use super::Core;
+use super::{Core, doubt::twin};
 use crate::{
     api::State,
     error::Error,
@@ -44,6 +44,9 @@ impl Core {
     /// Takes what fits, holds what came early, asks for what is missing.
     pub(super) fn take_entries(&mut self, id: &ConversationId, entries: Vec<Entry>) -> Result<(), Error> {
         let Some(mut conversation) = self.store.conversation(id)? else { return Ok(()) };
+        if entries.iter().any(|entry| !self.is_plausible(entry.seq)) {
+            return Ok(());
+        }
         if let Some(newest) = entries.iter().map(|entry| entry.seq).max() {
             let head = self.session.heads.entry(*id).or_default();
             *head = (*head).max(newest);
@@ -68,14 +71,19 @@ impl Core {
         let id = conversation.id;
         self.session.dirty.insert(id);
         let before = conversation.seq;
+        self.session.trails.note(id, conversation.seq, &conversation.hash);
         while conversation.phase == ConversationPhase::Active && !self.session.blocked.contains_key(&id) {
-            let Some(entry) = self.session.held.get_mut(&id).and_then(|held| held.remove(&(conversation.seq + 1))) else { break };
+            let Some(entry) = self.session.held.get_mut(&id).and_then(|held| held.remove(&conversation.seq.saturating_add(1)))
+            else {
+                break;
+            };
             if entry.previous != conversation.hash {
                 return self.misbehaved(&id, "an entry does not name its predecessor");
             }
             match self.take_entry(conversation, &entry)? {
                 Taken::Done => {
                     (conversation.seq, conversation.hash) = (entry.seq, entry.hash());
+                    self.session.trails.note(id, conversation.seq, &conversation.hash);
                 }
                 Taken::Waits => {
                     self.session.held.entry(id).or_default().insert(entry.seq, entry);
@@ -126,8 +134,14 @@ impl Core {
             self.session.answered.remove(&entry.id);
         }
         match step.output {
-            Opened::Message { sender, device, content, .. } => {
-                self.take_message(conversation, entry, sender, device, &content)?
+            Opened::Message { sender, device, content, place, .. } => {
+                self.compare_place(conversation, entry, (sender, device), place)?;
+                if self.store.message(&entry.id)?.is_some() {
+                    let entry = Entry { id: twin(entry), ..entry.clone() };
+                    self.take_message(conversation, &entry, sender, device, &content)?;
+                } else {
+                    self.take_message(conversation, entry, sender, device, &content)?;
+                }
             }
             Opened::Commit { committer: (actor, _), added, removed, events, .. } => {
                 let me = self.signed_in()?.device;
@@ -179,6 +193,7 @@ impl Core {
                 let text = "This profile is an older copy of itself: what was written here since is with the others only.";
                 self.say(conversation, entry, text)?;
                 self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
+                self.replace_key_packages();
                 self.rejoin(conversation, "the log has an entry of this device that it does not know")?;
                 return Ok(Taken::Gone);
             }
@@ -218,8 +233,9 @@ impl Core {
                 _ => {}
             }
         }
-        let Some(message) = self.store.message(&entry.id)? else { return Ok(false) };
-        if message.outgoing && message.conversation == entry.conversation {
+        let message = self.store.message(&entry.id)?.filter(|message| message.conversation == entry.conversation);
+        let Some(message) = message else { return Ok(false) };
+        if message.outgoing {
             self.store.set_stored(&entry.id, entry.seq, entry.stored_ms)?;
             if self.store.advance(&entry.id, State::Stored)? {
                 self.message_moved(entry.id, State::Stored);
@@ -236,6 +252,10 @@ impl Core {
             E2eeError::Storage(error) => return Err(Error::internal(error)),
             E2eeError::BadReceipt => {
                 self.misbehaved(&conversation.id, "a commit has no valid receipt")?;
+                return Ok(Taken::Gone);
+            }
+            E2eeError::Forked => {
+                self.misbehaved(&conversation.id, "it has signed two commits for one epoch")?;
                 return Ok(Taken::Gone);
             }
             E2eeError::AlreadyRead | E2eeError::Duplicate => return Ok(Taken::Done),

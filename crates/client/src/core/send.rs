@@ -1,7 +1,7 @@
 //! The outbox at work: what is written is encrypted once, in the order of writing, and goes out byte for byte until the server
 //! has it.
 
-use parlour_e2ee::E2eeError;
+use parlour_e2ee::{E2eeError, Place};
 use parlour_wire::{
     Code, ConversationId, MessageId,
     api::{self, Stored},
@@ -154,8 +154,10 @@ impl Core {
         blobs: Vec<BlobId>,
     ) -> Result<bool, Error> {
         let bytes = content.to_bytes().map_err(Error::internal)?;
+        let at = self.store.conversation(conversation)?;
+        let place = at.map_or_else(|| Place::new(0, &[0; 32]), |at| Place::new(at.seq, &at.hash));
         let (engine, store) = self.engine()?;
-        let step = match engine.encrypt(store, conversation, id, &bytes) {
+        let step = match engine.encrypt_at(store, conversation, id, &place, &bytes) {
             Ok(step) => step,
             Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
             Err(E2eeError::RevokedDevice { account, device }) => {
@@ -238,6 +240,9 @@ impl Core {
     /// the entry is known for ours whenever it comes.
     fn stored(&mut self, item: &OutboxItem, stored: Stored) -> Result<(), Error> {
         self.session.stale.remove(&item.conversation);
+        if !matches!(item.kind, OutboxKind::Commit | OutboxKind::Leave) {
+            self.session.rejoined.remove(&item.conversation);
+        }
         let (kind, payload) = match item.kind {
             OutboxKind::Leave => {
                 let leave: api::Leave = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
@@ -310,6 +315,9 @@ impl Core {
             _ => 1,
         };
         self.session.stale.insert(id, (epoch, tries));
+        if tries > WINDOW as u32 {
+            self.rest(id);
+        }
         if tries > STALE_TRIES * WINDOW as u32 {
             return self.rejoin(&conversation, "the server has another epoch than its log");
         }

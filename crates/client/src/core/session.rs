@@ -6,7 +6,7 @@ use std::{
 };
 
 use parlour_wire::{
-    AccountId, ConversationId, MessageId,
+    AccountId, ConversationId, DeviceId, MessageId,
     api::{self, DeviceKeyPackage, Suite},
     id::BlobId,
     identity::VerifiedList,
@@ -17,6 +17,7 @@ use parlour_wire::{
 use super::{
     Command, Core, GroupCommand, Input, Output, Reply, RequestId, Ticket,
     backup::Run,
+    doubt::Trails,
     enrol::Flow,
     parcels::{Intake, Upload},
 };
@@ -119,6 +120,8 @@ pub(super) struct Stock {
     /// How many are left, as far as known; `None`: enough, or being published.
     pub(super) left: Option<u32>,
     pub(super) last_resort: bool,
+    /// Those that are there are of no use: this database has not their keys.
+    pub(super) replace: bool,
 }
 
 /// The memory of one link session.
@@ -145,6 +148,11 @@ pub(super) struct Session {
     pub(super) synced: bool,
     /// Everything that the server had when this session began has been taken.
     pub(super) settled: bool,
+    /// The last conversation that the sync under way has named, and its pages so far.
+    pub(super) sync_after: Option<ConversationId>,
+    pub(super) sync_pages: u32,
+    /// How far each log was here when the sync under way began.
+    pub(super) reached: BTreeMap<ConversationId, u64>,
     /// Another sync is wanted after the one that runs.
     pub(super) sync_again: bool,
     /// Newest entry of each conversation at the server, as far as known; a conversation in here exists at the server.
@@ -193,6 +201,15 @@ pub(super) struct Session {
     pub(super) rosters: BTreeMap<ConversationId, Vec<AccountId>>,
     /// Conversations in which an entry of this device was found that it does not know.
     pub(super) rolled_back: BTreeSet<ConversationId>,
+    /// Where logs have been, and devices of which it was told that they are shown others.
+    pub(super) trails: Trails,
+    pub(super) doubted: BTreeSet<(ConversationId, DeviceId)>,
+    /// How often conversations were joined anew without anything being stored in them.
+    pub(super) rejoined: BTreeMap<ConversationId, u32>,
+    /// Suites whose key packages at the server have been replaced.
+    pub(super) replaced: BTreeSet<Suite>,
+    /// Reads in a row that brought nothing although there is more.
+    pub(super) empty_answers: BTreeMap<ConversationId, u32>,
     /// Refusals of intents that may pass.
     pub(super) tries: BTreeMap<i64, u32>,
     /// The pack that is being sent, and the one that is being fetched.

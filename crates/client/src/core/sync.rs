@@ -20,6 +20,8 @@ use crate::{
 
 /// Cursors wait so long for company: they only let the server delete, nothing waits for them.
 const CURSOR_DELAY: Duration = Duration::from_millis(200);
+/// A conversation is joined anew at once so often, and then with pauses.
+const REJOINS: u32 = 3;
 
 impl Core {
     /// Asks for everything there is, page by page.
@@ -30,7 +32,10 @@ impl Core {
         }
         self.session.synced = false;
         self.session.sync_again = false;
-        let known = self.store.conversations()?.into_iter();
+        (self.session.sync_after, self.session.sync_pages) = (None, 0);
+        let known = self.store.conversations()?;
+        self.session.reached = known.iter().map(|it| (it.id, it.seq)).collect();
+        let known = known.into_iter();
         let inside = |phase| !matches!(phase, ConversationPhase::Creating | ConversationPhase::Removed);
         self.session.expected = known.filter(|it| it.is_group() && inside(it.phase)).map(|it| it.id).collect();
         self.request(&api::Sync { after: None }, Pending::Sync)
@@ -41,7 +46,11 @@ impl Core {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
             Err(error) => return self.later_or_tell(error),
         };
-        let last = answer.conversations.last().map(|state| state.conversation);
+        let ids: Vec<_> = answer.conversations.iter().map(|state| state.conversation).collect();
+        if !self.leads_on(&ids) {
+            return Ok(());
+        }
+        let last = ids.last().copied();
         for state in answer.conversations {
             self.take_state(state)?;
         }
@@ -86,6 +95,9 @@ impl Core {
     fn take_state(&mut self, state: ConversationState) -> Result<(), Error> {
         self.session.expected.remove(&state.conversation);
         let Some(conversation) = self.accept(&state.conversation, state.kind, &state.members)? else { return Ok(()) };
+        if !self.is_plausible(state.head) {
+            return Ok(());
+        }
         let head = self.session.heads.entry(state.conversation).or_default();
         *head = (*head).max(state.head);
         if let Some(welcome) = state.welcome {
@@ -101,8 +113,10 @@ impl Core {
                     &conversation,
                     "This profile is an older copy of itself: messages after this one may be missing here.",
                 )?;
+                self.replace_key_packages();
                 self.rejoin(&conversation, "the profile is an older copy of itself")?;
             }
+            ConversationPhase::Active if self.has_shrunk(&conversation.id, state.head) => self.shrunk(&conversation)?,
             // The outbox will find out.
             _ if pending => {}
             ConversationPhase::Active => match state.cursor {
@@ -187,11 +201,17 @@ impl Core {
                 return Ok(());
             }
         };
+        if !self.is_plausible(answer.head) {
+            self.rest(id);
+            return Ok(());
+        }
+        let before = self.store.conversation(&id)?.map_or(0, |conversation| conversation.seq);
         let head = self.session.heads.entry(id).or_default();
         // The answer is the newest word: entries behind it that were promised earlier do not exist.
         *head = answer.head;
         self.session.dirty.insert(id);
-        self.take_entries(&id, answer.entries)
+        self.take_entries(&id, answer.entries)?;
+        self.after_read(id, before, answer.head)
     }
 
     /// Lets a conversation pause before it tries again.
@@ -243,6 +263,12 @@ impl Core {
         self.session.forget(&conversation.id);
         self.session.joining.insert(conversation.id);
         self.session.dirty.insert(conversation.id);
+        let count = self.session.rejoined.entry(conversation.id).or_default();
+        *count = count.saturating_add(1);
+        if *count > REJOINS {
+            // Thrown out again and again: at leisure from here on.
+            self.rest(conversation.id);
+        }
         Ok(())
     }
 }

@@ -16,6 +16,9 @@ impl Core {
     /// This device has been added to a conversation.
     pub(super) fn take_welcome(&mut self, welcome: Welcome) -> Result<(), Error> {
         let Some(conversation) = self.accept(&welcome.conversation, welcome.kind, &welcome.members)? else { return Ok(()) };
+        if !self.is_plausible(welcome.seq) {
+            return Ok(());
+        }
         let head = self.session.heads.entry(conversation.id).or_default();
         *head = (*head).max(welcome.seq);
         self.session.expected.remove(&conversation.id);
@@ -54,6 +57,11 @@ impl Core {
             Err(E2eeError::Duplicate) if conversation.phase == ConversationPhase::Active => return Ok(()),
             Err(error) => {
                 tracing::warn!(conversation = %id, %error, "a welcome could not be used");
+                self.replace_key_packages();
+                if conversation.phase != ConversationPhase::Active {
+                    let text = "This device was invited in a way that it could not use, and joined by itself: what was written before is not here.";
+                    self.note(conversation, text)?;
+                }
                 self.store.set_phase(&id, ConversationPhase::Outside)?;
                 self.session.joining.insert(id);
                 self.session.dirty.insert(id);

@@ -87,10 +87,10 @@ impl Store {
         Ok(())
     }
 
-    /// Puts somebody on the list whom the owner of this profile has named.
-    pub(crate) fn list_contact(&self, account: &AccountId) -> Result<(), Error> {
-        self.conn.prepare_cached("UPDATE contacts SET removed = 0 WHERE account = ?1")?.execute([account.0])?;
-        Ok(())
+    /// Puts somebody on the list whom the owner of this profile has named, or who has written; whether they were not on it.
+    pub(crate) fn list_contact(&self, account: &AccountId) -> Result<bool, Error> {
+        let sql = "UPDATE contacts SET removed = 0 WHERE account = ?1 AND removed = 1";
+        Ok(self.conn.prepare_cached(sql)?.execute([account.0])? == 1)
     }
 
     pub(crate) fn update_contact(&self, contact: &ContactRow) -> Result<(), Error> {

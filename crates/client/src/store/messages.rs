@@ -171,6 +171,12 @@ impl Store {
         Ok(self.conn.prepare_cached(&sql)?.query_row([id.0], read).optional()?)
     }
 
+    /// Whether this program has said this in a conversation before.
+    pub(crate) fn has_said(&self, conversation: &ConversationId, text: &str) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM messages WHERE conversation = ?1 AND kind = 1 AND body = ?2 LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.query_row(params![conversation.0, text], |_| Ok(())).optional()?.is_some())
+    }
+
     /// Messages of a conversation that are still to be encrypted, oldest first.
     pub(crate) fn unsealed(&self, conversation: &ConversationId, limit: usize) -> Result<Vec<MessageRow>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM messages WHERE conversation = ?1 AND sealed = 0 ORDER BY position LIMIT ?2");

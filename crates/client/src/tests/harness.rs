@@ -1,8 +1,10 @@
 //! A world of cores and one server, in which everything happens when the test says so.
 
+pub(super) mod bent;
 mod content;
 mod faults;
 pub(super) mod files;
+mod forge;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,6 +23,7 @@ use parlour_wire::{Code, address::ServerUrl, api::Registration, identity::Verifi
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 
+use self::bent::{Asked, Bend};
 use crate::{
     api::{Message, OpenOptions, Page, State},
     core::{Command, Core, Input, Now, Order, Output, Reply, Ticket},
@@ -37,14 +40,14 @@ pub(super) const SERVER: &str = "wss://127.0.0.1:1";
 
 /// What is under way from the server to one session.
 #[derive(Default)]
-struct Inbox(Mutex<VecDeque<Input>>, Mutex<Option<Code>>);
+struct Inbox(Mutex<VecDeque<(Option<Asked>, Input)>>, Mutex<Option<Code>>);
 
 impl Inbox {
-    fn push(&self, input: Input) {
-        self.0.lock().unwrap().push_back(input);
+    fn push(&self, asked: Option<Asked>, input: Input) {
+        self.0.lock().unwrap().push_back((asked, input));
     }
 
-    fn pop(&self) -> Option<Input> {
+    fn pop(&self) -> Option<(Option<Asked>, Input)> {
         self.0.lock().unwrap().pop_front()
     }
 }
@@ -53,7 +56,7 @@ struct Pushes(Arc<Inbox>);
 
 impl Sink for Pushes {
     fn push(&self, name: &'static str, content: Bytes) -> Result<(), SinkFull> {
-        self.0.push(Input::Push { name: name.to_owned(), content: content.to_vec() });
+        self.0.push(None, Input::Push { name: name.to_owned(), content: content.to_vec() });
         Ok(())
     }
 
@@ -79,6 +82,12 @@ pub(super) struct Node {
     outbox: VecDeque<Output>,
     /// To be done with files.
     transfers: VecDeque<Order>,
+    /// What the server says to this device is said so instead.
+    bend: Option<Bend>,
+    /// What has been bent and not been handed over.
+    bent: VecDeque<Input>,
+    /// Requests made so far.
+    asked: usize,
     pub(super) replies: BTreeMap<Ticket, Result<Reply, Error>>,
     pub(super) events: Vec<Event>,
     next: u64,
@@ -157,7 +166,22 @@ impl World {
         let home = tempfile::tempdir().unwrap();
         let seed = self.rng.r#gen();
         let (replies, events, outbox, transfers) = Default::default();
-        self.nodes.push(Node { home, core: None, wanted: false, link: None, outbox, transfers, replies, events, next: 1, seed });
+        let (bend, bent, core, link) = (None, VecDeque::new(), None, None);
+        self.nodes.push(Node {
+            home,
+            core,
+            wanted: false,
+            link,
+            outbox,
+            transfers,
+            bend,
+            bent,
+            asked: 0,
+            replies,
+            events,
+            next: 1,
+            seed,
+        });
         let node = self.nodes.len() - 1;
         self.open(node);
         node
@@ -212,6 +236,12 @@ impl World {
     /// Gives a person another device, and puts it online.
     pub(super) fn device(&mut self, person: usize) -> usize {
         let node = self.node();
+        self.enrol(person, node);
+        node
+    }
+
+    /// Makes a profile without an account a device of a person, and puts it online.
+    pub(super) fn enrol(&mut self, person: usize, node: usize) {
         let keys = DeviceKeys::generate();
         let it = &self.people[person];
         let certificate = it.key.certify(&keys.public(), "test", self.unix_ms).unwrap();
@@ -233,7 +263,6 @@ impl World {
         let core = self.nodes[node].core.as_mut().unwrap();
         core.enrol_for_test(&account, &list);
         self.go_online(node);
-        node
     }
 
     /// The same for a device that knows nothing of the time before it, as after a login.
@@ -344,6 +373,7 @@ impl World {
     fn drop_link(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.outbox.clear();
+        it.bent.clear();
         if let Some(link) = it.link.take() {
             self.service.close(link.session, parlour_server::Now { unix_ms: self.unix_ms });
         }
@@ -365,7 +395,17 @@ impl World {
 
     /// Takes the next thing from the server, without handing it over.
     pub(super) fn arriving(&mut self, node: usize) -> Option<Input> {
-        self.nodes[node].link.as_ref()?.inbox.pop()
+        let it = &mut self.nodes[node];
+        loop {
+            if let Some(input) = it.bent.pop_front() {
+                return Some(input);
+            }
+            let (asked, input) = it.link.as_ref()?.inbox.pop()?;
+            match &mut it.bend {
+                Some(bend) => it.bent.extend(bend(asked, input)),
+                None => return Some(input),
+            }
+        }
     }
 
     /// Hands over one thing from the server.
@@ -398,13 +438,14 @@ impl World {
         };
         match it.outbox.pop_front() {
             Some(Output::Request { id, name, content }) => {
+                it.asked += 1;
                 let answer = block_on(self.service.request(&mut link.session, name, &content, now));
                 let answer = answer.map(|bytes| bytes.to_vec()).map_err(|failure| {
                     let fault = failure.to_wire();
                     Error::new(fault.code, fault.message)
                 });
                 let answer = self.lies.get(name).map_or(answer, |lie| Ok(lie.clone()));
-                link.inbox.push(Input::Answer(id, answer));
+                link.inbox.push(Some(Asked { name, content }), Input::Answer(id, answer));
                 true
             }
             Some(Output::Action { name, content }) => {

@@ -12,7 +12,7 @@ use super::{
     Joined, Lists, PendingCommit,
     leaf::{admit_all, leaves, named},
     policy::{Policy, PolicyMember},
-    record::{Origin, Pending, Record, Refounded, hash, stage},
+    record::{LAST_EPOCH, Origin, Pending, Record, Refounded, hash, stage},
     suite::{Provider, capabilities, credential, join_config, wire_suite},
     work::Work,
 };
@@ -129,7 +129,7 @@ impl Work<'_> {
         if info.group_id().as_slice() != conversation.0 {
             return Err(E2eeError::WrongConversation);
         }
-        if home_epoch < info.epoch().as_u64() {
+        if home_epoch < info.epoch().as_u64() || home_epoch >= LAST_EPOCH {
             return Err(E2eeError::Malformed("group info"));
         }
         // The state of before is left in its rows until the receipt comes.

@@ -13,7 +13,7 @@ use parlour_wire::{
 use tls_codec::{Deserialize as _, Serialize as _};
 
 use super::{
-    Leaf, Opened, Sealed,
+    Leaf, Opened, Place, Sealed,
     leaf::{is_quarantined, named},
     record::Origin,
     work::Work,
@@ -50,8 +50,24 @@ fn members_of(group: &MlsGroup, accounts: &[AccountId]) -> impl Iterator<Item = 
     leaves.filter(|leaf| accounts.contains(&leaf.0))
 }
 
+/// What is authenticated with a message beside its content.
+fn authenticated(id: &MessageId, place: Option<&Place>) -> Vec<u8> {
+    let mut bytes = id.0.to_vec();
+    bytes.extend(place.map(|place| place.to_bytes()).into_iter().flatten());
+    bytes
+}
+
+/// Where the sender was, from what is authenticated with the message of that id.
+fn place_in(aad: &[u8], id: &MessageId) -> Result<Option<Place>, E2eeError> {
+    match aad.strip_prefix(id.0.as_slice()) {
+        Some([]) => Ok(None),
+        Some(place) => Place::from_bytes(place).map(Some).ok_or(E2eeError::Undecryptable),
+        None => Err(E2eeError::Undecryptable),
+    }
+}
+
 impl Work<'_> {
-    pub(super) fn encrypt(&mut self, id: MessageId, content: &[u8]) -> Result<Sealed, E2eeError> {
+    pub(super) fn encrypt(&mut self, id: MessageId, place: Option<&Place>, content: &[u8]) -> Result<Sealed, E2eeError> {
         let record = self.take_record()?;
         if record.is_pending(Origin::Create) || record.is_pending(Origin::External) {
             return Err(E2eeError::AwaitingReceipt);
@@ -70,7 +86,7 @@ impl Work<'_> {
             return Err(E2eeError::Removed);
         }
         let epoch = record.home(&group);
-        group.set_aad(id.0.to_vec());
+        group.set_aad(authenticated(&id, place));
         let payload = group
             .create_message(&self.provider, self.keys, content)
             .map_err(|_| E2eeError::Internal("encrypting"))?
@@ -99,15 +115,13 @@ impl Work<'_> {
         let processed =
             group.process_message(&self.provider, message).map_err(|error| process_error(error, E2eeError::Undecryptable))?;
         // The sender has bound its id to the message: the server cannot show one message as another.
-        if processed.aad() != entry.id.0 {
-            return Err(E2eeError::Undecryptable);
-        }
+        let place = place_in(processed.aad(), &entry.id)?;
         let (sender, device) = named(processed.credential())?;
         let opened = match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => {
                 record.unproven &= of != current;
                 let revoked = is_quarantined(&record, &(sender, device));
-                Opened::Message { sender, device, content: message.into_bytes(), revoked }
+                Opened::Message { sender, device, content: message.into_bytes(), revoked, place }
             }
             ProcessedMessageContent::OwnPrivateMessage => Opened::Own,
             _ => return Err(E2eeError::Undecryptable),

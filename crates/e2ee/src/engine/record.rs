@@ -59,6 +59,9 @@ pub(super) fn hash(commit: &[u8]) -> [u8; 32] {
 const REMEMBERED: usize = 16;
 const HASH: usize = 32;
 
+/// No home counts so far. Above it a count could not go on.
+pub(super) const LAST_EPOCH: u64 = 1 << 62;
+
 /// The engine's row of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -129,6 +132,9 @@ impl Record {
     /// # Errors
     /// [`E2eeError::Malformed`] if the home has counted less than MLS, which cannot be.
     pub(super) fn set_home(&mut self, group: &MlsGroup, home_epoch: u64) -> Result<(), E2eeError> {
+        if home_epoch > LAST_EPOCH {
+            return Err(E2eeError::Malformed("epoch"));
+        }
         self.ahead = home_epoch.checked_sub(group.epoch().as_u64()).ok_or(E2eeError::Malformed("epoch"))?;
         Ok(())
     }

@@ -167,6 +167,37 @@ pub struct PendingCommit {
     pub change: Option<Change>,
 }
 
+/// Where in a log a device was when it wrote: the last entry that it had taken. Authenticated with the message, in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The entry's number.
+    pub seq: u64,
+    /// The beginning of its hash, which stands for all entries up to it.
+    pub hash: [u8; 16],
+}
+
+impl Place {
+    /// The place of an entry with this number and hash.
+    #[must_use]
+    pub fn new(seq: u64, hash: &[u8; 32]) -> Self {
+        let mut begin = [0; 16];
+        begin.copy_from_slice(&hash[..16]);
+        Self { seq, hash: begin }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.seq.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.hash);
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (seq, hash) = bytes.split_first_chunk()?;
+        Some(Self { seq: u64::from_be_bytes(*seq), hash: hash.try_into().ok()? })
+    }
+}
+
 /// An encrypted message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
@@ -189,6 +220,8 @@ pub enum Opened {
         content: Vec<u8>,
         /// Whether the sender's device has been revoked since, as far as this device knows.
         revoked: bool,
+        /// Where in the log the sender was, if it says so.
+        place: Option<Place>,
     },
     /// A commit of another device, applied. A pending commit of this device, if there was one, is gone: it lost.
     Commit {

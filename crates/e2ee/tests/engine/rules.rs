@@ -268,7 +268,7 @@ fn the_log_of_a_device_that_was_revoked_later_can_be_read_but_nothing_is_sent_to
     let opened = pair.a[0].open(&said, &pinned).unwrap();
     assert_eq!(
         opened,
-        Opened::Message { sender: leaf.0, device: leaf.1, content: b"before it was lost".to_vec(), revoked: true }
+        Opened::Message { sender: leaf.0, device: leaf.1, content: b"before it was lost".to_vec(), revoked: true, place: None }
     );
     let sent = pair.a[0].step(|engine, rows| engine.encrypt(rows, &conversation, MessageId([1; 16]), b"secret"));
     assert_eq!(sent.unwrap_err(), E2eeError::RevokedDevice { account: leaf.0, device: leaf.1 });

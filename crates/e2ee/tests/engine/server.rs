@@ -1,7 +1,7 @@
 //! A server that cheats: it withholds, doubles, reorders and replays entries, forks the log, and hands out what is not asked for. Each is
 //! noticed, or does no harm.
 
-use parlour_e2ee::{E2eeError, GroupChange, Member, Opened};
+use parlour_e2ee::{E2eeError, GroupChange, Member, Opened, Place};
 use parlour_wire::{
     id::MessageId,
     log::{Entry, EntryKind},
@@ -113,6 +113,7 @@ fn a_group_info_of_another_server_or_of_the_past_is_not_joined() {
     assert_eq!(join(&info, home, [7; 32]).unwrap_err(), E2eeError::BadReceipt);
     assert_eq!(join(&old_info, 1, key).unwrap_err(), E2eeError::WrongEpoch { current: 3, entry: 1 });
     assert_eq!(join(&info, 1, key).unwrap_err(), E2eeError::Malformed("group info"));
+    assert_eq!(join(&info, u64::MAX, key).unwrap_err(), E2eeError::Malformed("group info"));
     assert!(join(&info, home, key).is_ok());
 }
 
@@ -165,4 +166,25 @@ fn a_device_set_back_to_an_old_copy_notices_and_comes_back_without_losing_a_mess
     room.check();
     room.update(1);
     room.check();
+}
+
+#[test]
+fn a_message_says_where_in_the_log_its_sender_was() {
+    let mut room = Room::new(2, 2);
+    let (id, conversation, place) = (room.server.next_id(), room.conversation(), Place::new(7, &[9; 32]));
+    let sealed = room.clients[0].step(|engine, rows| engine.encrypt_at(rows, &conversation, id, &place, b"here")).unwrap();
+    let entry = room.server.message(id, sealed.epoch, &sealed.payload).unwrap();
+    let pinned = room.lists();
+    match room.clients[1].open(&entry, &pinned) {
+        Ok(Opened::Message { content, place: said, .. }) => assert_eq!((content.as_slice(), said), (&b"here"[..], Some(place))),
+        other => panic!("{other:?}"),
+    }
+    // It is bound to the message: another one does not open.
+    let again = room.server.next_id();
+    let sealed = room.clients[0].step(|engine, rows| engine.encrypt_at(rows, &conversation, again, &place, b"here")).unwrap();
+    let mut payload = sealed.payload;
+    let at = payload.windows(16).position(|window| window == [9; 16]).expect("in the clear");
+    payload[at] ^= 1;
+    let entry = room.server.message(again, sealed.epoch, &payload).unwrap();
+    assert_eq!(room.clients[1].open(&entry, &pinned), Err(E2eeError::Undecryptable));
 }

@@ -302,7 +302,7 @@ impl Server {
 
 /// What `text` from `client` must look like when it is opened.
 pub fn message(client: &Client, text: &[u8]) -> Opened {
-    Opened::Message { sender: client.account(), device: client.id(), content: text.to_vec(), revoked: false }
+    Opened::Message { sender: client.account(), device: client.id(), content: text.to_vec(), revoked: false, place: None }
 }
 
 /// Alice and Bob with some devices each, in a conversation that Alice's first device has made.

@@ -141,7 +141,8 @@ pub(super) fn publish<S: Store>(
     let begun = ask.device().and_then(|(_, device)| {
         check_packages(&call)?;
         let one_time = call.one_time.into_iter().map(Vec::from).collect();
-        Ok(ask.core.apply(Write::PublishKeyPackages { device, suite: call.suite, one_time, last_resort: call.last_resort }))
+        let (suite, last_resort, replace) = (call.suite, call.last_resort, call.replace);
+        Ok(ask.core.apply(Write::PublishKeyPackages { device, suite, one_time, last_resort, replace }))
     });
     async move {
         begun?.await?.map_err(|_| REVOKED)?;

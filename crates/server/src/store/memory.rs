@@ -71,8 +71,8 @@ impl State {
                 self.end(account, version, vec![device], heard);
                 Ok(Written::Done)
             }
-            Write::PublishKeyPackages { device, suite, one_time, last_resort } => {
-                self.accounts.publish(device, suite, one_time, last_resort).map(|()| Written::Done)
+            Write::PublishKeyPackages { device, suite, one_time, last_resort, replace } => {
+                self.accounts.publish(device, suite, (one_time, last_resort), replace).map(|()| Written::Done)
             }
             Write::ClaimKeyPackages { account, suite } => self.accounts.claim(account, suite),
             Write::CreateInvite { token, uses, expires_ms } => {

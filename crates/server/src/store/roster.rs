@@ -79,16 +79,14 @@ impl Roster {
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] for what is not a group, a committer who is no admin, or one who removes himself; [`Refusal::AlreadyIn`] and
-    /// [`Refusal::NotMember`] for accounts that are or are not members; [`Refusal::LastAdmin`]; [`Refusal::TooMany`].
+    /// [`Refusal::NotMember`] for accounts that are members already or get a role and are none; [`Refusal::LastAdmin`];
+    /// [`Refusal::TooMany`]. Who is to go and is not there has gone: an admin can have put somebody out here without the members.
     pub fn change(&self, kind: ConversationKind, committer: &AccountId, change: &Change, epoch: u64) -> Result<Self, Refusal> {
         if kind != ConversationKind::GROUP || !self.is_admin(committer) || change.removed.contains(committer) {
             return Err(Refusal::Forbidden);
         }
         if change.added.iter().any(|account| self.get(account).is_some()) {
             return Err(Refusal::AlreadyIn);
-        }
-        if change.removed.iter().any(|account| self.get(account).is_none()) {
-            return Err(Refusal::NotMember);
         }
         let stay = self.0.iter().filter(|member| !change.removed.contains(&member.account)).copied();
         let come = change.added.iter().map(|account| RosterMember { account: *account, role: Role::MEMBER, since: epoch });
@@ -144,7 +142,7 @@ mod tests {
         let next = change(&roster, 2, &add).unwrap();
         assert_eq!(next.get(&id(9)), Some(&RosterMember { account: id(9), role: Role::MEMBER, since: 5 }));
         assert_eq!(change(&next, 2, &add), Err(Refusal::AlreadyIn));
-        assert_eq!(change(&next, 2, &Change { removed: vec![id(8)], ..Change::default() }), Err(Refusal::NotMember));
+        assert_eq!(change(&next, 2, &Change { removed: vec![id(8)], ..Change::default() }), Ok(next.clone()));
         assert_eq!(change(&next, 2, &Change { removed: vec![id(2)], ..Change::default() }), Err(Refusal::Forbidden));
     }
 

@@ -69,6 +69,7 @@ macro_rules! store_suite {
             the_last_resort_package_is_handed_out_again
             key_packages_are_bounded
             key_packages_are_kept_by_suite
+            key_packages_are_replaced_when_asked
             settings_are_set_once
             entries_are_numbered_and_chained
             the_order_is_the_order_of_calls

@@ -64,6 +64,8 @@ pub enum Write {
         one_time: Vec<Vec<u8>>,
         /// Replaces the earlier one, if given.
         last_resort: Option<Vec<u8>>,
+        /// Whether the one-time packages of this suite that are there go.
+        replace: bool,
     },
     /// Takes one key package of a suite for each device of the account: the oldest one-time one, else the last-resort one. Answers
     /// [`Written::KeyPackages`] in order of device id. Refuses `NoAccount`.

@@ -350,6 +350,10 @@ pub struct KeyPackagesPublish {
     /// The suite of all of them.
     #[n(2)]
     pub suite: Suite,
+    /// Whether the one-time packages of this suite that are there are taken away first: an old copy of the device's database has none
+    /// of their keys.
+    #[cbor(n(3), default)]
+    pub replace: bool,
 }
 call!(KeyPackagesPublish, "keys.publish" => Done, one_time <= limits::KEY_PACKAGES_PER_DEVICE);
 

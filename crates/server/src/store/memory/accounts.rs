@@ -216,11 +216,14 @@ impl Accounts {
         &mut self,
         device: DeviceId,
         suite: Suite,
-        one_time: Vec<Vec<u8>>,
-        last_resort: Option<Vec<u8>>,
+        (one_time, last_resort): (Vec<Vec<u8>>, Option<Vec<u8>>),
+        replace: bool,
     ) -> Result<(), Refusal> {
         let kept = self.devices.get_mut(&device).ok_or(Refusal::NoDevice)?;
         let kept = kept.packages.entry(suite).or_default();
+        if replace {
+            kept.one_time.clear();
+        }
         kept.one_time.extend(one_time);
         kept.one_time.truncate(limits::KEY_PACKAGES_PER_DEVICE);
         if last_resort.is_some() {

@@ -277,7 +277,8 @@ impl Conversations {
         }
         let conversation = self.all.get_mut(&commit.conversation).expect("checked or made above");
         conversation.keep_name(accounts, &commit);
-        let parted = commit.change.as_ref().map(|change| change.removed.clone()).unwrap_or_default();
+        let mut parted = commit.change.as_ref().map(|change| change.removed.clone()).unwrap_or_default();
+        parted.retain(|account| conversation.roster.get(account).is_some());
         let evicted = conversation.seats.keys().filter(|device| accounts.owner(device).is_some_and(|a| parted.contains(&a)));
         let mut removed = [commit.removed.clone(), evicted.copied().collect()].concat();
         removed.retain(|device| conversation.seats.remove(device).is_some());

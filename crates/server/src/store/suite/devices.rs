@@ -22,7 +22,13 @@ async fn claimed<S: Store>(bench: &Bench<S>, n: u8) -> Vec<(DeviceId, Vec<u8>)> 
 
 fn publish(device: DeviceId, one_time: &[&[u8]], last_resort: Option<&[u8]>) -> Write {
     let one_time = one_time.iter().map(|package| package.to_vec()).collect();
-    Write::PublishKeyPackages { device, suite: Suite::HYBRID, one_time, last_resort: last_resort.map(<[u8]>::to_vec) }
+    Write::PublishKeyPackages {
+        device,
+        suite: Suite::HYBRID,
+        one_time,
+        last_resort: last_resort.map(<[u8]>::to_vec),
+        replace: false,
+    }
 }
 
 /// An account cannot list a device of another one.
@@ -150,6 +156,22 @@ pub async fn key_packages_are_bounded<P: Place>(place: &P) {
     assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), vec![0])]);
 }
 
+/// Only those of that suite, and not the last-resort one unless there is another.
+pub async fn key_packages_are_replaced_when_asked<P: Place>(place: &P) {
+    let bench = open(place);
+    bench.accounts(1, 1).await;
+    let device = device_id(1, 1);
+    bench.done(publish(device, &[b"a", b"b"], Some(b"z"))).await;
+    let (suite, one_time) = (Suite::CLASSICAL, vec![b"c".to_vec()]);
+    bench.done(Write::PublishKeyPackages { device, suite, one_time, last_resort: None, replace: true }).await;
+    let (suite, one_time) = (Suite::HYBRID, vec![b"n".to_vec()]);
+    bench.done(Write::PublishKeyPackages { device, suite, one_time, last_resort: None, replace: true }).await;
+    let kept = works(bench.store.device(device).await).expect("exists");
+    assert_eq!((kept.key_packages, kept.classical_key_packages, kept.last_resort), (1, 1, true));
+    assert_eq!(claimed(&bench, 1).await, [(device, b"n".to_vec())]);
+    assert_eq!(claimed(&bench, 1).await, [(device, b"z".to_vec())]);
+}
+
 /// Counted, bounded and handed out each for itself.
 pub async fn key_packages_are_kept_by_suite<P: Place>(place: &P) {
     let bench = open(place);
@@ -157,7 +179,7 @@ pub async fn key_packages_are_kept_by_suite<P: Place>(place: &P) {
     bench.done(publish(device_id(1, 1), &[b"a"], Some(b"z"))).await;
     let suite = Suite::CLASSICAL;
     let one_time = (0..120).map(|n| vec![1, n]).collect();
-    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), suite, one_time, last_resort: None }).await;
+    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), suite, one_time, last_resort: None, replace: false }).await;
     let device = works(bench.store.device(device_id(1, 1)).await).expect("exists");
     assert_eq!((device.key_packages, device.last_resort), (1, true));
     assert_eq!((device.classical_key_packages as usize, device.classical_last_resort), (limits::KEY_PACKAGES_PER_DEVICE, false));
@@ -166,7 +188,15 @@ pub async fn key_packages_are_kept_by_suite<P: Place>(place: &P) {
     assert_eq!(packages[0].package, [1, 0]);
     assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), b"a".to_vec())]);
     assert_eq!(claimed(&bench, 1).await, [(device_id(1, 1), b"z".to_vec())]);
-    bench.done(Write::PublishKeyPackages { device: device_id(1, 1), suite, one_time: vec![], last_resort: Some(vec![9]) }).await;
+    bench
+        .done(Write::PublishKeyPackages {
+            device: device_id(1, 1),
+            suite,
+            one_time: vec![],
+            last_resort: Some(vec![9]),
+            replace: false,
+        })
+        .await;
     for n in 1..100 {
         let Ok(Written::KeyPackages { packages, .. }) = bench.apply(claim.clone()).await else { panic!("claimed") };
         assert_eq!(packages[0].package, [1, n]);

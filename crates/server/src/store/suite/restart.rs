@@ -20,6 +20,7 @@ async fn fill<S: Store>(bench: &Bench<S>) {
             suite: Suite::HYBRID,
             one_time,
             last_resort: Some(b"z".to_vec()),
+            replace: false,
         })
         .await;
     bench.apply(Write::ClaimKeyPackages { account: account_id(1), suite: Suite::HYBRID }).await.expect("claimed");

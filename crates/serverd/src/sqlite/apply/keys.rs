@@ -17,8 +17,12 @@ impl Apply<'_> {
         suite: Suite,
         one_time: &[Vec<u8>],
         last_resort: Option<&[u8]>,
+        replace: bool,
     ) -> rusqlite::Result<Outcome> {
         let Some(key) = self.device_key(device)? else { return Ok(Err(Refusal::NoDevice)) };
+        if replace {
+            self.run("DELETE FROM key_package WHERE device = ?1 AND suite = ?2", (key, suite.0))?;
+        }
         let held = self
             .one("SELECT count(*) FROM key_package WHERE device = ?1 AND suite = ?2", (key, suite.0), |row| unsigned(row, 0))?
             .map_or(0, |held| usize::try_from(held).unwrap_or(usize::MAX));

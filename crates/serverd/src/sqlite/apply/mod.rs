@@ -93,8 +93,8 @@ impl<'a> Apply<'a> {
                 self.replace_device_list(account, device_list, *version, devices)
             }
             Write::RemoveDevice { device } => self.remove_device(device),
-            Write::PublishKeyPackages { device, suite, one_time, last_resort } => {
-                self.publish_key_packages(device, *suite, one_time, last_resort.as_deref())
+            Write::PublishKeyPackages { device, suite, one_time, last_resort, replace } => {
+                self.publish_key_packages(device, *suite, one_time, last_resort.as_deref(), *replace)
             }
             Write::ClaimKeyPackages { account, suite } => self.claim_key_packages(account, *suite),
             Write::CreateInvite { token, uses, expires_ms } => self.create_invite(token, *uses, *expires_ms),

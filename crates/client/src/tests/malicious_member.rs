@@ -1,0 +1,262 @@
+//! A member that does not use our program: it takes ids of others, lies about places, sends garbage, and says to the server what its
+//! commits do not do. What the members' own rules refuse is tested where they are made; here it is what the others see.
+
+use parlour_e2ee::Place;
+use parlour_wire::{
+    Code, MessageId,
+    api::{self, Change, Role},
+    content::{Body, Content, Profile},
+    limits,
+};
+
+use super::{
+    groups::{change, create, members, people, role},
+    harness::World,
+};
+use crate::core::{Command, Core, GroupCommand, Reply};
+
+const NOWHERE: Place = Place { seq: 0, hash: [0; 16] };
+
+fn core(world: &mut World, node: usize) -> &mut Core {
+    world.nodes[node].core.as_mut().unwrap()
+}
+
+/// Sends bytes as a message of an id of one's choice.
+fn slip(world: &mut World, node: usize, with: &str, id: MessageId, bytes: &[u8]) {
+    let send = core(world, node).forge_message_for_test(with, id, &NOWHERE, bytes);
+    assert_eq!(world.forge(node, &send), Ok(()));
+}
+
+fn text(text: &str) -> Vec<u8> {
+    Content::new(1, Body::Text(text.into())).to_bytes().unwrap()
+}
+
+fn club(seed: u64, others: &[&str]) -> (World, Vec<usize>) {
+    let names: Vec<&str> = ["alice"].iter().chain(others).copied().collect();
+    let (mut world, nodes) = people(seed, &names);
+    change(&mut world, nodes[0], create("club", others)).unwrap();
+    world.settle();
+    (world, nodes)
+}
+
+#[test]
+fn a_member_that_takes_the_id_of_anothers_message_hides_nothing() {
+    for first in [true, false] {
+        let (mut world, nodes) = club(1, &["bob", "mallory"]);
+        let [a, b, m] = nodes[..] else { panic!() };
+        world.send(m, "bob", "hello");
+        world.settle();
+        if first {
+            world.offline(b);
+        }
+        let id = world.send(a, "#club", "from alice").id;
+        world.run();
+        slip(&mut world, m, "bob", id, &text("the same id"));
+        world.run();
+        if first {
+            world.back(b);
+        }
+        world.settle();
+        assert!(world.texts(b, "#club").contains(&"from alice".to_owned()), "{:?}", world.texts(b, "#club"));
+        assert!(world.texts(b, "mallory").contains(&"the same id".to_owned()), "{:?}", world.texts(b, "mallory"));
+        world.crash(b);
+        world.settle();
+        assert_eq!(world.tally(b, "#club")["from alice"], 1);
+        assert_eq!(world.tally(b, "mallory")["the same id"], 1);
+    }
+}
+
+#[test]
+fn a_member_that_lies_about_its_place_is_told_of_once_and_stops_nothing() {
+    let (mut world, nodes) = club(2, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    for n in 1..20_u64 {
+        let place = Place { seq: if n % 2 == 0 { 1 << 40 } else { 1 }, hash: [9; 16] };
+        let id = MessageId::new(n, &[n as u8; 10]);
+        let send = core(&mut world, m).forge_message_for_test("#club", id, &place, &text(&format!("lie {n}")));
+        assert_eq!(world.forge(m, &send), Ok(()));
+        world.run();
+    }
+    world.settle();
+    world.send(a, "#club", "it goes on");
+    world.settle();
+    for node in [a, b] {
+        let texts = world.texts(node, "#club");
+        assert_eq!(texts.iter().filter(|text| text.contains("is shown another log")).count(), 1, "{texts:?}");
+        assert!(texts.contains(&"lie 19".to_owned()) && texts.contains(&"it goes on".to_owned()));
+    }
+}
+
+#[test]
+fn garbage_and_bombs_in_a_message_are_one_line_in_the_history() {
+    let (mut world, nodes) = club(3, &["bob", "mallory"]);
+    let [_, b, m] = nodes[..] else { panic!() };
+    let deep = |open: u8, n: usize| vec![open; n];
+    let mut inner = text("x");
+    inner.truncate(inner.len() / 2);
+    let most = limits::ENTRY_PAYLOAD / 2;
+    let contents: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        vec![0xff; 1000],
+        deep(0x81, 60_000),
+        deep(0x9f, 60_000),
+        deep(0xa1, 60_000),
+        deep(0xc1, 60_000),
+        // Lengths that are not there.
+        vec![0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        vec![0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        vec![0x87, 0x5a, 0xff, 0xff, 0xff, 0xff],
+        inner,
+        vec![0; most],
+    ];
+    for (n, content) in (1_u8..).zip(&contents) {
+        slip(&mut world, m, "#club", MessageId([n; 16]), content);
+        world.run();
+    }
+    world.settle();
+    slip(&mut world, m, "#club", MessageId([99; 16]), &text("words at last"));
+    world.settle();
+    let texts = world.texts(b, "#club");
+    let senseless = texts.iter().filter(|text| text.contains("makes no sense")).count();
+    assert_eq!(senseless, contents.len(), "{texts:?}");
+    assert!(texts.contains(&"words at last".to_owned()));
+    assert!(texts.iter().all(|text| text.len() < 200));
+}
+
+#[test]
+fn names_that_trick_the_eye_or_the_terminal_are_not_shown_as_they_are() {
+    let (mut world, nodes) = club(4, &["bob", "mallory"]);
+    let [_, b, m] = nodes[..] else { panic!() };
+    let mallory = world.account(2);
+    let name = "\u{202e}ecila\u{2066}\u{200f} ../../etc/passwd";
+    let profile = Profile { display_name: name.to_owned(), status: "\u{202d}x".to_owned(), avatar: None };
+    let content = Content::new(5, Body::Profile(profile)).to_bytes().unwrap();
+    slip(&mut world, m, "#club", MessageId([1; 16]), &content);
+    world.settle();
+    let seen = world.profile_of(b, mallory);
+    assert_eq!((seen.display_name.as_str(), seen.status.as_str()), ("ecila ../../etc/passwd", "x"));
+    assert_eq!(members(&mut world, b, "#club")[2].0, "mallory", "and never in the place of the name");
+    // The bytes of a name with an escape, which no program of ours makes.
+    let mut bytes = content;
+    let at = bytes.windows(5).position(|window| window == b"ecila").unwrap();
+    bytes[at] = 0x1b;
+    slip(&mut world, m, "#club", MessageId([2; 16]), &bytes);
+    world.settle();
+    assert!(!world.profile_of(b, mallory).display_name.contains('\u{1b}'));
+}
+
+#[test]
+fn what_a_member_says_of_its_commit_gives_it_no_rights() {
+    let (mut world, nodes) = club(5, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    let (alice, mallory) = (world.account(0), world.account(2));
+    let device = core(&mut world, a).device_for_test();
+    let changes = [
+        Change { roles: vec![api::Member { account: mallory, role: Role::ADMIN }], ..Change::default() },
+        Change { removed: vec![alice], ..Change::default() },
+        Change { name: Some(parlour_wire::name::Name::parse("mine").unwrap()), ..Change::default() },
+    ];
+    for (n, change) in (1_u8..).zip(changes) {
+        let commit = core(&mut world, m).forge_commit_for_test(MessageId([n; 16]));
+        assert_eq!(world.forge(m, &api::Commit { change: Some(change), ..commit }), Err(Code::FORBIDDEN), "{n}");
+    }
+    let commit = core(&mut world, m).forge_commit_for_test(MessageId([9; 16]));
+    assert_eq!(world.forge(m, &api::Commit { removed: vec![device], ..commit }), Err(Code::FORBIDDEN));
+    let commit = core(&mut world, m).forge_commit_for_test(MessageId([10; 16]));
+    let oversized = api::Commit { group_info: vec![7; limits::HANDSHAKE_PAYLOAD + 1], ..commit };
+    assert!(world.forge(m, &oversized).is_err());
+    for node in [a, b] {
+        world.send(node, "#club", "still in");
+        world.settle();
+        assert_eq!(members(&mut world, node, "#club")[0], ("alice".to_owned(), Role::ADMIN));
+    }
+    assert_eq!(world.tally(b, "#club")["still in"], 2);
+}
+
+#[test]
+fn an_admin_that_puts_somebody_out_at_the_server_only_is_seen_and_set_right() {
+    let (mut world, nodes) = club(6, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    change(&mut world, a, role("mallory", Role::ADMIN)).unwrap();
+    world.settle();
+    let bob = world.account(1);
+    let commit = core(&mut world, m).forge_commit_for_test(MessageId([1; 16]));
+    let change_said = Change { removed: vec![bob], ..Change::default() };
+    assert_eq!(world.forge(m, &api::Commit { change: Some(change_said), ..commit }), Ok(()));
+    world.settle();
+    // The server tells bob's device with the next session that it is in no such group.
+    world.cut(b);
+    world.settle();
+    assert!(world.texts(b, "#club").iter().any(|text| text.contains("not in #club any more")), "{:?}", world.texts(b, "#club"));
+    // An admin sees bob in the list of members still, takes him out and brings him back.
+    change(&mut world, a, super::groups::remove(&["bob"])).unwrap();
+    world.settle();
+    change(&mut world, a, super::groups::add(&["bob"])).unwrap();
+    world.settle();
+    world.send(a, "#club", "welcome back");
+    world.settle();
+    assert!(world.texts(b, "#club").contains(&"welcome back".to_owned()), "{:?}", world.texts(b, "#club"));
+}
+
+#[test]
+fn a_commit_with_a_group_info_that_leads_nowhere_keeps_a_new_device_out_only_for_a_while() {
+    let (mut world, nodes) = club(7, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    let commit = core(&mut world, m).forge_commit_for_test(MessageId([1; 16]));
+    assert_eq!(world.forge(m, &api::Commit { group_info: vec![7; 5000], ..commit }), Ok(()));
+    world.settle();
+    let new = world.device(1);
+    world.settle();
+    world.send(a, "#club", "for all of bob");
+    world.settle();
+    for node in [b, new] {
+        assert!(
+            world.texts(node, "#club").contains(&"for all of bob".to_owned()),
+            "node {node}: {:?}",
+            world.texts(node, "#club")
+        );
+    }
+}
+
+#[test]
+fn a_message_of_an_epoch_that_does_not_exist_costs_a_rejoin_and_no_more() {
+    let (mut world, nodes) = club(8, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    let mut send = core(&mut world, m).forge_message_for_test("#club", MessageId([1; 16]), &NOWHERE, &text("x"));
+    // Version, wire format, group id with its length, epoch.
+    send.payload[37..45].copy_from_slice(&900_u64.to_be_bytes());
+    assert_eq!(world.forge(m, &send), Ok(()));
+    world.settle();
+    for (node, said) in [(a, "from a"), (b, "from b")] {
+        world.send(node, "#club", said);
+        world.settle();
+    }
+    for node in [a, b] {
+        let tally = world.tally(node, "#club");
+        assert_eq!((tally["from a"], tally["from b"]), (1, 1), "node {node}: {tally:?}");
+        let told = tally.iter().filter(|(text, _)| text.contains("set up again")).map(|(_, count)| count).sum::<usize>();
+        assert!(told <= 1, "node {node}: {tally:?}");
+    }
+}
+
+#[test]
+fn a_stranger_can_neither_read_nor_write_nor_join() {
+    let (mut world, nodes) = club(9, &["bob"]);
+    let m = {
+        let mallory = world.person("mallory");
+        world.device(mallory)
+    };
+    world.settle();
+    let conversation = world.group(nodes[0]);
+    let id = MessageId([1; 16]);
+    let send = api::Send { conversation, id, epoch: 1, payload: vec![1; 100], blobs: Vec::new() };
+    assert_eq!(world.forge(m, &send), Err(Code::NOT_MEMBER));
+    assert_eq!(world.forge(m, &api::Read { conversation, after: 0, limit: 10 }), Err(Code::NOT_MEMBER));
+    assert_eq!(world.forge(m, &api::GroupInfoGet { conversation }), Err(Code::NOT_MEMBER));
+    let commit = core(&mut world, nodes[1]).forge_commit_for_test(id);
+    assert_eq!(world.forge(m, &commit), Err(Code::NOT_MEMBER));
+    assert_eq!(world.forge(m, &api::Commit { external: true, ..commit }), Err(Code::NOT_MEMBER));
+    let rename = GroupCommand::Rename { group: "#club".into(), name: "mine".into() };
+    assert!(world.ask(m, Command::Group(rename)).is_err());
+    assert_eq!(world.ask(m, Command::Group(GroupCommand::Exists("club".into()))), Ok(Reply::Exists(true)));
+}
