@@ -13,6 +13,8 @@ const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--release"
 /// The link without its second carrier, for programs that want a small tree.
 const SMALL: [&str; 8] = ["clippy", "-p", "parlour-net", "--no-default-features", "--release", "--locked", "--", "-Dwarnings"];
 const DOC: [&str; 6] = ["doc", "--workspace", "--no-deps", "--document-private-items", "--release", "--locked"];
+/// The fuzz targets are no part of the workspace, and built on nightly only; their manifest is read at least.
+const FUZZ: [&str; 5] = ["read-manifest", "--quiet", "--offline", "--manifest-path", "fuzz/Cargo.toml"];
 const TEST: [&str; 4] = ["test", "--workspace", "--release", "--locked"];
 const DENY: [&str; 6] = ["deny", "--offline", "check", "licenses", "bans", "sources"];
 
@@ -20,6 +22,7 @@ const DENY: [&str; 6] = ["deny", "--offline", "check", "licenses", "bans", "sour
 pub(crate) fn run(root: &Path, tests: bool) -> Result<()> {
     cargo(root, &["fmt", "--all", "--check"], &[])?;
     tidy::run(root)?;
+    cargo(root, &FUZZ, &[])?;
     cargo(root, &CLIPPY, &[])?;
     cargo(root, &SMALL, &[])?;
     cargo(root, &DOC, &[("RUSTDOCFLAGS", "-Dwarnings")])?;
@@ -41,6 +44,9 @@ fn cargo(root: &Path, args: &[&str], environment: &[(&str, &str)]) -> Result<()>
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root).args(args).envs(environment.iter().copied());
+    if args.contains(&"read-manifest") {
+        command.stdout(Stdio::null());
+    }
     let status = command.status().with_context(|| line.clone())?;
     if !status.success() {
         bail!("`{line}` failed ({status})");

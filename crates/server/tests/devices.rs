@@ -159,6 +159,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
         one_time: one_time.iter().map(|package| package.to_vec().into()).collect(),
         last_resort: last_resort.map(<[u8]>::to_vec),
         suite: api::Suite::HYBRID,
+        replace: false,
     };
     let large = vec![1; limits::KEY_PACKAGE + 1];
     assert_eq!(world.refused(&mut phones[0], &publish(&[&large], None)), Code::TOO_LARGE);
@@ -168,7 +169,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     world.ask(&mut phones[0], &publish(&[b"a"], Some(b"z"))).unwrap();
     world.ask(&mut phones[1], &publish(&[b"b"], None)).unwrap();
 
-    let claim = api::KeyPackagesClaim { account: alice.id(), suite: api::Suite::HYBRID, replace: false };
+    let claim = api::KeyPackagesClaim { account: alice.id(), suite: api::Suite::HYBRID };
     let mut claimed = || {
         let answer = world.ask(&mut bobs[0], &claim).unwrap();
         assert_eq!(answer.device_list, alice.list);
@@ -178,7 +179,7 @@ fn key_packages_are_published_by_devices_and_claimed_once() {
     };
     assert_eq!(claimed(), [(alice.device(0), b"a".to_vec()), (alice.device(1), b"b".to_vec())]);
     assert_eq!(claimed(), [(alice.device(0), b"z".to_vec())]);
-    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id(), suite: api::Suite::HYBRID, replace: false };
+    let nobody = api::KeyPackagesClaim { account: Person::new("nobody", 0).id(), suite: api::Suite::HYBRID };
     assert_eq!(world.refused(&mut bobs[0], &nobody), Code::USER_NOT_FOUND);
     let mut link = world.link();
     world.login(&mut link, &bob.name, &bob.password).unwrap();

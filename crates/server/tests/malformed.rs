@@ -33,7 +33,7 @@ fn requests(alice: &Person, bob: &Person, challenge: &[u8; 32]) -> Vec<(&'static
             suite: api::Suite::HYBRID,
             replace: false,
         }),
-        of(&api::KeyPackagesClaim { account: bob.id(), suite: api::Suite::HYBRID, replace: false }),
+        of(&api::KeyPackagesClaim { account: bob.id(), suite: api::Suite::HYBRID }),
         of(&api::PresenceWatch { accounts: vec![bob.id()] }),
         of(&direct(alice, bob, 1)),
         of(&message(conversation, 2, 1)),

@@ -280,7 +280,7 @@ impl<S: Store> World<S> {
     }
 }
 
-fn identifiers(name: &Name) -> Identifiers<'_> {
+pub fn identifiers(name: &Name) -> Identifiers<'_> {
     Identifiers { client: Some(name.as_str().as_bytes()), server: Some(b"parlour") }
 }
 

@@ -177,7 +177,12 @@ fn accounts(all: &mut Vec<Message>) {
         all,
         "keys.publish",
         api::KeyPackagesPublish,
-        api::KeyPackagesPublish { one_time: vec![vec![1; 4].into()], last_resort: Some(vec![2; 4]), suite: api::Suite::HYBRID }
+        api::KeyPackagesPublish {
+            one_time: vec![vec![1; 4].into()],
+            last_resort: Some(vec![2; 4]),
+            suite: api::Suite::HYBRID,
+            replace: true
+        }
     );
     message!(all, "keys.claim", api::KeyPackagesClaim, api::KeyPackagesClaim { account: ACCOUNT, suite: api::Suite::CLASSICAL });
     message!(
