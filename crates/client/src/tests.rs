@@ -7,6 +7,7 @@ mod conversations;
 mod enrolment;
 mod expiry;
 mod files;
+mod forgotten;
 mod group_faults;
 mod groups;
 mod handover;
