@@ -8,6 +8,7 @@ mod crash_steps;
 mod enrolment;
 mod expiry;
 mod files;
+mod forgotten;
 mod group_faults;
 mod groups;
 mod handover;

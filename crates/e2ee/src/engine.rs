@@ -289,7 +289,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`E2eeError::UnknownDevice`]: refresh that list and try again. [`E2eeError::WrongEpoch`]: entries are missing.
-    /// [`E2eeError::BadReceipt`]: the server cheats. [`E2eeError::Diverged`]: join again. [`E2eeError::AlreadyRead`],
+    /// [`E2eeError::BadReceipt`]: the server cheats. [`E2eeError::Diverged`], [`E2eeError::Forgotten`]: join again. [`E2eeError::AlreadyRead`],
     /// [`E2eeError::Duplicate`] and [`E2eeError::BeforeJoin`]: nothing to do. [`E2eeError::Undecryptable`]: show that something cannot be shown.
     pub fn open(&mut self, rows: &dyn Rows, entry: &Entry, lists: &dyn Lists) -> Result<Step<Opened>, E2eeError> {
         self.run(rows, Some(entry.conversation), |work| match entry.kind {

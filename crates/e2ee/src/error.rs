@@ -79,9 +79,13 @@ pub enum E2eeError {
     /// The message was encrypted before this device joined, and stored after: it is not for this device. Nothing to do.
     #[error("the message is from before this device joined")]
     BeforeJoin,
-    /// This device cannot follow the log any more, for it lost a commit of its own: it must join again by external commit.
+    /// This device cannot follow the log any more: it must join again by external commit.
     #[error("this device has lost its place in the conversation")]
     Diverged,
+    /// The log has a commit of this device that this device does not know: its state is older than itself. It must join again by
+    /// external commit, before it encrypts anything.
+    #[error("this device does not know a commit of its own")]
+    Forgotten,
     /// The bytes are of another conversation, or of a conversation other than it claims to be.
     #[error("of another conversation")]
     WrongConversation,
@@ -119,7 +123,7 @@ impl E2eeError {
             Self::UnknownDevice { .. } => Code::STALE_LIST,
             Self::RevokedDevice { .. } => Code::DEVICE_REVOKED,
             Self::NotMember { .. } => Code::NOT_MEMBER,
-            Self::WrongEpoch { .. } | Self::Diverged => Code::STALE_EPOCH,
+            Self::WrongEpoch { .. } | Self::Diverged | Self::Forgotten => Code::STALE_EPOCH,
             Self::BadReceipt | Self::Forked => Code::SERVER_MISBEHAVED,
             Self::AlreadyRead | Self::Duplicate => Code::ALREADY_EXISTS,
             Self::BeforeJoin => Code::NOT_MEMBER,

@@ -123,6 +123,7 @@ impl From<Refusal> for Rejection {
             Refusal::StaleList => Self::new(Code::STALE_LIST, "the device list does not follow the current one"),
             Refusal::NoConversation => Self::new(Code::CONVERSATION_NOT_FOUND, "no such conversation"),
             Refusal::ConversationExists => Self::new(Code::ALREADY_EXISTS, "the conversation exists"),
+            Refusal::ConversationEnded => Self::new(Code::CONVERSATION_ENDED, "the conversation has ended"),
             Refusal::NotMember => Self::new(Code::NOT_MEMBER, "not in this conversation"),
             Refusal::AlreadyIn => Self::new(Code::ALREADY_EXISTS, "a device to be added is in the conversation"),
             Refusal::StaleEpoch => Self::new(Code::STALE_EPOCH, "the epoch is not current"),

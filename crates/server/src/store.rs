@@ -74,6 +74,9 @@ pub enum Refusal {
     /// The conversation exists.
     #[error("conversation exists")]
     ConversationExists,
+    /// The conversation that a commit would create has been there and has ended.
+    #[error("conversation ended")]
+    ConversationEnded,
     /// The device is not in the conversation, or its account is not a member.
     #[error("not a member")]
     NotMember,

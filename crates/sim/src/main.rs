@@ -147,6 +147,8 @@ fn simulate(options: &Options) -> bool {
         // The first one is told in full; the others by their seeds.
         if !outcome.verdict.is_clean() && sum.failed.len() == 1 && !options.loud {
             explain(plan, outcome);
+        } else if options.loud {
+            outcome.verdict.lines().for_each(|line| eprintln!("! {line}"));
         }
     }
     sum.print(began.elapsed());

@@ -77,6 +77,8 @@ codes! {
     NO_DEVICES = 15, "no_devices", Caller, true, 3;
     /// No such file, or no such root.
     FILE_NOT_FOUND = 16, "file_not_found", Caller, false, 3;
+    /// The conversation was there and has ended. Its id is not used again.
+    CONVERSATION_ENDED = 17, "conversation_ended", Caller, false, 3;
     /// Wrong password, or no such user: the two are not told apart.
     WRONG_PASSWORD = 20, "wrong_password", Caller, false, 4;
     /// Registration is closed here.

@@ -14,7 +14,7 @@ use parlour_wire::{
 use super::{Core, session::Timer};
 use crate::{
     error::Error,
-    store::{Conversation, ConversationPhase, OutboxItem, OutboxKind},
+    store::{Conversation, ConversationPhase, IntentRow, OutboxItem, OutboxKind},
 };
 
 impl Core {
@@ -96,6 +96,9 @@ impl Core {
         if began && conversation.phase != ConversationPhase::Stopped {
             self.store.set_phase(&id, ConversationPhase::Outside)?;
         }
+        if error.code == Code::CONVERSATION_ENDED && conversation.is_group() {
+            return self.ended_before_known(&conversation, intent);
+        }
         if let Some(intent) = intent
             && self.intent_refused(&intent, &error)?
         {
@@ -122,6 +125,17 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// The group was made by the commit that this device has offered again, and everybody has left it meanwhile, this account by
+    /// another of its devices.
+    fn ended_before_known(&mut self, group: &Conversation, intent: Option<IntentRow>) -> Result<(), Error> {
+        self.store.set_phase(&group.id, ConversationPhase::Removed)?;
+        if let Some(intent) = intent {
+            self.finish_intent(&intent, Ok(()))?;
+        }
+        let text = format!("{} has ended: everybody has left it.", group.group_name().unwrap_or_default());
+        self.close_group(group, None, &text, true)
     }
 
     /// Gives up a pending commit.

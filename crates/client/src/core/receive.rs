@@ -2,7 +2,7 @@
 
 use parlour_e2ee::{E2eeError, Opened};
 use parlour_wire::{
-    AccountId, ConversationId,
+    AccountId, ConversationId, api,
     log::{Entry, EntryKind},
 };
 
@@ -24,6 +24,14 @@ enum Taken {
     Waits,
     /// The conversation has been left behind by it.
     Gone,
+}
+
+/// Whether the message of an entry is here already.
+pub(super) enum Known {
+    No,
+    Yes,
+    /// It is of this device, which does not know that it has encrypted it like this.
+    Undone,
 }
 
 impl Core {
@@ -100,8 +108,12 @@ impl Core {
     }
 
     fn take_entry(&mut self, conversation: &mut Conversation, entry: &Entry) -> Result<Taken, Error> {
-        if entry.kind == EntryKind::MESSAGE && self.is_known(entry)? {
-            return Ok(Taken::Done);
+        if entry.kind == EntryKind::MESSAGE {
+            match self.is_known(entry)? {
+                Known::Undone if self.session.rolled_back.insert(conversation.id) => return self.older_copy(conversation, entry),
+                Known::Undone | Known::Yes => return Ok(Taken::Done),
+                Known::No => {}
+            }
         }
         let pending = self.store.pending_commit(&conversation.id)?;
         let own_commit = pending.as_ref().is_some_and(|pending| pending.id == entry.id);
@@ -189,14 +201,7 @@ impl Core {
                 }
                 self.set_maintenance(conversation)?;
             }
-            Opened::Own if self.session.rolled_back.insert(conversation.id) => {
-                let text = "This profile is an older copy of itself: what was written here since is with the others only.";
-                self.say(conversation, entry, text)?;
-                self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
-                self.replace_key_packages();
-                self.rejoin(conversation, "the log has an entry of this device that it does not know")?;
-                return Ok(Taken::Gone);
-            }
+            Opened::Own if self.session.rolled_back.insert(conversation.id) => return self.older_copy(conversation, entry),
             Opened::Own => {
                 let text = "A message that was written on this device has been lost from it; the others have it.";
                 self.say(conversation, entry, text)?;
@@ -222,27 +227,44 @@ impl Core {
         self.tell(conversation, entry, &actor, &format!("A change by {who} was refused: {why}."), false)
     }
 
+    /// The log has what this device has encrypted since the copy was taken that its profile is of. The ratchet of the copy would give
+    /// the same keys again.
+    fn older_copy(&mut self, conversation: &Conversation, entry: &Entry) -> Result<Taken, Error> {
+        let text = "This profile is an older copy of itself: what was written here since is with the others only.";
+        // The entry's own id may be that of a message which is here.
+        let notice = Entry { id: self.new_id(), ..entry.clone() };
+        self.say(conversation, &notice, text)?;
+        self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
+        self.replace_key_packages();
+        self.rejoin(conversation, "the log has an entry of this device that it does not know")?;
+        Ok(Taken::Gone)
+    }
+
     /// Whether an entry's message is here already: ours, which the server has stored, or one that came before.
-    pub(super) fn is_known(&mut self, entry: &Entry) -> Result<bool, Error> {
-        if let Some(item) = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation) {
+    pub(super) fn is_known(&mut self, entry: &Entry) -> Result<Known, Error> {
+        let item = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation);
+        let mut undone = false;
+        if let Some(item) = &item {
+            undone = !parlour_wire::decode(&item.wire).is_ok_and(|send: api::Send| send.payload == entry.payload);
             self.store.dequeue(&item.id)?;
             self.session.answered.remove(&item.id);
             match item.kind {
-                OutboxKind::Report => return Ok(true),
-                OutboxKind::Own => return self.own_passed(&item.id).map(|()| true),
+                OutboxKind::Report => return Ok(known(undone)),
+                OutboxKind::Own => return self.own_passed(&item.id).map(|()| known(undone)),
                 _ => {}
             }
         }
         let message = self.store.message(&entry.id)?.filter(|message| message.conversation == entry.conversation);
-        let Some(message) = message else { return Ok(false) };
+        let Some(message) = message else { return Ok(Known::No) };
         if message.outgoing {
+            undone |= item.is_none() && !self.store.is_sealed(&entry.id)?;
             self.store.set_stored(&entry.id, entry.seq, entry.stored_ms)?;
             if self.store.advance(&entry.id, State::Stored)? {
                 self.message_moved(entry.id, State::Stored);
             }
             self.settle_own(&message, entry.stored_ms)?;
         }
-        Ok(true)
+        Ok(known(undone))
     }
 
     /// What cannot be read stays visible. A commit that cannot be applied leaves this device behind the others, so it joins
@@ -259,6 +281,10 @@ impl Core {
                 return Ok(Taken::Gone);
             }
             E2eeError::AlreadyRead | E2eeError::Duplicate => return Ok(Taken::Done),
+            E2eeError::Forgotten => {
+                self.session.rolled_back.insert(conversation.id);
+                return self.older_copy(conversation, entry);
+            }
             // What the server lets through without a valid signature changes nothing.
             _ if entry.kind == EntryKind::LEAVE => return Ok(Taken::Done),
             _ => {}
@@ -315,6 +341,10 @@ impl Core {
         };
         self.tell(conversation, &entry, actor, text, shown)
     }
+}
+
+const fn known(undone: bool) -> Known {
+    if undone { Known::Undone } else { Known::Yes }
 }
 
 /// The epoch of an MLS private message (RFC 9420, section 6): version, wire format, group id of 32 bytes, epoch.

@@ -225,7 +225,7 @@ impl Work<'_> {
         let commit = match processed.into_content() {
             ProcessedMessageContent::StagedCommitMessage(commit) => commit,
             // The server has accepted a commit of this device that this device no longer has.
-            ProcessedMessageContent::OwnPrivateMessage => return Err(E2eeError::Diverged),
+            ProcessedMessageContent::OwnPrivateMessage => return Err(E2eeError::Forgotten),
             _ => return Err(E2eeError::Malformed("commit")),
         };
         let case = Case {

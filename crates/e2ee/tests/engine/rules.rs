@@ -80,7 +80,7 @@ fn an_own_commit_that_was_given_up_but_accepted_means_to_join_again() {
     let pending = pair.a[0].step(|engine, rows| engine.update(rows, &conversation, &pinned)).unwrap();
     let entry = pair.server.accept(&pending);
     pair.a[0].step(|engine, rows| engine.abandon(rows, &conversation, 1)).unwrap();
-    assert_eq!(pair.a[0].open(&entry, &pinned), Err(E2eeError::Diverged));
+    assert_eq!(pair.a[0].open(&entry, &pinned), Err(E2eeError::Forgotten));
     let (info, home, key) = pair.server.to_join();
     let rejoin = pair.a[0].step(|engine, rows| engine.join_external(rows, &conversation, &info, home, &key, &pinned)).unwrap();
     let again = pair.server.accept(&rejoin);

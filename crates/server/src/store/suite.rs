@@ -105,6 +105,7 @@ macro_rules! store_suite {
             users_and_groups_share_their_names
             a_group_is_left_by_a_statement_of_its_time
             the_last_to_leave_ends_the_group
+            a_group_that_has_ended_is_not_made_again
             a_conversation_has_a_bounded_number_of_devices
             a_group_survives_a_restart
             a_blob_is_whole_when_it_is_finished

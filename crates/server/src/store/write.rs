@@ -89,11 +89,11 @@ pub enum Write {
     /// [`parlour_wire::api::EPOCH_WINDOW`] behind, older than the last join of a device, or ahead), `NoBlob`.
     Append(Append),
     /// Appends a commit. Answers [`Written::Stored`]; with `duplicate` as for a message. Refuses `NoConversation`,
-    /// `ConversationExists`, `NotMember`, `StaleEpoch`, `NoDevice`, `NoAccount` if an account that it makes a member is unknown,
+    /// `ConversationExists`, `ConversationEnded`, `NotMember`, `StaleEpoch`, `NoDevice`, `NoAccount` if an account that it makes a member is unknown,
     /// `NameTaken`, what [`super::Roster::change`] refuses, `Forbidden` for a removed device that is somebody else's, and `TooMany`.
     Commit(Box<CommitWrite>),
     /// An account leaves a group: a leave entry is appended, member row and cursors go, somebody is admin afterwards
-    /// ([`super::Roster::leave`]). When the last member leaves, the conversation ends and its name is free. Answers
+    /// ([`super::Roster::leave`]). When the last member leaves, the conversation ends: its name is free, its id is not used again. Answers
     /// [`Written::Stored`]; with `duplicate` if the log has this very statement under this id. Refuses `NoConversation`, `NotMember`,
     /// `NoDevice`, `Forbidden` for what is not a group, `StaleEpoch` if `since` is not the member's.
     Leave(LeaveWrite),

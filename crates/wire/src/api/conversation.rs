@@ -107,7 +107,7 @@ pub struct Added {
 }
 
 /// A commit: takes the conversation from `parent_epoch` to the next. The server accepts one for each epoch, and the first with
-/// the conversation's creation at epoch 0. Asking again with the same `id` gives the same answer.
+/// the conversation's creation at epoch 0. Asking again with the same `id` gives the same answer, as long as the conversation is there.
 ///
 /// Epochs on the wire are the home's: it counts the commits of the log. An MLS epoch counts those that the members have applied;
 /// one that breaks the rules stays in the log and is void, so the home's epoch may run ahead of MLS's.
@@ -116,7 +116,7 @@ pub struct Added {
 /// `removed` that belong to another account that stays and still lists them, unless an admin brings them in again by the same commit.
 ///
 /// Answers [`crate::Code::STALE_EPOCH`] if another commit was first, [`crate::Code::ALREADY_EXISTS`] if `create` is given and the
-/// conversation exists.
+/// conversation exists, [`crate::Code::CONVERSATION_ENDED`] if it has existed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Commit {

@@ -30,13 +30,22 @@ impl World {
 
     /// The process dies: what its last step wanted done is not done, and it starts again from its files.
     pub(in crate::tests) fn crash(&mut self, node: usize) {
+        self.restart_offline(node);
+        self.go_online(node);
+    }
+
+    /// The same, and nobody says that it should connect.
+    pub(in crate::tests) fn restart_offline(&mut self, node: usize) {
+        self.kill(node);
+        self.open(node);
+    }
+
+    fn kill(&mut self, node: usize) {
         self.drop_link(node);
         let it = &mut self.nodes[node];
         it.wanted = false;
         it.transfers.clear();
         it.core = None;
-        self.open(node);
-        self.go_online(node);
     }
 
     /// Hands an input to a core that dies after its transaction and before its outputs.
@@ -53,12 +62,8 @@ impl World {
 
     /// Ends a program properly and gives its files to a test while it is away.
     pub(in crate::tests) fn with_files(&mut self, node: usize, f: impl FnOnce(&std::path::Path)) {
-        self.drop_link(node);
-        let it = &mut self.nodes[node];
-        it.wanted = false;
-        it.transfers.clear();
-        it.core = None;
-        f(it.home.path());
+        self.kill(node);
+        f(self.nodes[node].home.path());
         self.open(node);
         self.go_online(node);
     }

@@ -226,6 +226,8 @@ fn check_devices(
 #[derive(Default)]
 pub(super) struct Conversations {
     all: BTreeMap<ConversationId, Conversation>,
+    /// Those that have ended. A creation that arrives again must not make one a second time.
+    ended: BTreeSet<ConversationId>,
     of_account: BTreeMap<AccountId, BTreeSet<ConversationId>>,
 }
 
@@ -266,6 +268,9 @@ impl Conversations {
         commit: CommitWrite,
         heard: &mut Vec<Committed>,
     ) -> Result<Written, Refusal> {
+        if commit.create.is_some() && self.ended.contains(&commit.conversation) {
+            return Err(Refusal::ConversationEnded);
+        }
         let existing = self.all.get(&commit.conversation);
         let roster = match check(accounts, existing, &commit)? {
             Checked::Duplicate(written) => return Ok(written),
@@ -352,6 +357,7 @@ impl Conversations {
                 accounts.free_name(name);
             }
             self.all.remove(&leave.conversation);
+            self.ended.insert(leave.conversation);
         }
         let (members, parted) = (Some(members), vec![leave.account]);
         heard.push(Committed::Entry { entry, from: leave.device, added: vec![], removed, members, parted, joined: false });

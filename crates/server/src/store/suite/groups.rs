@@ -53,6 +53,16 @@ async fn group<P: Place>(place: &P) -> Bench<P::Store> {
     bench
 }
 
+/// The same group after all have left.
+async fn ended<P: Place>(place: &P) -> Bench<P::Store> {
+    let bench = group(place).await;
+    bench.send(append(1, device_id(1, 1), 2, 1)).await;
+    for n in [1, 2, 3] {
+        bench.stored(Write::Leave(leave(n, 10 + u32::from(n), 1))).await;
+    }
+    bench
+}
+
 async fn members<S: Store>(bench: &Bench<S>, n: u8) -> Vec<u8> {
     let state = bench.state(1, n, device_id(n, 1)).await;
     state.map(|state| state.members.iter().map(|account| account.0[0]).collect()).unwrap_or_default()
@@ -194,23 +204,37 @@ pub async fn a_group_is_left_by_a_statement_of_its_time<P: Place>(place: &P) {
     assert_eq!(bench.refused(Write::Leave(from_direct)).await, Refusal::Forbidden);
 }
 
-/// Nothing of it is left, and its id may be used again.
+/// Nothing of it is left but its id, which is not used again.
 pub async fn the_last_to_leave_ends_the_group<P: Place>(place: &P) {
-    let bench = group(place).await;
-    bench.send(append(1, device_id(1, 1), 2, 1)).await;
-    for n in [1, 2, 3] {
-        bench.stored(Write::Leave(leave(n, 10 + u32::from(n), 1))).await;
-    }
+    let bench = ended(place).await;
     let heard = bench.heard.take();
     assert!(matches!(heard.last(), Some(Committed::Entry { members: Some(left), .. }) if left.is_empty()), "{heard:?}");
     assert_eq!(bench.seqs(1, device_id(3, 1), 0).await, Err(Refusal::NoConversation));
     assert_eq!(bench.state(1, 3, device_id(3, 1)).await, None);
     assert_eq!(works(bench.store.group_info(conversation_id(1), account_id(3)).await), Err(Refusal::NoConversation));
-    bench.commit(creation(1, 2, 1, &[2, 3])).await;
-    assert_eq!(bench.seqs(1, device_id(3, 1), 0).await, Ok((vec![], 1)), "a new log");
     bench.apply(Write::Retain { before_ms: u64::MAX >> 1, limit: 100 }).await.expect("never refused");
-    bench.send(append(1, device_id(3, 1), 2, 1)).await;
-    assert_eq!(bench.seqs(1, device_id(3, 1), 0).await, Ok((vec![2], 2)));
+    bench.commit(creation(2, 2, 1, &[2, 3])).await;
+    bench.send(append(2, device_id(2, 1), 2, 1)).await;
+    assert_eq!(bench.seqs(2, device_id(2, 1), 0).await, Ok((vec![2], 2)), "another group has nothing of it");
+}
+
+/// Not by a creation that comes again because its answer was lost, nor by another one; not after a restart either.
+pub async fn a_group_that_has_ended_is_not_made_again<P: Place>(place: &P) {
+    let mut bench = ended(place).await;
+    for _ in 0..2 {
+        for again in [creation(1, 1, 1, &[1, 2, 3]), creation(1, 2, 30, &[2, 3])] {
+            assert_eq!(bench.refused(write(again)).await, Refusal::ConversationEnded);
+        }
+        assert_eq!(bench.refused(write(commit(1, 1, 31, 0))).await, Refusal::NoConversation, "this makes nothing");
+        assert_eq!(bench.refused(Write::Leave(leave(3, 13, 1))).await, Refusal::NoConversation);
+        assert_eq!(bench.state(1, 1, device_id(1, 1)).await, None);
+        bench.apply(Write::Retain { before_ms: u64::MAX >> 1, limit: 100 }).await.expect("never refused");
+        if !P::PERSISTS {
+            return;
+        }
+        drop(bench);
+        bench = open(place);
+    }
 }
 
 /// With what one commit adds.

@@ -107,6 +107,9 @@ impl Apply<'_> {
     /// The rules for a commit that creates its conversation.
     fn check_first(&self, commit: &CommitWrite) -> rusqlite::Result<Result<Checked, Refusal>> {
         let Some(create) = &commit.create else { return Ok(Err(Refusal::NoConversation)) };
+        if self.has_ended(&commit.conversation)? {
+            return Ok(Err(Refusal::ConversationEnded));
+        }
         let roster = allowed!(Roster::begin(&commit.account, &create.members));
         for member in roster.members() {
             if self.account_key(&member.account)?.is_none() {
@@ -356,8 +359,13 @@ impl Apply<'_> {
             self.run(&format!("DELETE FROM {table} WHERE conversation = ?1"), [key])?;
         }
         self.run("INSERT INTO ended (conversation) VALUES (?1)", [key])?;
+        self.run("INSERT INTO tombstone (id) VALUES (?1)", [id.as_bytes()])?;
         self.cache.heads.remove(id);
         Ok(())
+    }
+
+    fn has_ended(&self, id: &ConversationId) -> rusqlite::Result<bool> {
+        Ok(self.one("SELECT 1 FROM tombstone WHERE id = ?1", [id.as_bytes()], |_| Ok(()))?.is_some())
     }
 }
 
