@@ -22,7 +22,8 @@ type Hook = Box<dyn Fn(Peer, Option<Fault>) -> BoxFuture<'static, ()> + Send + S
 /// Functions that are called when a peer comes, goes, or comes back: each once for every event.
 ///
 /// Those of one peer run one after the other, in the order of the events; those of different peers side by side. The first
-/// handler of a session starts after the hooks of its connect have come to their ends. A hook that panics is logged, and left.
+/// handler of a session starts after the hooks of its connect have come to their ends. A hook that panics is logged, and left. Behind
+/// one that does not come to its end 1024 events of its peer wait; what happens beyond that is logged, and told to nobody.
 ///
 /// ```
 /// use parlour_net::Hooks;
