@@ -227,3 +227,35 @@ impl Line {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use parlour_wire::LinkSessionId;
+
+    use super::*;
+    use crate::{link::Link, toolkit::peer::Facts};
+
+    #[tokio::test]
+    async fn behind_a_hook_that_does_not_end_so_many_events_wait_and_no_more() {
+        let mut hooks = Hooks::new();
+        hooks.on_resume(|_peer| std::future::pending());
+        let line = Line::new(Arc::new(hooks));
+        let peer = Peer::new(Facts {
+            link: Link::new(Arc::default()),
+            key: None,
+            session: LinkSessionId([0; 16]),
+            agent: String::new(),
+            address: None,
+            authenticated: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            station: None,
+        });
+        for _ in 0..2 * WAITING {
+            line.tell(Event::Resume, &peer);
+        }
+        assert_eq!(line.state.lock().unwrap().waiting.len(), WAITING);
+        assert!(line.tell_and_wait(Event::Resume, &peer).is_none(), "no handler waits for what is left out");
+    }
+}
