@@ -40,6 +40,8 @@ struct State {
     /// Among the calls.
     actions: usize,
     action_bytes: usize,
+    /// Size of the largest action that found no room, until one of that size does, or nothing waits any more.
+    refused: usize,
     /// Requests among the calls whose callers have gone.
     gone: usize,
     /// No request among the calls has its deadline earlier.
@@ -61,6 +63,12 @@ struct State {
 impl State {
     fn is_full(&self, bytes: usize) -> bool {
         self.actions >= ACTIONS || self.action_bytes + bytes > ACTION_BYTES
+    }
+
+    /// Whether there is room for actions of a usual size, and for what was refused: whoever is told that there is some and then
+    /// finds none would ask for ever.
+    fn has_room(&self) -> bool {
+        !self.is_full(self.refused.max(ACTION_BYTES / 2))
     }
 }
 
@@ -124,10 +132,15 @@ impl Port {
         if state.closed {
             return Err(SendError::Closed);
         }
-        if state.is_full(action.content.len()) {
+        let size = action.content.len();
+        if state.is_full(size) {
+            state.refused = state.refused.max(size);
             return Err(SendError::Full);
         }
         let first = state.calls.is_empty();
+        if first || size >= state.refused {
+            state.refused = 0;
+        }
         state.actions += 1;
         state.action_bytes += action.content.len();
         state.calls.push_back(Call::Action(action));
@@ -169,13 +182,14 @@ impl Port {
         Ok(())
     }
 
-    /// Whether an action of a usual size would be taken. If not, [`Port::changed`] tells when it is time to look again.
+    /// Whether an action of a usual size would be taken, and the largest that was refused. If not, [`Port::changed`] tells when it
+    /// is time to look again.
     pub(crate) fn has_room(&self) -> Result<bool, SendError> {
         let mut state = self.lock();
         if state.closed {
             return Err(SendError::Closed);
         }
-        let room = !state.is_full(ACTION_BYTES / 2);
+        let room = state.has_room();
         state.room_wanted |= !room;
         Ok(room)
     }
@@ -302,7 +316,7 @@ impl Port {
         if state.calls.is_empty() {
             (state.earliest, state.gone) = (None, 0);
         }
-        let room = state.room_wanted && !state.is_full(ACTION_BYTES / 2);
+        let room = state.room_wanted && state.has_room();
         if room {
             state.room_wanted = false;
             drop(state);
@@ -404,5 +418,34 @@ impl Port {
             }
         }
         self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_wire::frame::ContentType;
+
+    use super::*;
+
+    fn act(port: &Port, size: usize) -> Result<(), SendError> {
+        port.act(Action::new("act", ContentType::BYTES, vec![0; size].into())?)
+    }
+
+    #[test]
+    fn there_is_room_when_what_was_refused_would_be_taken() {
+        let (port, mut batch) = (Port::default(), VecDeque::new());
+        act(&port, 300_000).unwrap();
+        assert_eq!(port.has_room(), Ok(true));
+        assert_eq!(act(&port, 900_000), Err(SendError::Full));
+        assert_eq!((port.has_room(), act(&port, 100_000)), (Ok(false), Ok(())), "smaller ones are taken");
+        port.take_calls(&mut batch, 1);
+        assert_eq!((port.has_room(), act(&port, 900_000)), (Ok(true), Ok(())));
+        port.take_calls(&mut batch, 2);
+        // Whoever has given up is not waited for.
+        act(&port, 300_000).unwrap();
+        assert_eq!((act(&port, 900_000), port.has_room()), (Err(SendError::Full), Ok(false)));
+        port.take_calls(&mut batch, 1);
+        act(&port, 300_000).unwrap();
+        assert_eq!(port.has_room(), Ok(true));
     }
 }

@@ -191,6 +191,28 @@ async fn actions_wait_for_room_when_the_other_end_takes_none() {
 }
 
 #[tokio::test]
+async fn a_large_action_behind_a_small_one_waits_for_its_own_room() {
+    let mut server = Server::start(ListenConfig::default()).await;
+    let (link, _events, _pusher) = pair(&mut server).await;
+    let [small, large] = [300_000, 900_000].map(|size| Bytes::from(vec![0; size]));
+    link.action_raw("note", CBOR, small.clone()).unwrap();
+    assert_eq!(link.action_raw("note", CBOR, large.clone()), Err(SendError::Full));
+    assert!(link.ready().now_or_never().is_none(), "there is room, but not for this one");
+    bounded(async {
+        while link.action_raw("note", CBOR, large.clone()).is_err() {
+            link.ready().await.unwrap();
+        }
+    })
+    .await;
+    for sent in [small, large] {
+        match server.next().await {
+            Seen::Action(action) => assert!(action.content == sent),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_handle_outlives_its_driver_and_says_so() {
     let mut server = Server::start(ListenConfig::default()).await;
     let (link, _events, pusher) = pair(&mut server).await;

@@ -50,7 +50,6 @@ impl Log {
             id[..QUEUE_TAG.len()].copy_from_slice(&QUEUE_TAG);
             let header = Header { id, key: random()?, next: 1, whole: HEADER as u64 };
             replace(path, |file| file.write_all(&header.encode(purpose))).map_err(failed)?;
-            sync_folder(path).map_err(failed)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         private(&file).map_err(failed)?;
@@ -65,6 +64,8 @@ impl Log {
         // What a process that was killed has written may not be on disk. It must be, before any of it is sent: a message that
         // is gone after a power cut, and whose number is used again, would be taken for a double.
         file.sync_data().map_err(failed)?;
+        // The same goes for the name that a file has got: whoever gave it may have been killed right behind that.
+        sync_folder(path).map_err(failed)?;
         Ok(Self {
             purpose,
             path: path.to_owned(),

@@ -75,8 +75,8 @@ fn keep(path: &Path) -> io::Result<PathBuf> {
         if name.try_exists()? {
             continue;
         }
-        // A copy where the file system knows no second names.
-        std::fs::hard_link(path, &name).or_else(|_| std::fs::copy(path, &name).map(|_| ()))?;
+        // A copy where the file system knows no second names. It must be on disk before the file itself is replaced.
+        std::fs::hard_link(path, &name).or_else(|_| std::fs::copy(path, &name).and_then(|_| File::open(&name)?.sync_all()))?;
         return Ok(name);
     }
     Err(io::ErrorKind::AlreadyExists.into())

@@ -183,6 +183,10 @@ impl Writer {
     }
 
     fn read(&mut self, numbers: Vec<u64>) -> Result<Vec<(u64, Message)>, QueueError> {
+        // After a rewrite that has failed at its end, what is known of places is of the file before.
+        if self.broken {
+            return Err(QueueError::Broken);
+        }
         let mut buffer = Vec::new();
         let mut messages = Vec::with_capacity(numbers.len());
         let mut bytes = 0;
@@ -265,5 +269,39 @@ impl Drop for Writer {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.lock().dismiss();
         self.shared.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::{index::Room, record::Purpose};
+
+    #[test]
+    fn a_queue_whose_disk_has_failed_neither_takes_nor_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(&folder.path().join("outbox"), Purpose::Queue, |_, _| {}).unwrap();
+        let shared = Arc::new(Shared::new(Index::new(Room { records: 10, bytes: 10_000 })));
+        let mut writer = Writer::new(log, Arc::clone(&shared));
+        let size = 40 + 4 + 4 + 16;
+        let push = |writer: &mut Writer| {
+            let message = Message {
+                kind: Kind::ACTION,
+                name: "tell".to_owned(),
+                content_type: parlour_wire::frame::ContentType::TEXT,
+                content: bytes::Bytes::from_static(b"news"),
+            };
+            shared.lock().reserve(size).unwrap();
+            let (pushed, mut answer) = oneshot::channel();
+            writer.run(vec![Job::Push { message, waiter: None, pushed }]);
+            answer.try_recv().unwrap()
+        };
+        assert_eq!(push(&mut writer), Ok(1));
+        assert_eq!(writer.read(vec![1]).unwrap().len(), 1);
+        writer.broken = true;
+        assert_eq!(push(&mut writer), Err(QueueError::Broken));
+        assert_eq!(writer.read(vec![1]), Err(QueueError::Broken));
+        assert_eq!(shared.lock().waiting().records, 1, "room that was reserved is given back");
+        shared.lock().reserve(10_000 - size).unwrap();
     }
 }

@@ -86,14 +86,17 @@ impl Signer for Hand {
 /// The certificate of an identity with the means to prove it, for either end of a handshake. The same key always makes the same
 /// certificate, so its fingerprint stays too.
 pub(super) fn certified(identity: &Identity) -> Result<(SingleCertAndKey, CertificateDer<'static>), TlsError> {
-    let failed = |error: rcgen::Error| TlsError::Generate(error.to_string());
     let hand = Hand { identity: identity.clone(), key: identity.key() };
-    let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(failed)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Parlour");
-    let certificate = params.self_signed(&hand).map_err(failed)?.der().clone();
+    let certificate = envelope(&hand).map_err(|error| TlsError::Generate(error.to_string()))?;
     let resolver = SingleCertAndKey::from(CertifiedKey::new(vec![certificate.clone()], Arc::new(hand)));
     Ok((resolver, certificate))
+}
+
+fn envelope(hand: &Hand) -> Result<CertificateDer<'static>, rcgen::Error> {
+    let mut params = rcgen::CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Parlour");
+    Ok(params.self_signed(hand)?.der().clone())
 }
 
 /// Asks clients who they are, and lets in those that do not say: who may do what is decided by the application, and told to the
@@ -144,5 +147,44 @@ impl ClientCertVerifier for AskForKey {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate that says it is of this key, whoever has signed it.
+    fn certificate(key: PeerKey) -> CertificateDer<'static> {
+        envelope(&Hand { identity: Identity::from_secret(&[1; 32]), key }).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_gives_its_key_unless_that_is_everybodys() {
+        let own = Identity::from_secret(&[1; 32]).key();
+        assert_eq!(key_of(&certificate(own)), Some(own));
+        // The neutral element, a point of order two, and no point at all.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut second = [0xff; 32];
+        (second[0], second[31]) = (0xec, 0x7f);
+        for key in [neutral, second, [2; 32]] {
+            assert_eq!(key_of(&certificate(PeerKey(key))), None, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_certificate_makes_its_reader_panic_or_see_what_is_not_there() {
+        let whole = certificate(Identity::from_secret(&[1; 32]).key());
+        for cut in 0..whole.len() {
+            assert_eq!(key_of(&CertificateDer::from(&whole[..cut])), None, "{cut} bytes");
+        }
+        for bit in 0..8 * whole.len() {
+            let mut bytes = whole.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Some(key) = key_of(&CertificateDer::from(&bytes[..])) {
+                assert!(bytes.windows(32).any(|window| window == key.0), "bit {bit}");
+            }
+        }
     }
 }

@@ -59,3 +59,36 @@ impl Aftercare {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_one_peer_the_last_sessions_go_on_and_those_of_others_all() {
+        let (care, alive) = (Aftercare::default(), Arc::new(()));
+        let rest = || {
+            let held = Arc::clone(&alive);
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            }
+        };
+        care.take(Some(PeerKey([2; 32])), rest());
+        for _ in 0..20 {
+            care.take(Some(PeerKey([1; 32])), rest());
+        }
+        care.take(None, rest());
+        let settle = async || {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            Arc::strong_count(&alive) - 1
+        };
+        assert_eq!(settle().await, 1 + PER_PEER + 1);
+        care.finish(Duration::ZERO).await;
+        assert_eq!(settle().await, 0, "what does not end in time is dropped");
+    }
+}

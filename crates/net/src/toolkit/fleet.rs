@@ -6,7 +6,9 @@
 //! agent. Whoever stands between the two shows other keys, so a proof that is passed on fits nowhere.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +22,9 @@ use crate::identity::PeerKey;
 
 /// Name of the request with the agent's proof, and the capability by which an agent announces it.
 pub(crate) const FLEET: &str = "parlour.fleet";
+
+/// Largest file of a secret, in bytes: the digits, and a few ends of lines.
+const FILE_SIZE: usize = 80;
 
 /// Why a file gives no secret.
 #[derive(Debug, Error)]
@@ -87,17 +92,22 @@ impl FleetSecret {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, SecretError> {
         let path = path.as_ref();
         let failed = |source| SecretError::Io { path: path.to_owned(), source };
+        let damaged = || SecretError::Damaged { path: path.to_owned() };
+        let file = File::open(path).map_err(failed)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+            let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
                 return Err(SecretError::Exposed { path: path.to_owned(), mode });
             }
         }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+        // Reserved at once: a buffer that grows leaves copies of the secret behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(FILE_SIZE + 1));
+        file.take(FILE_SIZE as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+        let text = std::str::from_utf8(&text).ok().filter(|text| text.len() <= FILE_SIZE).ok_or_else(damaged)?;
         // A peer key is written in the same way.
-        let mut secret = text.trim_end().parse::<PeerKey>().map_err(|_| SecretError::Damaged { path: path.to_owned() })?.0;
+        let mut secret = text.trim_end().parse::<PeerKey>().map_err(|_| damaged())?.0;
         let loaded = Self::from_bytes(&secret);
         secret.zeroize();
         Ok(loaded)
@@ -222,6 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn no_bit_of_a_proof_can_be_turned() {
+        let secret = FleetSecret::from_bytes(&[7; 32]);
+        let proof = Proof::new(&secret, &scene()).unwrap();
+        let (_, answer) = judge(&secret, &scene(), &proof.content).unwrap();
+        let turned = |bytes: &[u8], bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        for bit in 0..8 * proof.content.len() {
+            assert!(judge(&secret, &scene(), &turned(&proof.content, bit)).is_err(), "bit {bit}");
+        }
+        for bit in 0..8 * answer.len() {
+            assert!(!proof.is_met(&turned(&answer, bit)), "bit {bit}");
+        }
+        for cut in 0..proof.content.len() {
+            assert!(judge(&secret, &scene(), &proof.content[..cut]).is_err(), "{cut} bytes");
+        }
+    }
+
+    #[test]
     fn a_secrets_file_is_for_its_owner_and_holds_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
@@ -235,6 +266,8 @@ mod tests {
         let loaded = FleetSecret::load(&path).unwrap();
         assert_eq!(loaded.key, FleetSecret::from_bytes(&[7; 32]).key);
         write("correct horse battery staple", 0o600);
+        assert!(matches!(FleetSecret::load(&path), Err(SecretError::Damaged { .. })));
+        write(&format!("{}{}", "07".repeat(32), "\n".repeat(100_000)), 0o600);
         assert!(matches!(FleetSecret::load(&path), Err(SecretError::Damaged { .. })));
         #[cfg(unix)]
         {

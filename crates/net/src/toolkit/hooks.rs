@@ -22,7 +22,8 @@ type Hook = Box<dyn Fn(Peer, Option<Fault>) -> BoxFuture<'static, ()> + Send + S
 /// Functions that are called when a peer comes, goes, or comes back: each once for every event.
 ///
 /// Those of one peer run one after the other, in the order of the events; those of different peers side by side. The first
-/// handler of a session starts after the hooks of its connect have come to their ends. A hook that panics is logged, and left.
+/// handler of a session starts after the hooks of its connect have come to their ends. A hook that panics is logged, and left. Behind
+/// one that does not come to its end 1024 events of its peer wait; what happens beyond that is logged, and told to nobody.
 ///
 /// ```
 /// use parlour_net::Hooks;
@@ -224,5 +225,37 @@ impl Line {
         let next = state.waiting.pop_front();
         state.runs = next.is_some();
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use parlour_wire::LinkSessionId;
+
+    use super::*;
+    use crate::{link::Link, toolkit::peer::Facts};
+
+    #[tokio::test]
+    async fn behind_a_hook_that_does_not_end_so_many_events_wait_and_no_more() {
+        let mut hooks = Hooks::new();
+        hooks.on_resume(|_peer| std::future::pending());
+        let line = Line::new(Arc::new(hooks));
+        let peer = Peer::new(Facts {
+            link: Link::new(Arc::default()),
+            key: None,
+            session: LinkSessionId([0; 16]),
+            agent: String::new(),
+            address: None,
+            authenticated: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            station: None,
+        });
+        for _ in 0..2 * WAITING {
+            line.tell(Event::Resume, &peer);
+        }
+        assert_eq!(line.state.lock().unwrap().waiting.len(), WAITING);
+        assert!(line.tell_and_wait(Event::Resume, &peer).is_none(), "no handler waits for what is left out");
     }
 }

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parlour_net::{Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Rights, Root, Way};
 
-use crate::world::{MIB, World, agent_config, bounded, content, hash, names, serving, station};
+use crate::world::{MIB, World, agent_config, bounded, content, hash, names, open_box, serving, station};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_every_size_arrive_as_they_are_both_ways() {
@@ -124,7 +124,7 @@ async fn a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced() {
 
 #[tokio::test]
 async fn the_time_of_the_last_change_is_kept_if_that_is_wanted() {
-    let world = World::with(|builder, there| builder.root(crate::world::open_box(there)).keep_modified(true)).await;
+    let world = World::with(|builder, there| builder.root(open_box(there)).keep_modified(true)).await;
     let local = world.here("x", b"old news");
     let then = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_234_567_890_123);
     std::fs::File::options().write(true).open(&local).unwrap().set_modified(then).unwrap();
@@ -184,4 +184,23 @@ async fn a_peer_without_files_says_so() {
     assert_eq!(refused.code(), Code::UNKNOWN_REQUEST);
     let refused = bounded(agent.link().push(&local, "box/x")).await.unwrap_err();
     assert_eq!(refused.code(), Code::FILE_NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_push_that_has_ended_leaves_no_timer_behind() {
+    let hour = std::time::Duration::from_secs(3600);
+    let world = World::with(|builder, there| builder.root(open_box(there)).idle(hour)).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let local = world.here("x", b"small");
+    for n in 0..20 {
+        world.push(&local, &format!("box/{n}")).await.unwrap();
+    }
+    // The timer that forgets an offer which nobody takes up is a task; each would stay for an hour.
+    bounded(async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -8,6 +8,8 @@
 
 mod bounds;
 mod cancel;
+#[cfg(feature = "iroh")]
+mod carriers;
 mod copies;
 mod crowded;
 mod full;

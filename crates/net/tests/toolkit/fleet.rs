@@ -1,8 +1,19 @@
 //! A fleet with a shared secret: who knows it is let in, both ways, and nobody else.
 
-use parlour_net::{Access, Admission, Agent, AgentConfig, AgentError, Code, Fault, FleetSecret, Station, StationConfig, Trust};
+use std::sync::Arc;
 
-use crate::world::{agent_config, bounded, key, ready, reports, station_config, stranger_config, through_proxy};
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready as done};
+use parlour_net::{
+    Access, Admission, Agent, AgentConfig, AgentError, Code, ConnectConfig, ContentType, Fault, FleetSecret, Incoming,
+    IncomingAction, Link, ListenConfig, Listener, Pusher, ServerIdentity, SessionInfo, SessionService, Station, StationConfig,
+    Trust,
+};
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use crate::world::{
+    STATION, agent_config, bounded, identity, key, ready, reports, station_config, stranger_config, through_proxy,
+};
 
 fn secret(n: u8) -> FleetSecret {
     FleetSecret::from_bytes(&[n; 32])
@@ -131,4 +142,42 @@ async fn a_fresh_session_proves_the_secret_again_before_what_is_sent_again() {
             bounded(reply).await.unwrap();
         }
     }
+}
+
+/// A station that has too much to do to look at a proof.
+struct Busy(UnboundedSender<String>);
+
+impl SessionService for Busy {
+    type Session = ();
+
+    fn open(&self, _info: SessionInfo, _pusher: Pusher) {}
+
+    fn request(&self, (): &mut (), request: Incoming) -> BoxFuture<'static, Result<(ContentType, Bytes), Fault>> {
+        self.0.send(request.name).unwrap();
+        let message = "too much to do".to_owned();
+        Box::pin(done(Err(Fault { code: Code::OVERLOADED, message, retry_after_ms: Some(3_600_000) })))
+    }
+
+    fn action(&self, (): &mut (), _action: IncomingAction) {}
+
+    fn close(&self, (): ()) {}
+}
+
+#[tokio::test]
+async fn a_station_that_is_too_busy_for_a_proof_is_not_asked_again_at_once() {
+    let (asked, mut asks) = reports();
+    let shown = ServerIdentity::from_identity(&identity(STATION)).unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), shown).await.unwrap();
+    let url: parlour_net::ServerUrl = format!("wss://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(listener.serve(Arc::new(Busy(asked)), ListenConfig::default(), stopped));
+    let _agent = Agent::connect(member(AgentConfig::new(url.clone(), Trust::FirstUse)));
+    assert_eq!(asks.next().await, "parlour.fleet");
+    // In the time of so many connections it could have come back as often.
+    for _ in 0..20 {
+        let (link, _events) = Link::connect(ConnectConfig::new(url.clone(), Trust::Key(key(STATION))));
+        bounded(link.wait_up()).await.unwrap();
+        bounded(link.close()).await;
+    }
+    assert!(asks.rest().len() <= 1, "an agent asks again and again");
 }

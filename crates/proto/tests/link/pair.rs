@@ -136,6 +136,24 @@ impl Pair {
         }
     }
 
+    /// The network breaks its word: of what is under way to a side, the frame at `at` and the one behind it change places.
+    pub(crate) fn swap(&mut self, to: Side, at: usize) {
+        let wire = &mut self.wires[to as usize];
+        let at = at % wire.len().max(1);
+        if let [(_, first), (_, second), ..] = &mut wire.make_contiguous()[at..] {
+            std::mem::swap(first, second);
+        }
+    }
+
+    /// The same: one of the frames under way to a side arrives a second time behind the others.
+    pub(crate) fn double(&mut self, to: Side, at: usize) {
+        let wire = &mut self.wires[to as usize];
+        if let Some((_, Item::Frame(bytes))) = wire.get(at % wire.len().max(1)) {
+            let again = (self.now + self.latency, Item::Frame(bytes.clone()));
+            wire.push_back(again);
+        }
+    }
+
     /// One side notices that the connection is gone.
     pub(crate) fn lose(&mut self, side: Side) {
         if std::mem::take(&mut self.connected[side as usize]) && (side == Side::Client || self.greeted) {

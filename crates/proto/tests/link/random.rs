@@ -1,5 +1,6 @@
 //! Random operations against a reference model. The model of delivery is a list per direction and a table of requests.
 
+mod disorder;
 mod origins;
 mod streams;
 

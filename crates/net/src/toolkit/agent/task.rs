@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a station may take to answer the proof of the fleet's secret before another connection is tried.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest wait after a station that is to be asked again later. It may ask for a longer one, up to [`PROOF_TIMEOUT`].
+const PROOF_PAUSE: Duration = Duration::from_secs(1);
 /// Events taken in one turn, so that handlers have theirs.
 const BATCH: usize = 256;
 /// Turns before the task lets others run.
@@ -344,7 +346,12 @@ async fn exchange(
     let answered = tokio::time::timeout(PROOF_TIMEOUT, Asked::first(&link, ask)).await;
     match answered.unwrap_or_else(|_| Err(Fault::new(Code::TIMED_OUT, "no proof in time"))) {
         Ok(answer) if proof.is_met(&answer.content) => Ok(()),
-        Err(fault) if fault.code.retry() => Err(AgentError::Closed),
+        Err(fault) if fault.code.retry() => {
+            // Another connection at once would be more work for a station that has too much of it.
+            let asked = fault.retry_after_ms.map_or(PROOF_PAUSE, Duration::from_millis);
+            tokio::time::sleep(asked.clamp(PROOF_PAUSE, PROOF_TIMEOUT)).await;
+            Err(AgentError::Closed)
+        }
         Err(fault) if fault.code == Code::FORBIDDEN => Err(AgentError::SecretRefused(fault)),
         Ok(_) | Err(_) => Err(AgentError::NotOfTheFleet),
     }
