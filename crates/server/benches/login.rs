@@ -1,6 +1,6 @@
 //! What a login by password costs the server: both of its steps (OPAQUE, RFC 9807) with the store in memory. What the client does between
 //! them, the slow hash of the password before all, is left out of the time.
-#![allow(clippy::unwrap_used, missing_docs, reason = "benchmarks")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "benchmarks")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

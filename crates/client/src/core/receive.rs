@@ -148,12 +148,7 @@ impl Core {
         match step.output {
             Opened::Message { sender, device, content, place, .. } => {
                 self.compare_place(conversation, entry, (sender, device), place)?;
-                if self.store.message(&entry.id)?.is_some() {
-                    let entry = Entry { id: twin(entry), ..entry.clone() };
-                    self.take_message(conversation, &entry, sender, device, &content)?;
-                } else {
-                    self.take_message(conversation, entry, sender, device, &content)?;
-                }
+                self.take_under_free_id(conversation, entry, (sender, device), &content)?;
             }
             Opened::Commit { committer: (actor, _), added, removed, events, .. } => {
                 let me = self.signed_in()?.device;
@@ -208,6 +203,21 @@ impl Core {
             }
         }
         Ok(Taken::Done)
+    }
+
+    /// Takes a message; one whose id a message of another conversation has gets an id of its own here.
+    fn take_under_free_id(
+        &mut self,
+        conversation: &Conversation,
+        entry: &Entry,
+        (sender, device): (AccountId, parlour_wire::DeviceId),
+        content: &[u8],
+    ) -> Result<(), Error> {
+        if self.store.message(&entry.id)?.is_some() {
+            let entry = Entry { id: twin(entry), ..entry.clone() };
+            return self.take_message(conversation, &entry, sender, device, content);
+        }
+        self.take_message(conversation, entry, sender, device, content)
     }
 
     /// A commit that breaks the rules has changed nothing; who made it is named.
