@@ -142,6 +142,10 @@ impl Core {
         if conversation.phase != ConversationPhase::Outside && conversation.phase != ConversationPhase::Removed {
             return Ok(());
         }
+        if self.session.welcomes.contains_key(&id) {
+            // An invitation came meanwhile and waits for somebody's devices to be known. Joining twice would throw this device out again.
+            return Ok(());
+        }
         let answer: GroupInfoAnswer = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
             Err(error) if error.code == Code::NOT_MEMBER && conversation.is_group() => {
