@@ -6,7 +6,7 @@ use parlour_sim::{Counts, Plan, Sabotage, Verdict, run};
 const HISTORIES: u64 = 40;
 
 /// Histories in which something was wrong once: an older copy that used a key again, a group that came back after its end, a copy
-/// that did not know its own commit.
+/// that did not know its own commit, a device that was invited and joined by itself as well.
 const FOUND: [u64; 4] = [355, 397, 1005, 3032];
 
 fn sabotaged(sabotage: Sabotage, found: impl Fn(&Verdict) -> bool) {
