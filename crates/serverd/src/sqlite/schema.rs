@@ -115,6 +115,24 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_any_earlier_version_comes_to_the_newest_and_keeps_its_rows() {
+        for before in 1..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("db");
+            let old = Connection::open(&path).unwrap();
+            MIGRATIONS[..before].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+            old.pragma_update(None, "user_version", u32::try_from(before).unwrap()).unwrap();
+            old.execute("INSERT INTO ended (conversation) VALUES (7)", ()).unwrap();
+            drop(old);
+            let new = connect(&path, Role::Writer, None).unwrap();
+            assert_eq!(version(&new).unwrap(), VERSION, "from {before}");
+            let kept: i64 = new.query_row("SELECT conversation FROM ended", (), |row| row.get(0)).unwrap();
+            assert_eq!(kept, 7);
+            assert_eq!(new.query_row("SELECT count(*) FROM tombstone", (), |row| row.get::<_, i64>(0)).unwrap(), 0);
+        }
+    }
+
+    #[test]
     fn a_reader_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
