@@ -25,6 +25,7 @@ mod commit;
 mod compose;
 mod contacts;
 mod content;
+mod departed;
 mod devices;
 mod doubt;
 mod enrol;
@@ -266,6 +267,7 @@ impl Core {
             Pending::Read(conversation) => self.read_answered(conversation, result),
             Pending::Outbox(id) => self.outbox_answered(&id, result),
             Pending::GroupInfo(conversation) => self.group_info_answered(conversation, result),
+            Pending::Leaves(conversation) => self.leaves_answered(conversation, result),
             Pending::Claim(conversation, account, suite) => self.claim_answered(conversation, (account, suite), result),
             Pending::Publish(suite) => self.published(suite, result),
             Pending::ByName(name, then) => self.name_answered(&name, then, result),

@@ -245,6 +245,20 @@ impl Engine {
         self.run(rows, Some(*conversation), |work| work.leave())
     }
 
+    /// Takes statements by which accounts have left a group before this device came in: the log that it reads does not have them, and
+    /// the accounts are still in the MLS group. Gives the accounts of those that hold and that were not known.
+    ///
+    /// # Errors
+    /// [`E2eeError::Removed`], [`E2eeError::NoConversation`].
+    pub fn recall_leaves(
+        &mut self,
+        rows: &dyn Rows,
+        conversation: &ConversationId,
+        statements: &[&[u8]],
+    ) -> Result<Step<Vec<AccountId>>, E2eeError> {
+        self.run(rows, Some(*conversation), |work| work.recall_leaves(statements))
+    }
+
     /// Gives up the pending commit of that parent epoch, after the server has refused it. A conversation that was to be made by
     /// it is gone. Does nothing if it is no longer pending: a later commit of this device may be, and stays.
     ///

@@ -219,6 +219,7 @@ handlers! {
     Read, Device => conversations::read;
     GroupInfoGet, Device => conversations::group_info;
     Leave, Device => conversations::leave;
+    LeavesGet, Device => conversations::leaves;
     GroupByName, Account => conversations::group_by_name;
     Sync, Device => conversations::sync;
     CursorsSet, Device => conversations::set_cursors;

@@ -304,6 +304,14 @@ pub trait Store: Send + Sync + 'static {
         account: AccountId,
     ) -> impl Future<Output = Result<Result<GroupInfo, Refusal>, StoreError>> + Send + 'static;
 
+    /// The payloads of the entries by which accounts have left a conversation, newest first, at most
+    /// [`parlour_wire::limits::LEAVE_STATEMENTS`], for a device of a member account. Refuses `NoConversation`, `NotMember`.
+    fn leaves(
+        &self,
+        conversation: ConversationId,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Result<Vec<Vec<u8>>, Refusal>, StoreError>> + Send + 'static;
+
     /// One page of the conversations of an account, in order of id, with this device's cursors and waiting welcomes; and
     /// whether more follow. At most `limit`, and as many as [`page_bytes`] allows, but at least one.
     fn conversations(

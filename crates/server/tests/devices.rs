@@ -223,6 +223,7 @@ impl Store for Full {
         invite(token: [u8; 32], now_ms: u64) -> Result<(), Refusal>;
         log(conversation: ConversationId, device: DeviceId, after: u64, limit: u32) -> Result<LogPage, Refusal>;
         group_info(conversation: ConversationId, account: AccountId) -> Result<GroupInfo, Refusal>;
+        leaves(conversation: ConversationId, account: AccountId) -> Result<Vec<Vec<u8>>, Refusal>;
         conversations(account: AccountId, device: DeviceId, after: Option<ConversationId>, limit: u32)
             -> (Vec<api::ConversationState>, bool);
         peers(account: AccountId) -> Vec<AccountId>;

@@ -168,6 +168,23 @@ fn who_leaves_says_so_to_everybody_and_the_admin_has_a_successor() {
 }
 
 #[test]
+fn who_asks_whether_somebody_has_left_gets_the_statement_and_no_others() {
+    let Group { world, people, mut links, conversation } = group();
+    for (n, id) in [(0, 2), (1, 3)] {
+        let statement = people[n].leave(0, conversation, 1);
+        world.ask(&mut links[n], &api::Leave { conversation, id: message_id(id), statement }).unwrap();
+    }
+    let ask = |accounts: &[&Person]| api::LeavesGet { conversation, accounts: accounts.iter().map(|who| who.id()).collect() };
+    let said = world.ask(&mut links[2], &ask(&[&people[1], &people[3], &people[2]])).unwrap();
+    assert_eq!(said.statements, [people[1].leave(0, conversation, 1).into()]);
+    assert_eq!(world.ask(&mut links[2], &ask(&[&people[3]])).unwrap().statements, []);
+    assert_eq!(world.ask(&mut links[2], &ask(&[&people[1], &people[0]])).unwrap().statements.len(), 2);
+    assert_eq!(world.refused(&mut links[0], &ask(&[&people[1]])), Code::NOT_MEMBER);
+    let many = api::LeavesGet { conversation, accounts: vec![people[0].id(); limits::LEAVE_STATEMENTS + 1] };
+    assert_eq!(world.refused(&mut links[2], &many), Code::TOO_LARGE);
+}
+
+#[test]
 fn a_leave_statement_is_worth_nothing_elsewhere() {
     let Group { world, people, mut links, conversation } = group();
     let call = |statement| api::Leave { conversation, id: message_id(2), statement };

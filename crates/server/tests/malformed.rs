@@ -39,6 +39,7 @@ fn requests(alice: &Person, bob: &Person, challenge: &[u8; 32]) -> Vec<(&'static
         of(&message(conversation, 2, 1)),
         of(&api::Read { conversation, after: 0, limit: 9 }),
         of(&api::GroupInfoGet { conversation }),
+        of(&api::LeavesGet { conversation, accounts: vec![bob.id()] }),
         of(&api::Leave { conversation, id: message_id(3), statement: alice.leave(0, conversation, 1) }),
         of(&api::GroupByName { name: alice.name.clone() }),
         of(&api::BlobBegin { blob: BlobId([1; 32]), size: 9 }),

@@ -13,6 +13,9 @@ pub const HANDSHAKE_PAYLOAD: usize = 500 * 1024;
 pub const GROUP_DEVICES: usize = 1000;
 /// Largest signed leave statement, in bytes.
 pub const LEAVE_STATEMENT: usize = 512;
+
+/// Accounts whose leave statements are asked for at once, and the newest statements of a log among which they are looked for.
+pub const LEAVE_STATEMENTS: usize = 1000;
 /// Largest signal, in bytes: a word or two, encrypted.
 pub const SIGNAL: usize = 1024;
 /// Largest blob, in bytes: an attachment of 4 GiB and what its encryption adds.

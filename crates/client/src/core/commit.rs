@@ -219,7 +219,9 @@ impl Core {
             let step = engine.change_devices(store, id, &[], &devices, store);
             return self.queue_change(id, step);
         }
-        match drift.missing.first() {
+        // Devices of an account that the server does not have as a member would be refused, again and again.
+        let gone = self.session.gone.get(id);
+        match drift.missing.iter().find(|(account, _)| gone.is_none_or(|gone| !gone.contains(account))) {
             Some((account, _)) => self.claim(id, *account, conversation.suite),
             None => Ok(()),
         }

@@ -72,6 +72,7 @@ impl Core {
     ) -> Result<(), Error> {
         let lines = self.narrate(&actor, events)?;
         if !events.is_empty() {
+            self.session.gone.remove(&conversation.id);
             self.refresh_view(&conversation.id)?;
             self.report_again(&conversation.id)?;
         }
@@ -95,6 +96,7 @@ impl Core {
         entry: &Entry,
         events: &[GroupEvent],
     ) -> Result<(), Error> {
+        self.session.gone.remove(&conversation.id);
         self.refresh_view(&conversation.id)?;
         self.report_again(&conversation.id)?;
         let me = self.me()?;
@@ -142,10 +144,11 @@ impl Core {
             let group = conversation.group_name().unwrap_or_default();
             return self.close_group(conversation, Some(entry), &format!("You left {group}."), true);
         }
-        self.store.drop_member(&conversation.id, &account)?;
-        self.store.succeed(&conversation.id, &self.me()?)?;
-        self.event(Event::GroupChanged { conversation: conversation.id, name: conversation.name.clone() });
-        self.report_again(&conversation.id)?;
+        if self.store.members(&conversation.id)?.iter().all(|member| member.account != account) {
+            // It was told already, when this device came in.
+            return Ok(());
+        }
+        self.drop_member(conversation, &account)?;
         let text = format!("{} left.", self.name_in_text(&account)?);
         self.tell(conversation, entry, &account, &text, false)
     }
@@ -237,7 +240,7 @@ impl Core {
     }
 
     /// Looks again how far messages are, when the members that count have become others.
-    fn report_again(&mut self, id: &ConversationId) -> Result<(), Error> {
+    pub(super) fn report_again(&mut self, id: &ConversationId) -> Result<(), Error> {
         for message in self.store.unreported(id, UNREPORTED)? {
             self.advance_in_group(&message)?;
         }
@@ -278,7 +281,7 @@ impl Core {
         Ok(lines)
     }
 
-    fn name_in_text(&self, account: &AccountId) -> Result<String, Error> {
+    pub(super) fn name_in_text(&self, account: &AccountId) -> Result<String, Error> {
         if *account == self.me()? { Ok("You".to_owned()) } else { self.shown_name(account) }
     }
 

@@ -44,6 +44,7 @@ impl Core {
                 }
                 if !self.session.reading.contains(id) {
                     if conversation.is_group() && head <= conversation.seq {
+                        self.compare_roster(&conversation)?;
                         self.drive_intents(&conversation)?;
                     }
                     self.tell_profile(&conversation)?;

@@ -53,6 +53,7 @@ pub(super) enum Pending {
     Read(ConversationId),
     Outbox(MessageId),
     GroupInfo(ConversationId),
+    Leaves(ConversationId),
     Claim(ConversationId, AccountId, Suite),
     Publish(Suite),
     ByName(Name, Then),
@@ -197,8 +198,10 @@ pub(super) struct Session {
     pub(super) stocks: BTreeMap<Suite, Stock>,
     /// Groups that the sync under way has to name, or they are gone.
     pub(super) expected: BTreeSet<ConversationId>,
-    /// Members, as the server says, of groups that this device is not in yet.
+    /// Members, as the server says, of groups that have not been compared with it.
     pub(super) rosters: BTreeMap<ConversationId, Vec<AccountId>>,
+    /// Members of groups that, as the server says, are members no more.
+    pub(super) gone: BTreeMap<ConversationId, BTreeSet<AccountId>>,
     /// Conversations in which an entry of this device was found that it does not know.
     pub(super) rolled_back: BTreeSet<ConversationId>,
     /// Where logs have been, and devices of which it was told that they are shown others.
@@ -313,6 +316,7 @@ impl Session {
         self.creating.remove(conversation);
         self.joining.remove(conversation);
         self.rosters.remove(conversation);
+        self.gone.remove(conversation);
         self.dirty.remove(conversation);
     }
 }

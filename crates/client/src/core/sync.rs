@@ -134,8 +134,10 @@ impl Core {
             },
             _ => {
                 self.session.joining.insert(conversation.id);
-                self.session.rosters.insert(conversation.id, state.members);
             }
+        }
+        if conversation.is_group() {
+            self.session.rosters.insert(conversation.id, state.members);
         }
         self.session.dirty.insert(conversation.id);
         Ok(())

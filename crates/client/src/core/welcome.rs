@@ -84,6 +84,7 @@ impl Core {
         self.set_warm_up(&conversation, devices);
         if conversation.is_group() {
             self.welcomed(&conversation, epoch)?;
+            self.session.rosters.insert(id, welcome.members);
         }
         Ok(())
     }

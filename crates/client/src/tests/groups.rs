@@ -282,6 +282,28 @@ fn who_leaves_is_out_everywhere_and_the_last_admin_hands_over() {
 }
 
 #[test]
+fn a_device_that_comes_in_later_knows_who_has_left_before() {
+    let mut world = World::new(16);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b1) = (world.device(alice), world.device(bob));
+    world.settle();
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    world.offline(b1);
+    change(&mut world, a, leave()).unwrap();
+    world.settle();
+    // Nobody is there to let it in, nor to have taken alice out.
+    let b2 = world.device(bob);
+    world.settle();
+    for node in [b2, b1] {
+        assert_eq!(members(&mut world, node, "#club"), [("bob".to_owned(), Role::ADMIN)], "node {node}");
+        assert_eq!(told(&mut world, node).iter().filter(|text| *text == "alice left.").count(), 1, "node {node}");
+        world.go_online(b1);
+        world.settle();
+    }
+}
+
+#[test]
 fn changes_made_at_the_same_time_all_happen() {
     let (mut world, nodes) = people(7, &["alice", "bob", "carol", "dave", "erin"]);
     change(&mut world, nodes[0], create("club", &["bob", "carol"])).unwrap();

@@ -7,7 +7,7 @@ use super::{
     groups::{add, change, create, members, people, remove, role},
     harness::World,
 };
-use crate::core::{Command, Core};
+use crate::core::{Command, Core, GroupCommand};
 
 /// A copy of a device's files, made while its program is not running.
 struct OldCopy(tempfile::TempDir);
@@ -154,6 +154,32 @@ fn a_group_that_changed_meanwhile_is_joined_as_it_is_now() {
     assert_eq!(inside.len(), 3);
     assert_eq!(members(&mut world, b, "#club"), inside);
     assert!(!world.texts(c, "#club").iter().any(|text| text.starts_with("after") || text == "at once"));
+}
+
+/// The statement stands in the log before the entry by which the copy joins anew, and nobody who has read it is left.
+#[test]
+fn who_left_before_the_copy_joined_anew_is_out_for_it_too() {
+    let (mut world, nodes) = people(10, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    let copy = OldCopy::of(&mut world, b);
+    world.settle();
+    world.send(a, "#club", "lost to b");
+    world.settle();
+    world.offline(b);
+    change(&mut world, a, GroupCommand::Leave("#club".into())).unwrap();
+    world.settle();
+    copy.restore(&mut world, b);
+    world.settle();
+    assert_eq!(told(&mut world, b, "#club", "older copy"), 1);
+    assert_eq!(told(&mut world, b, "#club", "alice left."), 1);
+    assert_eq!(members(&mut world, b, "#club"), [("bob".to_owned(), Role::ADMIN)]);
+    change(&mut world, b, add(&["alice"])).unwrap();
+    world.settle();
+    all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use openmls::group::MlsGroup;
 use parlour_wire::{
+    AccountId, ConversationId,
     api::ConversationKind,
     codec::encode,
     identity::signed_bytes,
@@ -39,7 +40,7 @@ impl Work<'_> {
         if !group.is_active() {
             return Err(E2eeError::Removed);
         }
-        let opened = match leaver(&group, entry) {
+        let opened = match leaver(&group, &entry.conversation, &entry.payload) {
             Ok(leaver) => {
                 let account = leaver.account;
                 if !record.has_left(&account) {
@@ -53,19 +54,41 @@ impl Work<'_> {
         self.put_group(group);
         Ok(opened)
     }
+
+    /// Takes statements from before this device came in: the accounts that have left by them and that it has not known to.
+    pub(super) fn recall_leaves(&mut self, statements: &[&[u8]]) -> Result<Vec<AccountId>, E2eeError> {
+        let mut record = self.take_record()?;
+        let group = self.take_group()?;
+        if !group.is_active() {
+            return Err(E2eeError::Removed);
+        }
+        let conversation = self.conversation()?;
+        let mut told = Vec::new();
+        for statement in statements {
+            // One that does not hold is of an earlier membership, or a lie.
+            let Ok(leaver) = leaver(&group, &conversation, statement) else { continue };
+            if !record.has_left(&leaver.account) {
+                told.push(leaver.account);
+                record.left.push(leaver);
+            }
+        }
+        self.put_record(record)?;
+        self.put_group(group);
+        Ok(told)
+    }
 }
 
 /// The account whose statement this is, if it holds: signed by a device that is in the group, for the time since the account came in.
-fn leaver(group: &MlsGroup, entry: &Entry) -> Result<Leaver, E2eeError> {
-    let claimed = LeaveStatement::peek(&entry.payload).map_err(|_| E2eeError::Malformed("leave statement"))?;
+fn leaver(group: &MlsGroup, conversation: &ConversationId, statement: &[u8]) -> Result<Leaver, E2eeError> {
+    let claimed = LeaveStatement::peek(statement).map_err(|_| E2eeError::Malformed("leave statement"))?;
     let leaf = group.members().find(|member| named(&member.credential) == Ok((claimed.account, claimed.device)));
     let leaf = leaf.ok_or(E2eeError::Forbidden("to leave for somebody else"))?;
     let certificate = leaf.credential.serialized_content().to_vec();
-    let farewell = Farewell { statement: entry.payload.clone(), certificate };
+    let farewell = Farewell { statement: statement.to_vec(), certificate };
     let policy = Policy::of(group)?;
     if policy.kind != ConversationKind::GROUP {
         return Err(E2eeError::Forbidden("to leave what is no group"));
     }
-    let account = farewell.check(&entry.conversation, &policy)?;
+    let account = farewell.check(conversation, &policy)?;
     Ok(Leaver { account, since: claimed.since, farewell })
 }

@@ -168,6 +168,33 @@ fn who_came_after_the_farewell_accepts_the_sweep() {
 }
 
 #[test]
+fn who_came_after_the_farewell_can_be_told_of_it() {
+    let mut room = Room::new(4, 5);
+    let mut forged = room.leave(3).payload;
+    *forged.last_mut().unwrap() ^= 1;
+    let change = GroupChange { add: vec![room.member(4)], ..GroupChange::default() };
+    let pending =
+        room.step(0, |engine, rows, conversation, pinned| engine.change_group(rows, conversation, &change, pinned)).unwrap();
+    let entry = room.leave(2);
+    room.spread(&entry);
+    room.inside[2] = false;
+    room.accept(&pending);
+    let elsewhere = Room::new(2, 2).leave(1).payload;
+    let recall = |room: &mut Room, statements: &[&[u8]]| {
+        room.step(4, |engine, rows, conversation, _| engine.recall_leaves(rows, conversation, statements)).unwrap()
+    };
+    assert_eq!(recall(&mut room, &[&forged, &elsewhere, &[], &[0xFF; 512], &[0xA0; 5000]]), [], "lies");
+    assert_eq!(recall(&mut room, &[&forged, &entry.payload, &entry.payload]), [room.id(2)]);
+    assert_eq!(recall(&mut room, &[&entry.payload]), [], "known");
+    assert_eq!(room.view(4).left, [room.id(2)]);
+    // Its next commit takes the account out, and the others find that right.
+    room.update(4);
+    assert!(room.view(1).members.iter().all(|member| member.account != room.id(2)));
+    assert_eq!(recall(&mut room, &[&entry.payload]), [], "of a stay that is over");
+    room.check();
+}
+
+#[test]
 fn a_farewell_is_good_for_one_stay_only() {
     let mut room = Room::new(3, 3);
     let farewell = room.leave(2);

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, future::Future};
 use parlour_wire::{
     AccountId, Code, ConversationId, DeviceId,
     api::{
-        Change, Commit, ConversationKind, Create, CursorsSet, Done, GroupByName, GroupInfoAnswer, GroupInfoGet, Leave, Read,
-        ReadAnswer, Role, Send as SendMessage, Stored, Sync as SyncPage, SyncAnswer,
+        Change, Commit, ConversationKind, Create, CursorsSet, Done, GroupByName, GroupInfoAnswer, GroupInfoGet, Leave,
+        LeavesAnswer, LeavesGet, Read, ReadAnswer, Role, Send as SendMessage, Stored, Sync as SyncPage, SyncAnswer,
     },
     codec::bounded,
     limits,
@@ -184,6 +184,14 @@ pub(super) async fn group_info<S: Store>(ask: Ask<S>, call: GroupInfoGet) -> Res
     let (account, _) = ask.device()?;
     let info = ask.core.store.group_info(call.conversation, account).await??;
     Ok(GroupInfoAnswer { epoch: info.epoch, group_info: info.group_info })
+}
+
+pub(super) async fn leaves<S: Store>(ask: Ask<S>, call: LeavesGet) -> Result<LeavesAnswer, Failure> {
+    let (account, _) = ask.device()?;
+    let statements = ask.core.store.leaves(call.conversation, account).await??;
+    let accounts: BTreeSet<AccountId> = call.accounts.into_iter().collect();
+    let asked = |statement: &Vec<u8>| LeaveStatement::peek(statement).is_ok_and(|it| accounts.contains(&it.account));
+    Ok(LeavesAnswer { statements: statements.into_iter().filter(asked).map(Into::into).collect() })
 }
 
 pub(super) async fn sync<S: Store>(ask: Ask<S>, call: SyncPage) -> Result<SyncAnswer, Failure> {

@@ -204,6 +204,14 @@ impl Store for MemoryStore {
         ready(Ok(self.state().conversations.log(&conversation, &device, after, limit)))
     }
 
+    fn leaves(
+        &self,
+        conversation: ConversationId,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Result<Vec<Vec<u8>>, Refusal>, StoreError>> + Send + 'static {
+        ready(Ok(self.state().conversations.leaves(&conversation, &account)))
+    }
+
     fn group_info(
         &self,
         conversation: ConversationId,

@@ -247,6 +247,14 @@ impl Store for SqliteStore {
         self.readers.ask(move |db| query::group_info(db, &conversation, &account))
     }
 
+    fn leaves(
+        &self,
+        conversation: ConversationId,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Result<Vec<Vec<u8>>, Refusal>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::leaves(db, &conversation, &account))
+    }
+
     fn conversations(
         &self,
         account: AccountId,

@@ -144,6 +144,31 @@ pub(super) fn group_info(
     Ok(info.ok_or(Refusal::NotMember))
 }
 
+pub(super) fn leaves(
+    db: &Connection,
+    conversation: &ConversationId,
+    account: &AccountId,
+) -> Answer<Result<Vec<Vec<u8>>, Refusal>> {
+    let Some(key) = conversation_key(db, conversation)? else { return Ok(Err(Refusal::NoConversation)) };
+    let member = one(
+        db,
+        "SELECT 1 FROM account JOIN member ON member.conversation = ?1 AND member.account = account.account WHERE account.id = ?2",
+        (key, account.as_bytes()),
+        |_| Ok(()),
+    )?;
+    if member.is_none() {
+        return Ok(Err(Refusal::NotMember));
+    }
+    // The kind as a literal, or the partial index is not used.
+    let found = all(
+        db,
+        "SELECT payload FROM entry WHERE conversation = ?1 AND kind = 3 ORDER BY seq DESC LIMIT ?2",
+        (key, limits::LEAVE_STATEMENTS as i64),
+        |row| row.get(0),
+    )?;
+    Ok(Ok(found))
+}
+
 pub(super) fn conversations(
     db: &Connection,
     account: &AccountId,

@@ -7,7 +7,7 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, ti
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 /// One step from a schema version to the next; the version is the position in the list, from 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// The version after all of them.
 #[expect(clippy::cast_possible_truncation, reason = "a handful of migrations")]

@@ -1,6 +1,6 @@
 //! Conversations: commits, messages, reading the log, cursors, welcomes.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use super::{Done, call, notice};
 use crate::{
@@ -175,6 +175,30 @@ pub struct Leave {
     pub statement: Vec<u8>,
 }
 call!(Leave, "conversation.leave" => Stored, statement <= limits::LEAVE_STATEMENT);
+
+/// Asks for the statements by which these accounts have left a group. For devices of member accounts, also about entries from before
+/// they came in: who joins does not see those, and the accounts may still be members of the MLS group that it joins. It has to name
+/// them, so that nobody learns who else was there once.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LeavesGet {
+    /// The group.
+    #[n(0)]
+    pub conversation: ConversationId,
+    /// Which accounts; any order.
+    #[n(1)]
+    pub accounts: Vec<AccountId>,
+}
+call!(LeavesGet, "conversation.leaves" => LeavesAnswer, accounts <= limits::LEAVE_STATEMENTS);
+
+/// What of it is in the log, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LeavesAnswer {
+    /// Signed [`crate::log::LeaveStatement`]s.
+    #[n(0)]
+    pub statements: Vec<ByteVec>,
+}
 
 /// Asks whether there is a group of this name. Says nothing else about it; throttled like the look-up of users. Answers
 /// [`crate::Code::CONVERSATION_NOT_FOUND`] if there is none.

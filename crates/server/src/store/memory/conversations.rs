@@ -412,6 +412,15 @@ impl Conversations {
         Ok(GroupInfo { epoch: conversation.epoch, group_info: conversation.group_info.clone() })
     }
 
+    pub(super) fn leaves(&self, id: &ConversationId, account: &AccountId) -> Result<Vec<Vec<u8>>, Refusal> {
+        let conversation = self.all.get(id).ok_or(Refusal::NoConversation)?;
+        if conversation.roster.get(account).is_none() {
+            return Err(Refusal::NotMember);
+        }
+        let left = conversation.entries.iter().rev().filter(|entry| entry.kind == EntryKind::LEAVE);
+        Ok(left.take(limits::LEAVE_STATEMENTS).map(|entry| entry.payload.clone()).collect())
+    }
+
     /// The conversations of an account after one, in order, made as they are taken.
     pub(super) fn states(
         &self,

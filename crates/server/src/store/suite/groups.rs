@@ -194,6 +194,10 @@ pub async fn a_group_is_left_by_a_statement_of_its_time<P: Place>(place: &P) {
     bench.send(append(1, device_id(2, 1), 3, 1)).await;
     assert_eq!(bench.refused(write(change(3, 4, 1, adding(4)))).await, Refusal::Forbidden);
     bench.commit(change(2, 4, 1, adding(1))).await;
+    let said = works(bench.store.leaves(conversation_id(1), account_id(3)).await);
+    assert_eq!(said, Ok(vec![b"1 leaves".to_vec()]), "also for who is new");
+    assert_eq!(works(bench.store.leaves(conversation_id(1), account_id(4)).await), Err(Refusal::NotMember));
+    assert_eq!(works(bench.store.leaves(conversation_id(9), account_id(3)).await), Err(Refusal::NoConversation));
     assert_eq!(bench.refused(Write::Leave(leave(1, 5, 1))).await, Refusal::StaleEpoch, "the old statement is worth nothing");
     let direct = CommitWrite {
         create: Some(Create { kind: ConversationKind::DIRECT, members: vec![account_id(1), account_id(2)], name: None }),

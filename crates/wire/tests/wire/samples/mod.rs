@@ -345,6 +345,8 @@ fn leaves(bytes: &[u8]) -> bool {
 fn blobs(all: &mut Vec<Message>) {
     let blob = BlobId([0xb1; 32]);
     all.push(("conversation.leave.statement", leave(), leaves));
+    message!(all, "conversation.leaves", api::LeavesGet, api::LeavesGet { conversation: CONVERSATION, accounts: vec![ACCOUNT] });
+    message!(all, "conversation.leaves.answer", api::LeavesAnswer, api::LeavesAnswer { statements: vec![leave().into()] });
     message!(all, "conversation.leave", api::Leave, api::Leave { conversation: CONVERSATION, id: MESSAGE, statement: leave() });
     message!(all, "group.by_name", api::GroupByName, api::GroupByName { name: name() });
     message!(all, "signal", api::Signal, api::Signal { conversation: CONVERSATION, payload: vec![1; 4] });
