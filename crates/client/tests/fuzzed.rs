@@ -1,5 +1,9 @@
-//! What the fuzzers have found interesting, through the same bodies: `fuzz/README.md` says how it gets here.
+//! What the fuzzers have found interesting, through the same bodies, and a short run with random changes to it: `fuzz/README.md`
+//! says how it gets here.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../fuzz/random.rs"]
+mod random;
 #[path = "../../../fuzz/bodies/records.rs"]
 mod records;
 #[path = "../../../fuzz/replay.rs"]
@@ -15,4 +19,14 @@ fn the_corpus_of_records_holds() {
 #[test]
 fn the_corpus_of_texts_holds() {
     replay::replay("text", text::run);
+}
+
+#[test]
+fn changed_records_hold() {
+    random::change("records", records::run);
+}
+
+#[test]
+fn changed_texts_hold() {
+    random::change("text", text::run);
 }

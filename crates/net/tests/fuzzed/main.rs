@@ -2,6 +2,7 @@
 //! says how it gets here.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../../fuzz/random.rs"]
 mod random;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
