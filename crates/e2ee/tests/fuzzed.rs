@@ -15,7 +15,7 @@ fn the_corpus_of_the_engine_holds() {
 }
 
 #[test]
-fn changes_to_what_others_send_hold() {
+fn changed_input_of_the_engine_holds() {
     random::change("engine", engine::run);
 }
 
