@@ -1,4 +1,4 @@
-//! What others can send into the engine: entries of every kind, welcomes, group infos, signals, policies. The first byte says where the
+//! What others can send into the engine: entries of every kind, welcomes, group infos, signals, policies, key packages. The first byte says where the
 //! rest goes. From 16 on, the rest changes something real: triples of a position, in two bytes, and what to flip there. Nothing panics;
 //! and whatever was not taken as a whole has changed nothing that the device would put on disk.
 
@@ -70,8 +70,11 @@ struct World {
     commit: Vec<u8>,
     leave: Vec<u8>,
     signal: Vec<u8>,
+    package: Vec<u8>,
 }
 
+/// Where a key package goes; every other number counts modulo seven.
+const PACKAGE: [u8; 2] = [7, 23];
 const ID: MessageId = MessageId([1; 16]);
 
 impl World {
@@ -86,6 +89,7 @@ impl World {
             let package = device.keep(step).remove(0);
             Member { list: device.list.clone(), packages: vec![DeviceKeyPackage { device: engine.device(), package }] }
         };
+        let package = invited(&mut newcomer).packages.remove(0).package;
         let members = vec![invited(&mut member), invited(&mut newcomer)];
         let new = NewConversation {
             conversation,
@@ -111,6 +115,7 @@ impl World {
             commit: Vec::new(),
             leave: Vec::new(),
             signal: Vec::new(),
+            package,
         };
         world.go_on(founder, engine, &first);
         world
@@ -162,8 +167,27 @@ impl World {
         }
     }
 
+    /// A member begins a group with the newcomer, for whom the server gave this.
+    fn invite(&self, package: &[u8]) {
+        let packages = vec![DeviceKeyPackage { device: self.newcomer.engine().device(), package: package.to_vec() }];
+        let new = NewConversation {
+            conversation: ConversationId::group([8; 32]),
+            kind: ConversationKind::GROUP,
+            suite: Suite::CLASSICAL,
+            name: Some(Name::parse("invited").expect("a name")),
+            history: HistoryPolicy::All,
+            receipt_key: self.server.verifying_key().to_bytes(),
+            members: vec![Member { list: self.newcomer.list.clone(), packages }],
+        };
+        let begun = self.member.engine().create(&self.member.disk, &new);
+        assert_eq!(begun.is_ok(), package == self.package, "only what was signed is a package");
+    }
+
     fn run(&self, way: u8, bytes: &[u8]) {
         let (member, newcomer) = (&self.member, &self.newcomer);
+        if PACKAGE.contains(&way) {
+            return self.invite(bytes);
+        }
         match way % 7 {
             0 => self.open(EntryKind::MESSAGE, bytes),
             1 => self.open(EntryKind::COMMIT, bytes),
@@ -182,6 +206,9 @@ impl World {
     }
 
     fn real(&self, way: u8) -> &[u8] {
+        if PACKAGE.contains(&way) {
+            return &self.package;
+        }
         match way % 7 {
             0 => &self.message,
             1 => &self.commit,

@@ -21,6 +21,8 @@ mod client;
 pub mod core;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod profile;
 mod run;

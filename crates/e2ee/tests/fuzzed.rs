@@ -1,14 +1,22 @@
-//! What the fuzzers have found interesting, through the same body: `fuzz/README.md` says how it gets here.
-#![allow(unreachable_pub, reason = "the body is shared")]
+//! What the fuzzers have found interesting, through the same body, and a short run with random changes to it: `fuzz/README.md` says
+//! how it gets here.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "tests, and the body is shared")]
 
 #[path = "../../../fuzz/bodies/engine.rs"]
 mod engine;
+#[path = "../../../fuzz/random.rs"]
+mod random;
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
 
 #[test]
 fn the_corpus_of_the_engine_holds() {
     replay::replay("engine", engine::run);
+}
+
+#[test]
+fn changed_input_of_the_engine_holds() {
+    random::change("engine", engine::run);
 }
 
 /// Not only the corpus: something real of every kind with each of its first bytes flipped.

@@ -23,6 +23,9 @@ use crate::{
     pump::now,
 };
 
+/// Content that a caller encrypts and writes itself, at most: one TLS record, which takes some microseconds.
+const SMALL: usize = 16 * 1024;
+
 /// A request as it is asked.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -64,14 +67,16 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    /// With a session in `within`, the request fails with `link_lost` unless it is sent in that one.
-    pub(crate) fn new(link: &Link, ask: Ask, within: Option<LinkSessionId>) -> Self {
+    /// With a session in `within`, the request fails with `link_lost` unless it is sent in that one. The caller may write an
+    /// `awaited` one itself.
+    pub(crate) fn new(link: &Link, ask: Ask, within: Option<LinkSessionId>, awaited: bool) -> Self {
         let made = now();
+        let small = ask.content.len() <= SMALL;
         let deadline = ask.timeout.and_then(|timeout| made.checked_add(timeout));
         let stage = Stage::Queued { ask, within, made, deadline };
         let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
-        if link.port.ask(&cell, deadline).is_err() {
+        if link.port.ask(&cell, deadline, awaited && small).is_err() {
             cell.complete(Err(closed()));
         }
         Self { link: link.clone(), cell }
@@ -194,17 +199,23 @@ impl AskCell {
     }
 
     pub(crate) fn complete(&self, result: Result<Answer, Fault>) {
+        if let Some(waker) = self.settle(result) {
+            waker.wake();
+        }
+    }
+
+    /// As [`AskCell::complete`], but leaves it to the caller to wake who waits for the answer.
+    #[must_use]
+    pub(crate) fn settle(&self, result: Result<Answer, Fault>) -> Option<Waker> {
         let mut state = self.lock();
         if matches!(state.stage, Stage::Gone) {
-            return;
+            return None;
         }
         let before = std::mem::replace(&mut state.stage, Stage::Done(result));
         let waker = state.waker.take();
         drop(state);
         drop(before);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker
     }
 
     pub(crate) fn report(&self, progress: Progress) {

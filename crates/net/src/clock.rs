@@ -32,6 +32,8 @@
 //! # }
 //! ```
 
+pub(crate) mod fuzzing;
+
 use std::{
     sync::OnceLock,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -139,6 +141,12 @@ pub fn answer(clock: &Clock, received: Instant) -> (ContentType, Bytes) {
     (ContentType::CBOR, encode(&reading).into())
 }
 
+/// Reads what a peer has answered to a question that left and was answered at these times of our clock.
+fn take_in(estimator: &mut Estimator, asked_us: u64, answer: &[u8], heard_us: u64) -> Result<Estimate, ClockError> {
+    let Reading { received_us, answered_us } = decode(answer)?;
+    Ok(estimator.add(Sample { asked_us, received_us, answered_us, heard_us })?)
+}
+
 impl Handlers {
     /// Tells peers the time of `clock`, when they ask with [`Link::clock`].
     pub fn tell_time(&mut self, clock: Clock) -> Rule<'_> {
@@ -201,8 +209,7 @@ impl ClockTracker {
         let asked = self.link.request_raw(REQUEST, ContentType::CBOR, Bytes::from_static(NO_ARGUMENTS), ANSWER_WITHIN);
         let answer = asked.await.map_err(ClockError::NoAnswer)?;
         let heard_us = self.clock.now_us();
-        let Reading { received_us, answered_us } = decode(&answer.content)?;
-        let estimate = self.estimator.add(Sample { asked_us, received_us, answered_us, heard_us })?;
+        let estimate = take_in(&mut self.estimator, asked_us, &answer.content, heard_us)?;
         Ok(ClockEstimate { clock: self.clock, estimate })
     }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    task::Waker,
     time::Instant,
 };
 
-use parlour_proto::link::{Command, Event, Input, LinkError, Refusal, Tag};
+use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Tag};
 use parlour_wire::{LinkSessionId, header::Fault};
 
 use crate::{
@@ -38,13 +39,23 @@ pub(crate) struct Desk {
     waiting: BTreeMap<Tag, Arc<AskCell>>,
     last_tag: Tag,
     flows: Option<Box<Flows>>,
+    /// Who is still to be told that its answer is there.
+    answered: Option<Waker>,
     /// A handle wants the connection dropped.
     pub(crate) reconnect: bool,
 }
 
 impl Desk {
     pub(crate) fn new(port: Arc<Port>) -> Self {
-        Self { port, batch: VecDeque::new(), waiting: BTreeMap::new(), last_tag: 0, flows: None, reconnect: false }
+        Self {
+            port,
+            batch: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            last_tag: 0,
+            flows: None,
+            answered: None,
+            reconnect: false,
+        }
     }
 
     /// Takes calls while the machine has room.
@@ -156,7 +167,7 @@ impl Desk {
         match event {
             Event::Answer { tag, result } => {
                 if let Some(cell) = self.waiting.remove(&tag) {
-                    cell.complete(result);
+                    self.on_answer(&cell, result);
                 }
             }
             Event::Progress { tag, done, total } => {
@@ -171,6 +182,30 @@ impl Desk {
             other => return Some(other),
         }
         None
+    }
+
+    /// Who waits for the only request under way may ask again at once. It is told when the driver can be at rest again by then.
+    fn on_answer(&mut self, cell: &AskCell, result: Result<Answer, Fault>) {
+        let waker = cell.settle(result);
+        self.wake_answered();
+        if self.is_at_rest() {
+            self.answered = waker;
+        } else if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Who is still to be told that its answer is there.
+    #[must_use]
+    pub(crate) fn take_answered(&mut self) -> Option<Waker> {
+        self.answered.take()
+    }
+
+    /// Tells who is still to be told that its answer is there.
+    pub(crate) fn wake_answered(&mut self) {
+        if let Some(waker) = self.answered.take() {
+            waker.wake();
+        }
     }
 
     fn streams(&mut self, tell: impl FnOnce(&mut Flows)) {
@@ -199,6 +234,11 @@ impl Desk {
         self.flows.as_ref().is_some_and(|flows| flows.is_ready())
     }
 
+    /// Whether no request waits for its answer, and no stream is open.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty() && self.flows.is_none()
+    }
+
     /// Nothing is to be done before something happens.
     pub(crate) fn rest(&mut self) {
         if self.flows.as_ref().is_some_and(|flows| flows.is_empty()) {
@@ -213,6 +253,7 @@ impl Desk {
     /// The link is over: everybody who waits is told.
     pub(crate) fn end(&mut self) {
         self.port.end();
+        self.wake_answered();
         for cell in std::mem::take(&mut self.waiting).into_values() {
             cell.complete(Err(closed()));
         }

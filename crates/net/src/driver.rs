@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -74,8 +74,7 @@ impl Future for Driver {
         for _ in 0..TURNS {
             match this.turn(cx) {
                 Turn::Idle => {
-                    this.desk.rest();
-                    this.pump.arm(cx, this.desk.port.deadline());
+                    this.rest(cx);
                     return Poll::Pending;
                 }
                 Turn::Busy => {}
@@ -88,7 +87,7 @@ impl Future for Driver {
 }
 
 /// What a turn of the driver comes to.
-enum Turn {
+pub(crate) enum Turn {
     /// Nothing more to do before something happens.
     Idle,
     /// There is more to do.
@@ -112,8 +111,35 @@ impl Driver {
         Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false, holds: false }
     }
 
+    /// Whether nothing is under way that has the task of the driver work anyway, or that a caller would have to work for.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.pump.is_connected() && !self.pump.machine.has_transmit() && self.desk.is_at_rest()
+    }
+
+    /// A poll that takes one turn only. With more to do than that the task must be woken.
+    pub(crate) fn turn_once(&mut self, cx: &mut Context<'_>) -> Turn {
+        self.desk.port.register(cx);
+        let turn = self.turn(cx);
+        if matches!(turn, Turn::Idle) {
+            self.rest(cx);
+        }
+        turn
+    }
+
+    /// Who is to be told that its answer is there, once the driver can be polled by others.
+    #[must_use]
+    pub(crate) fn take_answered(&mut self) -> Option<Waker> {
+        self.desk.take_answered()
+    }
+
+    fn rest(&mut self, cx: &mut Context<'_>) {
+        self.desk.rest();
+        self.pump.arm(cx, self.desk.port.deadline());
+    }
+
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let now = now();
+        self.desk.wake_answered();
         self.pump.tick(now);
         self.desk.port.expire(now);
         self.desk.take_controls(&mut self.pump, now);
@@ -133,6 +159,10 @@ impl Driver {
             self.close_if_wanted(now);
         }
         self.desk.feed_streams(&mut self.pump, now);
+        // Nobody waits for what is written for others.
+        if self.pump.machine.has_transmit() {
+            self.desk.wake_answered();
+        }
         more |= self.pump.poll_write(cx, now);
         self.drain_events(now);
         more |= self.desk.has_streams_ready();

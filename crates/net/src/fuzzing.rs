@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of the framing and the logs. No part of the library's interface: it may change at any time.
+//! What the fuzz targets reach of the framing, the logs and the judging of peers. No part of the library's interface: it may change at any time.
 
 use std::{
     io,
@@ -10,9 +10,12 @@ use bytes::{Bytes, BytesMut};
 use parlour_wire::Frame;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
+pub use crate::clock::fuzzing::{peer_clock, wait};
 pub use crate::durable::fuzzing::{LogEntry, log_file, log_read, log_salvage};
 #[cfg(feature = "iroh")]
 pub use crate::iroh::fuzzing::quic;
+pub use crate::tls::fuzzing::{certificate, key_in, server_passes};
+pub use crate::toolkit::fuzzing::{FleetScene, agent_proof, station_answer, station_proves};
 use crate::{carrier::Carrier, http, websocket::WebSocket};
 
 /// A stream that brings bytes in pieces, and keeps what is written.

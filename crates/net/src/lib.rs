@@ -32,6 +32,7 @@ mod queue;
 mod registry;
 mod service;
 mod session;
+mod shared;
 mod socket;
 mod streams;
 pub mod tls;

@@ -13,6 +13,7 @@ use crate::{
     event::Events,
     port::{Action, Control, Port, SendError},
     queue::queue,
+    shared::SharedDriver,
     streams::{Sink, Source},
 };
 
@@ -62,7 +63,8 @@ impl Link {
         }
         let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
-        tokio::spawn(Driver::new(config, port, filler));
+        let driver = Driver::new(config, Arc::clone(&port), filler);
+        port.share(SharedDriver::spawn(driver));
         (link, Events { queue: taker })
     }
 
@@ -79,18 +81,23 @@ impl Link {
         content: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
-        self.ask(Ask { name: name.into(), content_type, content, timeout: Some(timeout), origin: None }).await
+        self.ask_awaited(Ask { name: name.into(), content_type, content, timeout: Some(timeout), origin: None }).await
     }
 
     /// Asks the peer. The request keeps its place in the order of the calls, however long it waits for room in the link.
     pub fn ask(&self, ask: Ask) -> Asked {
-        Asked::new(self, ask, None)
+        Asked::new(self, ask, None, false)
+    }
+
+    /// As [`Link::ask`], for a caller that asks nothing else before it has the answer: it may write the request itself.
+    pub(crate) fn ask_awaited(&self, ask: Ask) -> Asked {
+        Asked::new(self, ask, None, true)
     }
 
     /// As [`Link::ask`], but the request is sent in this session or not at all: then it fails with `link_lost`. A caller that sends
     /// again what a session has lost keeps its order by that.
     pub fn ask_within(&self, session: LinkSessionId, ask: Ask) -> Asked {
-        Asked::new(self, ask, Some(session))
+        Asked::new(self, ask, Some(session), false)
     }
 
     /// Sends an action. It leaves when the link is up; whether it arrives is not told.

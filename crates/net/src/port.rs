@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 pub use orders::SendError;
 pub(crate) use orders::{Action, Call, Control, StreamControl, closed, late, lost};
 
-use crate::{asked::AskCell, toolkit::Codecs};
+use crate::{asked::AskCell, shared::SharedDriver, toolkit::Codecs};
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
 const ACTIONS: usize = 1024;
@@ -77,6 +77,8 @@ impl State {
 pub(crate) struct Port {
     state: Mutex<State>,
     driver: AtomicWaker,
+    /// The driver itself, at a client's end.
+    shared: OnceLock<Arc<SharedDriver>>,
     handles: AtomicUsize,
     /// Reports of progress among the controls.
     reports: AtomicUsize,
@@ -94,8 +96,9 @@ impl Port {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a request. It keeps its place in the order of the calls; it is refused if the link has ended.
-    pub(crate) fn ask(&self, cell: &Arc<AskCell>, deadline: Option<Instant>) -> Result<(), SendError> {
+    /// Queues a request. It keeps its place in the order of the calls; it is refused if the link has ended. If it is to be written
+    /// `here`, the calling thread does that if it can, and wakes nobody.
+    pub(crate) fn ask(&self, cell: &Arc<AskCell>, deadline: Option<Instant>, here: bool) -> Result<(), SendError> {
         let mut state = self.lock();
         if state.closed {
             return Err(SendError::Closed);
@@ -107,7 +110,9 @@ impl Port {
             state.earliest = deadline;
         }
         drop(state);
-        if first || sooner {
+        // If there are calls before this one, somebody else sees to them all.
+        let done = here && first && self.shared.get().is_some_and(|driver| driver.turn_here());
+        if !done && (first || sooner) {
             self.wake();
         }
         Ok(())
@@ -273,6 +278,11 @@ impl Port {
 
 /// The driver's side.
 impl Port {
+    /// Lets callers poll the driver.
+    pub(crate) fn share(&self, driver: Arc<SharedDriver>) {
+        self.shared.get_or_init(|| driver);
+    }
+
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.driver.register(cx.waker());
     }

@@ -249,6 +249,7 @@ impl<S: SessionService> SessionTask<S> {
                 | Event::StreamStopped { .. } => {}
             }
         }
+        self.desk.wake_answered();
     }
 
     fn on_up(&mut self, up: Up, now: Instant) {

@@ -4,6 +4,7 @@
 //! the DER, or the [`Identity`] that it is made from. Whatever the trust, the server must prove in the handshake that it holds
 //! the certificate's key; and so must a client that shows its own.
 
+pub(crate) mod fuzzing;
 mod judge;
 mod key;
 

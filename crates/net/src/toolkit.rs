@@ -9,6 +9,7 @@ mod context;
 mod dedupe;
 mod dispatch;
 mod fleet;
+pub(crate) mod fuzzing;
 mod handlers;
 mod hooks;
 mod ledger;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -13,6 +13,7 @@ use parlour_net::{
 };
 use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
 use support::{BOUND, Proxy, Seen, Server, bounded, next, up};
+use tokio::runtime::Builder;
 
 const CBOR: ContentType = ContentType::CBOR;
 
@@ -322,4 +323,71 @@ async fn waiting_for_a_link_ends_when_it_is_up() {
     proxy.set_open(true);
     bounded(link.wait_up()).await.unwrap();
     assert!(link.is_up() && link.session().is_some());
+}
+
+#[test]
+fn a_small_request_is_written_by_the_caller_that_awaits_it() {
+    let there = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let here = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut server = there.block_on(Server::start(ListenConfig::default()));
+    let (link, _events) = here.block_on(async {
+        let (link, events) = server.connect();
+        bounded(link.request_raw("echo", CBOR, number(1), BOUND)).await.unwrap();
+        (link, events)
+    });
+    // Nothing runs the tasks of this runtime meanwhile, so the link's driver has no turn of its own.
+    let mut asked = Box::pin(link.request_raw("hold", CBOR, number(2), BOUND));
+    assert_eq!(asked.as_mut().now_or_never(), None);
+    there.block_on(bounded(server.held.recv())).unwrap();
+    server.service.gate.add_permits(1);
+    assert_eq!(here.block_on(bounded(asked)).unwrap().content, number(2));
+    let late = here.block_on(link.request_raw("hold", CBOR, number(3), Duration::from_millis(20)));
+    assert_eq!(late.unwrap_err().code, Code::TIMED_OUT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_awaited_comes_after_what_was_called_before_it() {
+    let mut server = Server::start(ListenConfig::default()).await;
+    let (link, _events, _pusher) = pair(&mut server).await;
+    for round in 0..100 {
+        let asked: Vec<Asked> = (0..round % 3).map(|_| ask(&link, "echo", number(round))).collect();
+        (0..round % 5).for_each(|n| link.action_raw("note", CBOR, number(n)).unwrap());
+        bounded(link.request_raw("tally", CBOR, number(round), BOUND)).await.unwrap();
+        for n in 0..round % 5 {
+            assert!(matches!(server.seen.try_recv(), Ok(Seen::Action(action)) if action.content == number(n)), "{round}");
+        }
+        for asked in asked {
+            assert_eq!(bounded(asked).await.unwrap().content, number(round));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_without_timers_share_a_link_that_breaks() {
+    const THREADS: u32 = 4;
+    const EACH: u32 = 200;
+    let server = Server::start(ListenConfig::default()).await;
+    let proxy = Arc::new(Proxy::start(server.address).await);
+    let (link, mut events) = Link::connect(server.config(proxy.address));
+    up(&mut events).await;
+    let threads = (0..THREADS).map(|thread| {
+        let (link, proxy) = (link.clone(), Arc::clone(&proxy));
+        tokio::task::spawn_blocking(move || {
+            let bare = Builder::new_current_thread().build().unwrap();
+            for n in 0..EACH {
+                let content = number(thread * EACH + n);
+                let answer = bare.block_on(link.request_raw("tally", CBOR, content.clone(), BOUND)).unwrap();
+                assert_eq!(answer.content, content);
+                if thread == 0 && n % 50 == 49 {
+                    proxy.cut();
+                }
+            }
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    for thread in threads {
+        bounded(thread).await.unwrap();
+    }
+    let tally = server.service.tally.lock().unwrap();
+    assert_eq!((tally.len(), tally.values().all(|count| *count == 1)), ((THREADS * EACH) as usize, true));
 }

@@ -54,7 +54,8 @@ impl FromStr for ServerUrl {
         };
         let location = location.strip_suffix("/v1/link").unwrap_or(location).trim_end_matches('/');
         let (host, port) = split_authority(location).ok_or(invalid)?;
-        if host.is_empty() || host.contains(['/', '@', ' ', '?']) {
+        // With a bracket in it, the host would be written as something else.
+        if host.is_empty() || host.contains(['/', '@', ' ', '?', '[', ']']) {
             return Err(invalid);
         }
         Ok(Self { host, port, fingerprint })
@@ -162,7 +163,9 @@ mod tests {
 
     #[test]
     fn wrong_addresses_are_refused() {
-        for text in ["", "http://x", "wss://", "wss://:1", "wss://a:99999", "wss://a#12", "wss://u@h:1", "wss://a/b"] {
+        let brackets = ["wss://a]:b:1", "wss://[a[]:1", "wss://[[::1]:1", "wss://[a", "wss://[a]1"];
+        let others = ["", "http://x", "wss://", "wss://:1", "wss://a:99999", "wss://a#12", "wss://u@h:1", "wss://a/b"];
+        for text in brackets.into_iter().chain(others) {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 //! A name is prepared and compared by the PRECIS profile UsernameCaseMapped (RFC 8265, section 3.3): width-mapped,
 //! lower-cased, NFC, no spaces or symbols that look like nothing.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvocation};
 
@@ -25,7 +25,12 @@ impl Name {
         if text.len() > 4 * limits::NAME {
             return Err(DecodeError::TooLong("name"));
         }
-        let name = UsernameCaseMapped::enforce(text).map_err(|_| DecodeError::Invalid("name"))?;
+        let name = enforced(text)?;
+        // What is allowed by itself may compose to what is not, such as `=` and a stroke. RFC 8264, section 7: only what stays as it is
+        // counts as enforced.
+        if enforced(&name)? != name {
+            return Err(DecodeError::Invalid("name"));
+        }
         if name.len() > limits::NAME {
             return Err(DecodeError::TooLong("name"));
         }
@@ -40,6 +45,10 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn enforced(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+    UsernameCaseMapped::enforce(text).map_err(|_| DecodeError::Invalid("name"))
 }
 
 impl fmt::Display for Name {
@@ -91,5 +100,13 @@ mod tests {
         for typed in ["", " ", "a b", "#group", "a@b", "-x", ".x", "a/b", "a\u{200b}b", "a,b", &"x".repeat(65)] {
             assert!(Name::parse(typed).is_err(), "{typed:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_would_be_refused_when_it_is_read_again_is_none() {
+        for typed in ["1=\u{338}", "a<\u{338}", "0\u{323}=\u{338}\u{338}"] {
+            assert_eq!(Name::parse(typed), Err(DecodeError::Invalid("name")), "{typed:?}");
+        }
+        assert_eq!(Name::parse("1=2").map(|name| name.to_string()), Ok("1=2".to_owned()));
     }
 }

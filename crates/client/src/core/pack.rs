@@ -6,7 +6,7 @@
 //! Form: the CBOR of all records, compressed (zstd), its length before it, filled up with zeros so that the size of the object tells
 //! little (Padmé), encrypted under a key made for this pack alone.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, bytes::ByteVec};
 use parlour_e2ee::{open_pack, seal_pack};
 use parlour_wire::{
     AccountId, ConversationId, DecodeError, DeviceId, MessageId,
@@ -29,6 +29,9 @@ pub(crate) const SEALED: usize = OPENED + (OPENED >> 3);
 const REACTIONS: usize = 256;
 /// Conversations that one pack may speak of: one for each message.
 const CONVERSATIONS: usize = MESSAGES;
+
+/// Records of own devices in one pack at most. Each takes as many registers as fit it, so that a full pack has a hundred.
+const AGREED: usize = 1_024;
 
 /// A reaction in a pack.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -122,8 +125,20 @@ pub(crate) struct Pack {
     #[n(1)]
     pub(crate) messages: Vec<PackedMessage>,
     /// What own devices agree about, in the form of [`super::own::Sync`]; in backups.
-    #[n(2)]
-    pub(crate) agreed: Vec<minicbor::bytes::ByteVec>,
+    #[cbor(n(2), decode_with = "few_agreed")]
+    pub(crate) agreed: Vec<ByteVec>,
+}
+
+/// Reads what own devices agree about. Counted while it is read: an empty one is a byte in a pack and many in memory.
+fn few_agreed<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<ByteVec>, minicbor::decode::Error> {
+    let mut agreed = Vec::new();
+    for one in d.array_iter::<ByteVec>()? {
+        agreed.push(one?);
+        if agreed.len() > AGREED {
+            return Err(minicbor::decode::Error::message("too many records of own devices in a pack"));
+        }
+    }
+    Ok(agreed)
 }
 
 /// A pack, sealed.
@@ -308,6 +323,10 @@ mod tests {
         let mut bomb = pack(1);
         bomb.agreed = vec![vec![0; limits::SYNC_CONTENT].into(); OPENED / limits::SYNC_CONTENT + 1];
         assert!(refused(&bomb), "more comes out than is allowed");
+        bomb.agreed = vec![ByteVec::from(Vec::new()); AGREED];
+        assert!(!refused(&bomb));
+        bomb.agreed.push(ByteVec::from(Vec::new()));
+        assert!(refused(&bomb), "bytes that are nothing but places in memory");
     }
 
     #[test]

@@ -179,14 +179,13 @@ impl<'a, T: DeserializeOwned> Call<'a, T> {
     /// # }
     /// ```
     pub fn send(self) -> Reply<T> {
+        self.ask(Link::ask)
+    }
+
+    fn ask(self, ask: fn(&Link, Ask) -> Asked) -> Reply<T> {
         let asked = self.content.map_err(Fault::from).map(|content| {
-            self.link.ask(Ask {
-                name: self.name.to_owned(),
-                content_type: self.content_type,
-                content,
-                timeout: self.deadline,
-                origin: None,
-            })
+            let (name, content_type) = (self.name.to_owned(), self.content_type);
+            ask(self.link, Ask { name, content_type, content, timeout: self.deadline, origin: None })
         });
         Reply { asked: asked.map_err(Some), codecs: self.codecs, watcher: self.watcher, seen: None, answer: PhantomData }
     }
@@ -197,7 +196,7 @@ impl<T: DeserializeOwned> IntoFuture for Call<'_, T> {
     type IntoFuture = Reply<T>;
 
     fn into_future(self) -> Reply<T> {
-        self.send()
+        self.ask(Link::ask_awaited)
     }
 }
 

@@ -165,9 +165,13 @@ impl Proof {
     pub(crate) fn new(secret: &FleetSecret, scene: &Scene) -> io::Result<Self> {
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self::with_nonce(secret, scene, nonce))
+    }
+
+    pub(super) fn with_nonce(secret: &FleetSecret, scene: &Scene, nonce: [u8; 32]) -> Self {
         let proof = secret.proof(Role::Agent, scene, &nonce).into();
         let content = parlour_wire::encode(&Opening { nonce, proof }).into();
-        Ok(Self { content, expected: secret.proof(Role::Station, scene, &nonce) })
+        Self { content, expected: secret.proof(Role::Station, scene, &nonce) }
     }
 
     /// Whether this answer of the station proves that it knows the secret.
