@@ -78,7 +78,11 @@ impl Core {
             return self.look_at_everything();
         }
         if resumed && self.session.phase == Phase::Up {
-            return Ok(());
+            // The proof of who this is may have run out of time while there was no carrier, and nothing else would give it again.
+            let under_way = self.session.inflight.values().any(|pending| matches!(pending, Pending::Auth))
+                || self.session.timers.contains_key(&Timer::Restart)
+                || self.session.flow.is_some();
+            return if under_way { Ok(()) } else { self.authenticate() };
         }
         self.session.reset();
         self.session.phase = Phase::Up;

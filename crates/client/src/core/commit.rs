@@ -87,6 +87,22 @@ impl Core {
         self.entered(&conversation, stored.seq.saturating_sub(1), &stored.previous)
     }
 
+    /// Whether this device has been behind the entry by which it makes or joins a conversation: then it did so once already, and this
+    /// database is an older copy. Joins anew.
+    pub(super) fn was_further(&mut self, item: &OutboxItem, stored: &Stored) -> Result<bool, Error> {
+        let id = item.conversation;
+        if self.session.acknowledged.remove(&id).is_none_or(|reached| reached <= stored.seq) {
+            return Ok(false);
+        }
+        let intent = self.store.intent_of(&item.id)?;
+        let Some(conversation) = self.store.conversation(&id)? else { return Ok(false) };
+        self.begin_anew(&conversation)?;
+        if let Some(intent) = intent {
+            self.finish_intent(&intent, Ok(()))?;
+        }
+        Ok(true)
+    }
+
     pub(super) fn commit_refused(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
         let id = item.conversation;
         let intent = self.store.intent_of(&item.id)?;

@@ -252,6 +252,9 @@ impl Core {
             OutboxKind::Commit => {
                 let commit: api::Commit = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
                 if Self::begins_here(&commit) {
+                    if self.was_further(item, &stored)? {
+                        return Ok(());
+                    }
                     self.begin_here(&item.conversation, &stored)?;
                 }
                 (EntryKind::COMMIT, commit.commit)
@@ -278,10 +281,16 @@ impl Core {
             receipt: stored.receipt,
         };
         let conversation = self.store.conversation(&item.conversation)?;
-        if kind == EntryKind::MESSAGE && conversation.is_some_and(|it| it.seq >= entry.seq) {
+        let behind = conversation.is_some_and(|it| it.seq >= entry.seq);
+        if kind == EntryKind::MESSAGE && behind {
             // This device has joined again behind it, so the entry will not come. Left in the outbox, the item would hold up
             // everything that is written in a later epoch.
             return self.is_known(&entry).map(drop);
+        }
+        if kind == EntryKind::LEAVE && behind {
+            // The account has left, and been brought back before it heard that the server knew: this is another stay.
+            self.store.dequeue(&item.id)?;
+            return self.intent_done(&item.id).map(drop);
         }
         self.session.answered.insert(item.id);
         self.take_entries(&item.conversation, vec![entry])?;

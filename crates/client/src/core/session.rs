@@ -200,6 +200,8 @@ pub(super) struct Session {
     pub(super) expected: BTreeSet<ConversationId>,
     /// Members, as the server says, of groups that have not been compared with it.
     pub(super) rosters: BTreeMap<ConversationId, Vec<AccountId>>,
+    /// How far this device has been, as the server says, in conversations that it is about to make or to join.
+    pub(super) acknowledged: BTreeMap<ConversationId, u64>,
     /// Members of groups that, as the server says, are members no more.
     pub(super) gone: BTreeMap<ConversationId, BTreeSet<AccountId>>,
     /// Conversations in which an entry of this device was found that it does not know.

@@ -109,16 +109,13 @@ impl Core {
             // The server has an acknowledgement that this database knows nothing of: an old copy has been put back. Its
             // ratchets must not be used again.
             ConversationPhase::Active if state.cursor.is_some_and(|cursor| cursor > conversation.seq) => {
-                self.note(
-                    &conversation,
-                    "This profile is an older copy of itself: messages after this one may be missing here.",
-                )?;
-                self.replace_key_packages();
-                self.rejoin(&conversation, "the profile is an older copy of itself")?;
+                self.begin_anew(&conversation)?;
             }
             ConversationPhase::Active if self.has_shrunk(&conversation.id, state.head) => self.shrunk(&conversation)?,
             // The outbox will find out.
-            _ if pending => {}
+            _ if pending => {
+                self.session.acknowledged.extend(state.cursor.map(|cursor| (conversation.id, cursor)));
+            }
             ConversationPhase::Active => match state.cursor {
                 Some(cursor) => {
                     if cursor < conversation.seq {
@@ -141,6 +138,13 @@ impl Core {
         }
         self.session.dirty.insert(conversation.id);
         Ok(())
+    }
+
+    /// Joins a conversation again of which this database is an older copy.
+    pub(super) fn begin_anew(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        self.note(conversation, "This profile is an older copy of itself: messages after this one may be missing here.")?;
+        self.replace_key_packages();
+        self.rejoin(conversation, "the profile is an older copy of itself")
     }
 
     /// The conversation that the server names, made here if it is new; `None` for one whose members do not fit, or of a kind that

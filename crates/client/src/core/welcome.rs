@@ -157,7 +157,8 @@ impl Core {
                 self.session.joining.remove(&id);
                 self.session.heads.remove(&id);
                 self.session.dirty.insert(id);
-                return Ok(());
+                // A group that the last sync named has ended since.
+                return self.gone_from_server(&id);
             }
             Err(error) => {
                 if !error.is_transient() {

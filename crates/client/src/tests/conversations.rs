@@ -95,6 +95,23 @@ fn what_is_written_offline_goes_out_after_a_restart_in_order() {
 }
 
 #[test]
+fn a_proof_that_ran_out_of_time_without_a_connection_is_given_again() {
+    let mut world = World::new(31);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    world.send(a, "bob", "one");
+    world.settle();
+    world.offline(b);
+    world.back(b);
+    world.stall(b);
+    world.settle();
+    world.send(a, "bob", "two");
+    world.settle();
+    assert_eq!(world.texts(b, "alice"), ["one", "two"]);
+}
+
+#[test]
 fn an_unknown_name_offline_queues_nothing() {
     let (mut world, a, _) = two();
     world.ask(a, Command::Close).unwrap();

@@ -70,7 +70,7 @@ fn names(world: &mut World, node: usize) -> Vec<String> {
     members(world, node, "#club").into_iter().map(|(name, _)| name).collect()
 }
 
-fn groups(world: &mut World, node: usize) -> Vec<String> {
+pub(super) fn groups(world: &mut World, node: usize) -> Vec<String> {
     match world.ask(node, Command::Group(GroupCommand::List)) {
         Ok(Reply::Groups(groups)) => groups.into_iter().map(|group| group.name).collect(),
         other => panic!("{other:?}"),
@@ -281,6 +281,37 @@ fn who_leaves_is_out_everywhere_and_the_last_admin_hands_over() {
     assert_eq!(said(&mut world, b).last().unwrap(), "anew");
 }
 
+/// Bob leaves, and the answer is lost with his program; before he is back, alice brings him in again.
+#[test]
+fn who_left_and_was_brought_back_before_hearing_of_it_stays() {
+    let mut brought_back = 0;
+    for steps in 0..12 {
+        let (mut world, nodes) = people(17, &["alice", "bob"]);
+        let [a, b] = nodes[..] else { panic!() };
+        change(&mut world, a, create("club", &["bob"])).unwrap();
+        world.settle();
+        world.command(b, Command::Group(leave()));
+        for _ in 0..steps {
+            world.step_any();
+        }
+        world.offline(b);
+        world.settle();
+        if members(&mut world, a, "#club").len() == 2 {
+            continue;
+        }
+        change(&mut world, a, add(&["bob"])).unwrap();
+        world.settle();
+        world.back(b);
+        world.settle();
+        brought_back += 1;
+        assert_eq!(groups(&mut world, b).len(), 1, "after {steps} steps");
+        world.send(b, "#club", "here again");
+        world.settle();
+        assert_eq!(said(&mut world, a).last().unwrap(), "here again");
+    }
+    assert!(brought_back > 0);
+}
+
 #[test]
 fn a_device_that_comes_in_later_knows_who_has_left_before() {
     let mut world = World::new(16);
@@ -298,7 +329,7 @@ fn a_device_that_comes_in_later_knows_who_has_left_before() {
     for node in [b2, b1] {
         assert_eq!(members(&mut world, node, "#club"), [("bob".to_owned(), Role::ADMIN)], "node {node}");
         assert_eq!(told(&mut world, node).iter().filter(|text| *text == "alice left.").count(), 1, "node {node}");
-        world.go_online(b1);
+        world.back(b1);
         world.settle();
     }
 }

@@ -4,7 +4,7 @@
 use parlour_wire::{api::Role, limits, log::EntryKind};
 
 use super::{
-    groups::{add, change, create, members, people, remove, role},
+    groups::{add, change, create, groups, members, people, remove, role},
     harness::World,
 };
 use crate::core::{Command, Core, GroupCommand};
@@ -237,6 +237,40 @@ fn a_copy_from_before_a_conversation_began_comes_in() {
     world.settle();
     all_well(&mut world, &[(a, "bob"), (b, "alice")], "direct");
     all_well(&mut world, &[(a, "#club"), (b, "#club")], "group");
+}
+
+/// The copy offers the commit again by which it made the group, and is told where that stands: behind it, it has been already.
+#[test]
+fn a_copy_from_within_the_making_of_a_group_comes_in() {
+    let mut tried = 0;
+    for steps in 0..30 {
+        let (mut world, nodes) = people(11, &["alice", "bob"]);
+        let [a, b] = nodes[..] else { panic!() };
+        world.command(a, Command::Group(create("club", &["bob"])));
+        for _ in 0..steps {
+            world.step_any();
+        }
+        let copy = OldCopy::of(&mut world, a);
+        world.settle();
+        if groups(&mut world, a).is_empty() {
+            continue;
+        }
+        tried += 1;
+        for (node, text) in [(a, "one"), (b, "two"), (a, "three")] {
+            world.send(node, "#club", text);
+            world.settle();
+        }
+        copy.restore(&mut world, a);
+        world.settle();
+        // A copy that is joined anew keeps its place over the next one.
+        copy.restore(&mut world, a);
+        world.settle();
+        if groups(&mut world, a).is_empty() {
+            panic!("after {steps} steps");
+        }
+        all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
+    }
+    assert!(tried > 5, "{tried}");
 }
 
 #[test]

@@ -7,7 +7,10 @@ use parlour_server::store::suite::block_on;
 use parlour_wire::Code;
 
 use super::{World, brief, service, up};
-use crate::{core::Input, error::Error};
+use crate::{
+    core::{Input, Output},
+    error::Error,
+};
 
 impl World {
     /// The connection and its session are lost.
@@ -26,6 +29,20 @@ impl World {
             self.input(node, Input::Down { error, retry_in: Some(Duration::ZERO) });
             self.input(node, up(true, [0; 32]));
         }
+    }
+
+    /// The connection is lost right after it was made. What the client has asked runs out of time before the session is resumed.
+    pub(in crate::tests) fn stall(&mut self, node: usize) {
+        assert!(self.connect(node));
+        let asked: Vec<_> = std::mem::take(&mut self.nodes[node].outbox).into_iter().collect();
+        self.input(node, Input::Down { error: Error::new(Code::LINK_LOST, "stalled"), retry_in: Some(Duration::ZERO) });
+        for output in asked {
+            if let Output::Request { id, .. } = output {
+                self.input(node, Input::Answer(id, Err(Error::new(Code::TIMED_OUT, "stalled"))));
+            }
+        }
+        self.advance(Duration::from_secs(60));
+        self.input(node, up(true, [0; 32]));
     }
 
     /// The process dies: what its last step wanted done is not done, and it starts again from its files.
