@@ -118,7 +118,8 @@ impl Core {
         if let Some(intent) = intent
             && self.intent_refused(&intent, &error)?
         {
-            return Ok(());
+            // This account may have made the group already, by a later copy of this profile: the sync names it.
+            return if error.code == Code::ALREADY_EXISTS { self.start_sync() } else { Ok(()) };
         }
         match error.code {
             // Somebody else made it first: the sync brings the welcome, or the need to join.

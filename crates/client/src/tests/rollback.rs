@@ -262,11 +262,6 @@ fn a_copy_from_within_the_making_of_a_group_comes_in() {
         }
         copy.restore(&mut world, a);
         world.settle();
-        if groups(&mut world, a).is_empty() {
-            // The copy had not begun to make it: the group comes back with the next session.
-            world.cut(a);
-            world.settle();
-        }
         assert_eq!(groups(&mut world, a).len(), 1, "after {steps} steps");
         all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
     }
