@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_client::{Client, Code, Error, Event, KeySource, Login, Message, OpenOptions, Register, ServerUrl};
+use parlour_client::{Client, Code, Error, Event, KeySource, Login, Message, OpenOptions, Page, Register, ServerUrl};
 use parlour_serverd::{Running, config::RawConfig};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ use crate::cli::{Failure, output::Output};
 
 /// How long anything on this machine may take before it counts as not happening.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks for what need not be new.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a step found that should not be; or what it can say when all is well.
 pub(super) type Checked<T = String> = Result<T, String>;
@@ -222,4 +224,18 @@ pub(super) async fn read(who: &Client, count: usize) -> Checked<Vec<Message>> {
         Ok(done) => done.map(|()| read),
         Err(_) => Err(format!("{} of {count} messages came within {} s", read.len(), PATIENCE.as_secs())),
     }
+}
+
+/// Waits until a device has a text of a conversation, seen or not: what one device has shown is new on none of the account's others.
+pub(super) async fn holds(who: &Client, with: &str, text: &str) -> Checked<()> {
+    let page = Page { limit: 500, ..Page::default() };
+    let there = async {
+        while !who.history(with, page).await.map_err(told)?.iter().any(|message| message.text == text) {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, there)
+        .await
+        .unwrap_or_else(|_| Err(format!("{text:?} did not come within {} s", PATIENCE.as_secs())))
 }
