@@ -14,7 +14,7 @@ use parlour_wire::{
 use super::{Core, session::Timer};
 use crate::{
     error::Error,
-    store::{Conversation, ConversationPhase, IntentRow, OutboxItem, OutboxKind},
+    store::{Conversation, ConversationPhase, Intent, IntentRow, OutboxItem, OutboxKind},
 };
 
 impl Core {
@@ -115,11 +115,14 @@ impl Core {
         if error.code == Code::CONVERSATION_ENDED && conversation.is_group() {
             return self.ended_before_known(&conversation, intent);
         }
+        let creates = intent.as_ref().is_some_and(|row| matches!(row.intent, Intent::Create { .. }));
+        if creates && error.code == Code::ALREADY_EXISTS {
+            return self.made_before(intent);
+        }
         if let Some(intent) = intent
             && self.intent_refused(&intent, &error)?
         {
-            // This account may have made the group already, by a later copy of this profile: the sync names it.
-            return if error.code == Code::ALREADY_EXISTS { self.start_sync() } else { Ok(()) };
+            return Ok(());
         }
         match error.code {
             // Somebody else made it first: the sync brings the welcome, or the need to join.
@@ -142,6 +145,15 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// The group that was to be made exists. Its id is its maker's choice alone, so this account has made it, by a later copy of this
+    /// profile: what waits to be sent there stays, and the sync says how to come in, or that this account is not in it any more.
+    fn made_before(&mut self, intent: Option<IntentRow>) -> Result<(), Error> {
+        if let Some(intent) = intent {
+            self.finish_intent(&intent, Ok(()))?;
+        }
+        self.start_sync()
     }
 
     /// The group was made by the commit that this device has offered again, and everybody has left it meanwhile, this account by
