@@ -227,7 +227,7 @@ impl Core {
         let sealed = pack.seal();
         let size = u32::try_from(sealed.bytes.len()).unwrap_or(u32::MAX);
         let pack = PackRef { blob: sealed.blob, key: *sealed.key, size, messages };
-        Parcel { purpose, pack, before, bytes: sealed.bytes }
+        Parcel { purpose, pack, before, bytes: sealed.bytes, again: false }
     }
 
     /// A part is at the server: says so, and goes on with the next.

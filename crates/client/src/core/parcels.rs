@@ -89,8 +89,16 @@ impl Core {
         self.request(&put, Pending::Upload(*blob))
     }
 
+    /// A pack is at the server. Those that a message will name are kept until it does: the server does not keep them for ever.
     fn parcel_sent(&mut self, parcel: &Parcel) -> Result<(), Error> {
-        self.store.drop_parcel(&parcel.pack.blob)?;
+        match parcel.purpose {
+            Purpose::Backup => self.store.drop_parcel(&parcel.pack.blob)?,
+            Purpose::Handover(_) | Purpose::Share(_) => self.store.parcel_sent(&parcel.pack.blob)?,
+        }
+        if parcel.again {
+            self.look_at_everything()?;
+            return self.pump_parcels();
+        }
         match parcel.purpose {
             Purpose::Handover(ask) => self.part_sent(&ask, parcel)?,
             Purpose::Backup => self.backup_pack_sent(&parcel.pack)?,
@@ -106,7 +114,7 @@ impl Core {
                 self.part_refused(&ask)?;
                 self.trouble(Error { message: format!("a history could not be handed over: {}", error.message), ..error });
             }
-            Purpose::Backup => self.backup_failed(error)?,
+            Purpose::Backup => self.backup_pack_refused(parcel, error)?,
             Purpose::Share(entry) => self.share_refused(&entry, &error)?,
         }
         self.pump_parcels()

@@ -255,7 +255,10 @@ impl Core {
         let item = self.store.outbox_item(&entry.id)?.filter(|item| item.conversation == entry.conversation);
         let mut undone = false;
         if let Some(item) = &item {
-            undone = !parlour_wire::decode(&item.wire).is_ok_and(|send: api::Send| send.payload == entry.payload);
+            let send = parlour_wire::decode::<api::Send>(&item.wire).ok();
+            undone = send.as_ref().is_none_or(|send| send.payload != entry.payload);
+            // Named in the log, they stay at the server as long as the message.
+            send.iter().flat_map(|send| &send.blobs).try_for_each(|blob| self.store.drop_parcel(blob))?;
             self.store.dequeue(&item.id)?;
             self.session.answered.remove(&item.id);
             match item.kind {
@@ -269,6 +272,7 @@ impl Core {
         if message.outgoing {
             undone |= item.is_none() && !self.store.is_sealed(&entry.id)?;
             self.store.set_stored(&entry.id, entry.seq, entry.stored_ms)?;
+            self.store.remove_upload(&entry.id)?;
             if self.store.advance(&entry.id, State::Stored)? {
                 self.message_moved(entry.id, State::Stored);
             }

@@ -22,6 +22,8 @@ use crate::{
 const WINDOW: usize = 16;
 /// Told so often that an epoch is stale which the log says is current, a device has lost its place.
 const STALE_TRIES: u32 = 3;
+/// Sent so often for one message, a blob that the server does not have afterwards is not sent again in this session.
+const BLOB_TRIES: u32 = 3;
 
 impl Core {
     /// Does what can be done in one conversation.
@@ -154,6 +156,11 @@ impl Core {
         kind: OutboxKind,
         blobs: Vec<BlobId>,
     ) -> Result<bool, Error> {
+        for blob in &blobs {
+            if self.store.awaits_parcel(blob)? {
+                return Ok(false);
+            }
+        }
         let bytes = content.to_bytes().map_err(Error::internal)?;
         let at = self.store.conversation(conversation)?;
         let place = at.map_or_else(|| Place::new(0, &[0; 32]), |at| Place::new(at.seq, &at.hash));
@@ -225,16 +232,45 @@ impl Core {
                 self.session.heads.remove(&conversation.id);
                 self.start_sync()
             }
-            Err(error) => {
-                // It will never be taken. The message stays in the history as queued.
-                self.store.dequeue(id)?;
-                if item.kind == OutboxKind::Own {
-                    self.store.own_stored(id)?;
-                }
-                self.trouble(Error { message: format!("a message was refused: {}", error.message), ..error });
-                Ok(())
-            }
+            Err(error) if error.code == Code::FILE_NOT_FOUND => self.blobs_gone(&item, error),
+            Err(error) => self.never_taken(&item, error),
         }
+    }
+
+    /// It will never be taken. The message stays in the history as queued.
+    fn never_taken(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
+        self.store.dequeue(&item.id)?;
+        if item.kind == OutboxKind::Own {
+            self.store.own_stored(&item.id)?;
+        }
+        self.trouble(Error { message: format!("a message was refused: {}", error.message), ..error });
+        Ok(())
+    }
+
+    /// The server does not have what a message names any more. What is still known here is sent once more, and the message after it.
+    fn blobs_gone(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
+        let tries = self.session.blobs_again.entry(item.id).or_default();
+        *tries += 1;
+        let too_often = *tries > BLOB_TRIES;
+        let file = item.kind == OutboxKind::Message && self.store.upload(&item.id)?.is_some();
+        if too_often && file {
+            self.store.dequeue(&item.id)?;
+            let message = "the server takes the file and does not have it afterwards";
+            return self.upload_failed(&item.id, Error::new(Code::SERVER_MISBEHAVED, message));
+        }
+        let send: api::Send = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
+        let mut again = file;
+        for blob in &send.blobs {
+            again |= !too_often && !file && self.store.parcel_gone(blob)?;
+        }
+        if !again {
+            return self.never_taken(item, error);
+        }
+        self.unseal(item)?;
+        if file {
+            self.upload_again(&item.id)?;
+        }
+        self.pump_parcels()
     }
 
     /// The server has it: its entry is taken like any other, in its place in the log. Until then it stays in the outbox, so that

@@ -176,6 +176,8 @@ pub(super) struct Session {
     pub(super) resting: BTreeSet<ConversationId>,
     /// How often a conversation was told that its epoch is stale without any progress, and at which epoch.
     pub(super) stale: BTreeMap<ConversationId, (u64, u32)>,
+    /// How often what a message names was gone from the server.
+    pub(super) blobs_again: BTreeMap<MessageId, u32>,
     pub(super) creating: BTreeMap<ConversationId, Creation>,
     /// Conversations to be joined by external commit.
     pub(super) joining: BTreeSet<ConversationId>,

@@ -86,7 +86,7 @@ impl Core {
         let row = self.compose(&conversation, post)?;
         // It waits for its blob; until then nobody encrypts it.
         self.store.set_sealed(&row.id, true)?;
-        self.store.add_upload(&Upload { message: row.id, file, blob: None })?;
+        self.store.add_upload(&Upload { message: row.id, file, blob: None, whole: false })?;
         let message = self.shown_message(row, &conversation)?;
         self.reply(ticket, Ok(Reply::Message(message)));
         Ok(())
@@ -99,7 +99,7 @@ impl Core {
         let row = row.ok_or_else(|| no_message(&format!("there is no message {message}")))?;
         let attachment = attachment_of(&row)
             .ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file").hint("`history` shows which do"))?;
-        if self.store.upload(&message)?.is_some() {
+        if self.store.upload(&message)?.is_some_and(|upload| !upload.whole) {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the file is not at the server yet; it lies where it was sent from"));
         }
         if attachment.blob == NOWHERE {
@@ -161,7 +161,7 @@ impl Core {
 
     /// What is to be done for an upload; nothing, and the row goes, if its message has been taken back.
     fn order_of(&mut self, upload: Upload) -> Result<Option<Order>, Error> {
-        let Upload { message, file, blob } = upload;
+        let Upload { message, file, blob, .. } = upload;
         let row = self.store.message(&message)?;
         let Some(attachment) = row.as_ref().filter(|row| !row.deleted).and_then(attachment_of) else {
             self.store.remove_upload(&message)?;
@@ -207,7 +207,7 @@ impl Core {
     /// The server has the blob: the message that names it can go out.
     fn uploaded(&mut self, message: &MessageId, hash: [u8; 32]) -> Result<(), Error> {
         let Some(Upload { blob: Some(blob), .. }) = self.store.upload(message)? else { return Ok(()) };
-        self.store.remove_upload(message)?;
+        self.store.set_upload_whole(message, true)?;
         self.transfers.sealed.remove(message);
         let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) else { return Ok(()) };
         let Some(bytes) = &row.content else { return Ok(()) };
@@ -221,8 +221,19 @@ impl Core {
         Ok(())
     }
 
+    /// The server does not have the file any more, for it keeps what no message names for a while only: it goes up once more, and its
+    /// message after it. Whether it is known what to send.
+    pub(super) fn upload_again(&mut self, message: &MessageId) -> Result<bool, Error> {
+        if self.store.upload(message)?.is_none() {
+            return Ok(false);
+        }
+        self.store.set_upload_whole(message, false)?;
+        self.store.set_sealed(message, true)?;
+        Ok(true)
+    }
+
     /// The file will never be at the server, so its message is taken back before anybody has it.
-    fn upload_failed(&mut self, message: &MessageId, error: Error) -> Result<(), Error> {
+    pub(super) fn upload_failed(&mut self, message: &MessageId, error: Error) -> Result<(), Error> {
         self.store.remove_upload(message)?;
         self.transfers.sealed.remove(message);
         let error = Error { message: format!("the file was not sent: {}", error.message), ..error };
@@ -246,7 +257,8 @@ impl Core {
 
     /// The writer takes back a message whose file is still going up; whether it was such a message.
     pub(super) fn drop_upload(&mut self, message: &MessageId) -> Result<bool, Error> {
-        let there = self.store.remove_upload(message)?;
+        let there = self.store.upload(message)?.is_some_and(|upload| !upload.whole);
+        self.store.remove_upload(message)?;
         if there {
             self.transfers.sealed.remove(message);
             self.outputs.push(Output::StopTransfer(TransferId::Upload(*message)));

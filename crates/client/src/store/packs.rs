@@ -57,6 +57,12 @@ CREATE TABLE intake (
 ) STRICT;
 ";
 
+/// A migration of its own.
+pub(super) const SENT: &str = "
+-- 0: to be sent; 1: at the server, and not named there yet; 2: named by what waits, and to be sent once more
+ALTER TABLE parcels ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+";
+
 /// A request of another own device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handover {
@@ -85,6 +91,8 @@ pub(crate) struct Parcel {
     pub(crate) pack: PackRef,
     pub(crate) before: i64,
     pub(crate) bytes: Vec<u8>,
+    /// It has been there before, and what names it waits.
+    pub(crate) again: bool,
 }
 
 /// What this device waits for.
@@ -252,7 +260,7 @@ impl Store {
 
     pub(crate) fn end_handover(&self, ask: &MessageId) -> Result<(), Error> {
         self.conn.prepare_cached("DELETE FROM handovers WHERE ask = ?1")?.execute([ask.0])?;
-        self.conn.prepare_cached("DELETE FROM parcels WHERE ask = ?1")?.execute([ask.0])?;
+        self.conn.prepare_cached("DELETE FROM parcels WHERE ask = ?1 AND sent = 0")?.execute([ask.0])?;
         Ok(())
     }
 
@@ -272,7 +280,8 @@ impl Store {
 
     /// The parcel to be sent next.
     pub(crate) fn first_parcel(&self) -> Result<Option<Parcel>, Error> {
-        let sql = "SELECT purpose, ask, blob, key, messages, before, bytes FROM parcels ORDER BY position LIMIT 1";
+        let sql = "SELECT purpose, ask, blob, key, messages, before, bytes, sent FROM parcels WHERE sent <> 1
+            ORDER BY position LIMIT 1";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| {
             let ask = row.get::<_, Option<[u8; 16]>>(1)?.map(MessageId);
             let bytes: Vec<u8> = row.get(6)?;
@@ -283,7 +292,7 @@ impl Store {
                 (2, Some(entry)) => Purpose::Share(entry),
                 _ => Purpose::Backup,
             };
-            Ok(Parcel { purpose, pack, before: row.get(5)?, bytes })
+            Ok(Parcel { purpose, pack, before: row.get(5)?, bytes, again: row.get::<_, i64>(7)? == 2 })
         });
         Ok(row.optional()?)
     }
@@ -293,7 +302,23 @@ impl Store {
             Purpose::Handover(ask) | Purpose::Share(ask) => Some(ask.0),
             Purpose::Backup => None,
         };
-        Ok(self.conn.prepare_cached("SELECT 1 FROM parcels WHERE ask IS ?1")?.exists([ask])?)
+        Ok(self.conn.prepare_cached("SELECT 1 FROM parcels WHERE ask IS ?1 AND sent = 0")?.exists([ask])?)
+    }
+
+    /// The server has it whole.
+    pub(crate) fn parcel_sent(&self, blob: &BlobId) -> Result<(), Error> {
+        self.conn.prepare_cached("UPDATE parcels SET sent = 1 WHERE blob = ?1")?.execute([blob.0])?;
+        Ok(())
+    }
+
+    /// The server does not have it any more; whether it is here to be sent once more.
+    pub(crate) fn parcel_gone(&self, blob: &BlobId) -> Result<bool, Error> {
+        Ok(self.conn.prepare_cached("UPDATE parcels SET sent = 2 WHERE blob = ?1")?.execute([blob.0])? == 1)
+    }
+
+    /// Whether what names this blob has to wait until it has been sent once more.
+    pub(crate) fn awaits_parcel(&self, blob: &BlobId) -> Result<bool, Error> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM parcels WHERE blob = ?1 AND sent = 2")?.exists([blob.0])?)
     }
 
     pub(crate) fn drop_parcel(&self, blob: &BlobId) -> Result<(), Error> {

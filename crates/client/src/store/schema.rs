@@ -15,6 +15,9 @@ const MIGRATIONS: &[&str] = &[
     super::order::TRIGGERS,
     super::uploads::TABLES,
     super::shares::TABLES,
+    super::uploads::WHOLE,
+    super::packs::SENT,
+    super::backup::REGISTERS,
 ];
 
 const FIRST: &str = "

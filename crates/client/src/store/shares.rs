@@ -149,7 +149,7 @@ impl Store {
 
     pub(crate) fn end_share(&self, entry: &MessageId) -> Result<(), Error> {
         self.conn.prepare_cached("DELETE FROM shares WHERE entry = ?1")?.execute([entry.0])?;
-        self.conn.prepare_cached("DELETE FROM parcels WHERE ask = ?1")?.execute([entry.0])?;
+        self.conn.prepare_cached("DELETE FROM parcels WHERE ask = ?1 AND sent = 0")?.execute([entry.0])?;
         Ok(())
     }
 

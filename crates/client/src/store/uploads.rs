@@ -30,6 +30,12 @@ CREATE TABLE kept_files (
 ) STRICT;
 ";
 
+/// A migration of its own.
+pub(super) const WHOLE: &str = "
+-- 1: the server has all of it, and no message in a log names it yet
+ALTER TABLE uploads ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;
+";
+
 /// A file on its way. Its key is in the content of its message.
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
@@ -37,6 +43,8 @@ pub(crate) struct Upload {
     pub(crate) file: LocalFile,
     /// What it is sealed to. Nothing of it has left before this is known.
     pub(crate) blob: Option<BlobId>,
+    /// The server has it, and keeps it for a while: what it is made of stays known until a message names it there.
+    pub(crate) whole: bool,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -45,13 +53,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Upload> {
         message: MessageId(row.get(0)?),
         file: LocalFile { path, size: uint(row.get(2)?), modified_ns: row.get(3)?, thumbnail: None },
         blob: row.get::<_, Option<[u8; 32]>>(4)?.map(BlobId),
+        whole: row.get(5)?,
     })
 }
 
 impl Store {
     pub(crate) fn add_upload(&self, upload: &Upload) -> Result<(), Error> {
         let sql = "INSERT INTO uploads (message, path, size, modified_ns, blob) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let Upload { message, file, blob } = upload;
+        let Upload { message, file, blob, .. } = upload;
         let path = file.path.as_os_str().as_bytes();
         let blob = blob.map(|blob| blob.0);
         self.conn.prepare_cached(sql)?.execute(params![message.0, path, int(file.size), file.modified_ns, blob])?;
@@ -59,13 +68,13 @@ impl Store {
     }
 
     pub(crate) fn upload(&self, message: &MessageId) -> Result<Option<Upload>, Error> {
-        let sql = "SELECT message, path, size, modified_ns, blob FROM uploads WHERE message = ?1";
+        let sql = "SELECT message, path, size, modified_ns, blob, whole FROM uploads WHERE message = ?1";
         Ok(self.conn.prepare_cached(sql)?.query_row([message.0], read).optional()?)
     }
 
-    /// All of them, the first that was sent first.
+    /// All that the server does not have whole, the first that was sent first.
     pub(crate) fn uploads(&self) -> Result<Vec<Upload>, Error> {
-        let sql = "SELECT message, path, size, modified_ns, blob FROM uploads ORDER BY position";
+        let sql = "SELECT message, path, size, modified_ns, blob, whole FROM uploads WHERE whole = 0 ORDER BY position";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
         Ok(rows)
@@ -73,6 +82,11 @@ impl Store {
 
     pub(crate) fn set_upload_blob(&self, message: &MessageId, blob: &BlobId) -> Result<(), Error> {
         self.conn.prepare_cached("UPDATE uploads SET blob = ?2 WHERE message = ?1")?.execute(params![message.0, blob.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn set_upload_whole(&self, message: &MessageId, whole: bool) -> Result<(), Error> {
+        self.conn.prepare_cached("UPDATE uploads SET whole = ?2 WHERE message = ?1")?.execute(params![message.0, whole])?;
         Ok(())
     }
 

@@ -101,6 +101,68 @@ fn a_link_may_be_lost_after_every_part_of_a_blob() {
     }
 }
 
+/// The server deletes what no message names after a day. Wherever the sender was when it went away, the file comes in the end.
+#[test]
+fn a_file_that_nothing_named_for_too_long_goes_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let mut again = 0;
+    for step in 0..16 {
+        let (mut world, a, b) = two(110);
+        let sent = world.send_file(a, "bob", &path);
+        for _ in 0..step {
+            if !world.step_any() {
+                world.advance(Duration::from_millis(500));
+            }
+        }
+        world.cut(a);
+        let sealed = world.sealed.len();
+        world.forget_blobs();
+        world.settle();
+        again += usize::from(sealed == 4 && world.sealed.len() == 8);
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 0);
+        assert!(world.state(a, sent.id) >= State::Stored, "step {step}");
+        no_key_twice(&world);
+    }
+    assert!(again > 0, "no step was between the file and its message");
+}
+
+/// The same, and meanwhile the file has become another: it is taken back, and that is told.
+#[test]
+fn a_file_that_is_gone_at_both_ends_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut taken_back = 0;
+    for step in 0..16 {
+        let path = source(folder.path(), 0);
+        let (mut world, a, b) = two(111);
+        world.send_file(a, "bob", &path);
+        for _ in 0..step {
+            if !world.step_any() {
+                world.advance(Duration::from_millis(500));
+            }
+        }
+        world.cut(a);
+        world.forget_blobs();
+        source(folder.path(), 1);
+        world.settle();
+        no_key_twice(&world);
+        match (files(&mut world, a, "bob").len(), files(&mut world, b, "alice").len()) {
+            (0, 0) => taken_back += 1,
+            (1, 1) => {
+                // As it was, or sealed only when it had changed.
+                let id = files(&mut world, b, "alice")[0].id;
+                let fetched = world.fetch_file(b, id, tempfile::tempdir().unwrap().path());
+                assert!(fetched.is_ok_and(|fetched| {
+                    [content(0), content(1)].iter().any(|one| *blake3::hash(one).as_bytes() == fetched.hash)
+                }));
+            }
+            other => panic!("step {step}: {other:?}"),
+        }
+    }
+    assert!(taken_back > 0);
+}
+
 #[test]
 fn a_file_that_changes_on_the_way_is_not_sent_and_its_key_is_not_used_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,6 +269,7 @@ fn imported(id: u8, peer: parlour_wire::AccountId, source: Option<PathBuf>) -> I
         expires_ms: None,
         state: State::Stored,
         reactions: Vec::new(),
+        shared_by: None,
     }
 }
 

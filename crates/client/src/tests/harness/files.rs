@@ -46,6 +46,13 @@ impl World {
         }
     }
 
+    /// A day passes at the server, which deletes blobs that nothing names.
+    pub(in crate::tests) fn forget_blobs(&mut self) {
+        self.unix_ms += 25 * 3600 * 1000;
+        let now = parlour_server::Now { unix_ms: self.unix_ms };
+        block_on(self.service.collect_blobs(None, now)).unwrap();
+    }
+
     /// Does the first thing that a device wants done with files.
     pub(in crate::tests) fn transfer(&mut self, node: usize) -> bool {
         let Some(order) = self.nodes[node].transfers.pop_front() else { return false };
