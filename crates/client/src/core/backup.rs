@@ -4,9 +4,9 @@
 //! A server that gives an old index is noticed by every profile that has heard of a newer one, since account and version are bound
 //! into the seal. A device that knows nothing yet, with no other device left to ask, cannot notice; it says of when the backup is.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 use parlour_wire::{
     Code, DeviceId,
     api::{BackupAnswer, BackupDelete, BackupGet, BackupSet},
@@ -24,7 +24,7 @@ use crate::{
     api::{BackupState, BackupStatus},
     error::Error,
     event::Event,
-    store::{BackupRow, Packable, Purpose, Wanted},
+    store::{BackupRow, Packable, Parcel, Purpose, Wanted},
 };
 
 /// Setting: the device that writes the backup; empty: there is none.
@@ -36,8 +36,12 @@ pub(super) const VERSION: &str = "backup.version";
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// So many changed messages do not wait.
 const MANY: u64 = 500;
-/// More packs than this are written anew as few full ones.
-const PACKS: usize = 200;
+/// More packs than this are written anew as few full ones, if most of them are far from full.
+const PACKS: usize = if cfg!(test) { 8 } else { 200 };
+/// More packs than this do not fit the index.
+const INDEX: usize = 3_000;
+/// Registers looked up at a time, each of which may be as long as a message.
+const REGISTERS: usize = 64;
 /// Versions set by somebody else in between, before one is told that it does not work.
 const TRIES: u32 = 3;
 
@@ -59,11 +63,17 @@ struct Index {
 /// A run of the keeper.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// The registers have been packed.
-    agreed: bool,
     /// The index is on its way.
     setting: bool,
     tries: u32,
+}
+
+/// Whether packs hold so little that few full ones would do.
+fn are_crumbs(packs: &[(PackRef, bool)]) -> bool {
+    let messages: usize = packs.iter().map(|(pack, _)| pack.messages as usize).sum();
+    let bytes: usize = packs.iter().map(|(pack, _)| pack.size as usize).sum();
+    let full = (messages / pack::MESSAGES).max(bytes / pack::BYTES);
+    packs.len() > PACKS && packs.len() > 4 * full
 }
 
 impl Core {
@@ -178,12 +188,13 @@ impl Core {
         if !row.keeper || !self.session.is_usable() || !self.session.synced {
             return Ok(());
         }
-        if self.session.backup_run.is_some() || self.store.has_parcel(Purpose::Backup)? {
-            return self.begin_backup_run();
-        }
+        let begun = self.session.backup_run.is_some() || self.store.has_parcel(Purpose::Backup)?;
         let dirty = self.store.backup_dirty()?;
         let age = self.now.unix_ms.saturating_sub(row.saved_ms);
-        if dirty >= MANY || (dirty > 0 && u128::from(age) >= EVERY.as_millis()) {
+        let due = u128::from(age) >= EVERY.as_millis();
+        // What has just been refused is not offered again at once.
+        let fresh = row.trouble.is_none();
+        if (begun && (fresh || due)) || (dirty >= MANY && fresh) || (dirty > 0 && due) {
             return self.begin_backup_run();
         }
         self.set_timer(Timer::Backup, EVERY);
@@ -193,8 +204,7 @@ impl Core {
     fn begin_backup_run(&mut self) -> Result<(), Error> {
         if self.session.backup_run.is_none() {
             self.session.backup_run = Some(Run::default());
-            let packs = self.store.backup_packs()?.len();
-            if packs > PACKS {
+            if !self.store.has_parcel(Purpose::Backup)? && are_crumbs(&self.store.backup_packs()?) {
                 self.store.begin_backup()?;
             }
         }
@@ -210,20 +220,9 @@ impl Core {
         if self.store.has_parcel(Purpose::Backup)? {
             return self.pump_parcels();
         }
-        let mut pack = Pack::default();
-        if !run.agreed {
-            run.agreed = true;
-            let mut registers = self.store.registers(None)?.into();
-            loop {
-                let registers = own::batch(&mut registers);
-                if registers.is_empty() {
-                    break;
-                }
-                pack.agreed.push(Sync { registers, ..Sync::default() }.to_bytes().into());
-            }
-        }
+        let mut pack = Pack { agreed: self.take_registers_for_backup()?, ..Pack::default() };
         // The oldest go first and the newest pack is the last of the index; within a pack the newest stand first.
-        let mut size = 0;
+        let mut size: usize = pack.agreed.iter().map(|agreed| agreed.len()).sum();
         let fits = |row: &Packable| -> bool {
             let fits = size <= pack::BYTES;
             size += row.message.size();
@@ -243,15 +242,51 @@ impl Core {
         self.pump_parcels()
     }
 
+    /// Takes as many registers as one pack has room for, beside one message.
+    fn take_registers_for_backup(&self) -> Result<Vec<ByteVec>, Error> {
+        let (mut agreed, mut size) = (Vec::new(), 0);
+        while size <= pack::BYTES && agreed.len() < pack::AGREED {
+            let registers = own::batch(&mut self.store.registers_for_backup(REGISTERS)?.into());
+            if registers.is_empty() {
+                break;
+            }
+            registers.iter().try_for_each(|register| self.store.clean_backup_register(register))?;
+            let bytes = Sync { registers, ..Sync::default() }.to_bytes();
+            size += bytes.len();
+            agreed.push(bytes.into());
+        }
+        Ok(agreed)
+    }
+
     pub(super) fn backup_pack_sent(&mut self, pack: &PackRef) -> Result<(), Error> {
         self.store.add_backup_pack(pack)?;
         self.begin_backup_run()
+    }
+
+    /// The server does not take a pack. If it only has no room, what the others hold stays, and this one is packed anew some time later.
+    pub(super) fn backup_pack_refused(&mut self, parcel: &Parcel, error: Error) -> Result<(), Error> {
+        if error.code == Code::QUOTA {
+            let pack = Pack::open(&parcel.pack.blob, &parcel.pack.key, &parcel.bytes)?;
+            for message in &pack.messages {
+                self.store.unpack_for_backup(&message.id)?;
+            }
+            for agreed in &pack.agreed {
+                for register in Sync::from_bytes(agreed)?.registers {
+                    self.store.unpack_register_for_backup(&register)?;
+                }
+            }
+        }
+        self.backup_failed(error)
     }
 
     fn set_backup_index(&mut self) -> Result<(), Error> {
         let account = self.signed_in()?;
         let (id, keeper) = (account.account, account.device);
         let packs: Vec<PackRef> = self.store.backup_packs()?.into_iter().map(|(pack, _)| pack).collect();
+        if packs.len() > INDEX {
+            let message = format!("it would have {} packs, and its index names {INDEX} at most", packs.len());
+            return self.backup_failed(Error::new(Code::QUOTA, message));
+        }
         let version = self.store.backup()?.version + 1;
         let blobs = packs.iter().map(|pack| pack.blob).collect();
         let index = parlour_wire::encode(&Index { keeper, made_ms: self.now.unix_ms, packs });
@@ -283,7 +318,7 @@ impl Core {
                 if tries > TRIES {
                     return self.backup_failed(error);
                 }
-                self.session.backup_run = Some(Run { agreed: true, setting: true, tries });
+                self.session.backup_run = Some(Run { setting: true, tries });
                 self.request(&BackupGet {}, Pending::BackupVersion)
             }
             Err(error) if error.is_transient() => {
@@ -295,18 +330,34 @@ impl Core {
         }
     }
 
-    /// Which version there is, after it was not the one that was thought.
+    /// Which version there is, after it was not the one that was thought. What it names and this device has not written, a later copy
+    /// of this profile or another keeper has: it stays in the backup, and is taken in here too.
     pub(super) fn backup_version(&mut self, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
-        let version = match result {
-            Ok(bytes) => parlour_wire::decode::<BackupAnswer>(&bytes)?.version,
-            Err(error) if error.code == Code::FILE_NOT_FOUND => 0,
+        let answer = match result {
+            Ok(bytes) => Some(parlour_wire::decode::<BackupAnswer>(&bytes)?),
+            Err(error) if error.code == Code::FILE_NOT_FOUND => None,
             Err(error) => return self.backup_failed(error),
         };
         let row = self.store.backup()?;
-        if version < row.version && version != 0 {
-            return self.backup_failed(older(version, row.version));
+        match answer {
+            None => self.store.set_backup(&BackupRow { version: 0, ..row })?,
+            Some(answer) if answer.version < row.version => return self.backup_failed(older(answer.version, row.version)),
+            Some(answer) => {
+                let index = match self.open_index(&answer) {
+                    Ok(index) => index,
+                    Err(error) => return self.backup_failed(error),
+                };
+                let own: BTreeSet<_> = self.store.backup_packs()?.into_iter().map(|(pack, _)| pack.blob).collect();
+                let unknown = index.packs.iter().any(|pack| !own.contains(&pack.blob));
+                self.store.set_backup(&BackupRow { version: answer.version, ..row })?;
+                if unknown {
+                    self.store.adopt_backup_packs(&index.packs)?;
+                    self.store.make_old()?;
+                    self.restore_index(answer.version, &index)?;
+                    self.pump_intake()?;
+                }
+            }
         }
-        self.store.set_backup(&BackupRow { version, ..row })?;
         if let Some(run) = &mut self.session.backup_run {
             run.setting = false;
         }
@@ -319,8 +370,11 @@ impl Core {
         let message = format!("the backup could not be written: {}", error.message);
         let error = Error { message, ..error };
         if self.store.backup()?.keeper {
-            // Which packs got there is doubtful: everything is written again.
-            self.store.begin_backup()?;
+            if error.code != Code::QUOTA {
+                // Which packs got there is doubtful: everything is written again.
+                self.store.begin_backup()?;
+            }
+            self.set_timer(Timer::Backup, EVERY);
             let row = self.store.backup()?;
             let saved_ms = self.now.unix_ms;
             self.store.set_backup(&BackupRow { saved_ms, trouble: Some(error.message.clone()), ..row })?;
@@ -380,11 +434,20 @@ impl Core {
     }
 
     fn begin_restore(&mut self, answer: &BackupAnswer) -> Result<(), Error> {
-        let account = self.signed_in()?.account;
         let row = self.store.backup()?;
         if answer.version < row.version {
             return Err(older(answer.version, row.version));
         }
+        let index = self.open_index(answer)?;
+        if !row.keeper {
+            self.store.set_backup(&BackupRow { version: answer.version, ..row })?;
+        }
+        self.restore_index(answer.version, &index)
+    }
+
+    /// What a sealed index says, if it is this account's and of the version that the server says.
+    fn open_index(&self, answer: &BackupAnswer) -> Result<Index, Error> {
+        let account = self.signed_in()?.account;
         let opened = self.backup_key()?.open(&account, answer.version, &answer.index).map_err(|error| {
             Error::new(Code::SERVER_MISBEHAVED, format!("{error}: the server gave something else than this account's backup"))
         })?;
@@ -393,6 +456,10 @@ impl Core {
         if index.packs.iter().any(|pack| pack.size as usize > pack::SEALED) {
             return Err(Error::new(Code::SERVER_MISBEHAVED, "the index of the backup names packs that cannot be"));
         }
+        Ok(index)
+    }
+
+    fn restore_index(&mut self, version: u64, index: &Index) -> Result<(), Error> {
         let parts = u32::try_from(index.packs.len()).unwrap_or(u32::MAX);
         let ask = self.store.wanted()?.and_then(|wanted| wanted.ask);
         let at_ms = self.now.unix_ms;
@@ -401,10 +468,7 @@ impl Core {
         for (number, pack) in (0_u32..).zip(index.packs.iter().rev()) {
             self.store.add_intake(number, Some(pack))?;
         }
-        if !row.keeper {
-            self.store.set_backup(&BackupRow { version: answer.version, ..row })?;
-        }
-        self.event(Event::RestoringBackup { version: answer.version, made_ms: index.made_ms, packs: index.packs.len() });
+        self.event(Event::RestoringBackup { version, made_ms: index.made_ms, packs: index.packs.len() });
         Ok(())
     }
 }

@@ -26,12 +26,12 @@ const OPENED: usize = 2 * BYTES;
 /// Largest sealed pack, in bytes.
 pub(crate) const SEALED: usize = OPENED + (OPENED >> 3);
 /// Reactions of one message that a pack takes along.
-const REACTIONS: usize = 256;
+pub(crate) const REACTIONS: usize = 256;
 /// Conversations that one pack may speak of: one for each message.
 const CONVERSATIONS: usize = MESSAGES;
 
 /// Records of own devices in one pack at most. Each takes as many registers as fit it, so that a full pack has a hundred.
-const AGREED: usize = 1_024;
+pub(crate) const AGREED: usize = 1_024;
 
 /// A reaction in a pack.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -7,7 +7,12 @@ use parlour_wire::{
 };
 use rand::Rng as _;
 
-use super::{Core, compose::Post, pack::PackedMessage};
+use super::{
+    Core,
+    compose::Post,
+    own::{Kind, Meaning, VALUE},
+    pack::PackedMessage,
+};
 use crate::{
     api::{MessageKind, PersonalProfile, State},
     store::{MessageRow, NewMessage},
@@ -35,6 +40,23 @@ impl Core {
     pub(crate) fn attachment_for_test(&self, id: &MessageId) -> Attachment {
         let row = self.store.message(id).expect("a database").expect("a message");
         super::transfers::attachment_of(&row).expect("a file")
+    }
+
+    /// So many long values that own devices agree about, and that no compression makes shorter.
+    pub(crate) fn agree_for_test(&mut self, count: usize) {
+        self.store.begin().expect("a database");
+        for n in 0..count {
+            let mut value = vec![0; VALUE];
+            self.rng.fill(value.as_mut_slice());
+            self.agree(&Meaning::Setting(format!("long {n}"), value)).expect("a database");
+        }
+        self.store.commit().expect("a database");
+    }
+
+    /// How many of them are here.
+    pub(crate) fn agreed_for_test(&self) -> usize {
+        let settings = self.store.registers(Some(Kind::SETTING)).expect("a database");
+        settings.iter().filter(|setting| setting.subject.starts_with(b"long ") && setting.value.len() == VALUE).count()
     }
 
     pub(crate) fn account_for_test(&self) -> AccountId {

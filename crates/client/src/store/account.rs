@@ -85,7 +85,8 @@ impl Store {
              UPDATE conversations SET phase = 0, seq = 0, hash = zeroblob(32) WHERE phase <> 4;
              UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0;
              DELETE FROM own_outbox; DELETE FROM own_shown; DELETE FROM handovers; DELETE FROM parcels; DELETE FROM wanted;
-             DELETE FROM intake; DELETE FROM backup_packs; DELETE FROM backup_dirty; UPDATE backup SET keeper = 0;",
+             DELETE FROM intake; DELETE FROM backup_packs; DELETE FROM backup_dirty;
+             DELETE FROM backup_registers; UPDATE backup SET keeper = 0;",
         )?;
         Ok(())
     }

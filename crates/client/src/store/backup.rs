@@ -1,14 +1,18 @@
 //! What the keeper of the backup keeps: its state, the packs that the index names, messages that it does not have as they are.
 
-use parlour_wire::id::BlobId;
+use parlour_wire::{MessageId, id::BlobId};
 use rusqlite::params;
 
 use super::{
     Store, int,
+    own::{COLUMNS, read},
     packs::{PACKABLE, Packable, read_packable},
     uint,
 };
-use crate::{core::own::PackRef, error::Error};
+use crate::{
+    core::own::{PackRef, Register},
+    error::Error,
+};
 
 /// The tables; a migration of its own.
 pub(super) const TABLES: &str = "
@@ -45,6 +49,24 @@ CREATE TRIGGER backup_reaction_added AFTER INSERT ON reactions WHEN (SELECT keep
 END;
 CREATE TRIGGER backup_reaction_removed AFTER DELETE ON reactions WHEN (SELECT keeper FROM backup) BEGIN
     INSERT OR IGNORE INTO backup_dirty (message) SELECT position FROM messages WHERE id = old.message;
+END;
+";
+
+/// A migration of its own.
+pub(super) const REGISTERS: &str = "
+-- What own devices agree about and the backup does not have as it is now.
+CREATE TABLE backup_registers (
+    kind INTEGER NOT NULL,
+    subject BLOB NOT NULL,
+    PRIMARY KEY (kind, subject)
+) STRICT, WITHOUT ROWID;
+INSERT INTO backup_registers (kind, subject) SELECT kind, subject FROM own_registers WHERE (SELECT keeper FROM backup);
+
+DROP TRIGGER backup_message_changed;
+CREATE TRIGGER backup_message_changed
+AFTER UPDATE OF body, state, shown, seq, edited_ms, deleted, hidden, expires_ms, content ON messages
+WHEN (SELECT keeper FROM backup) BEGIN
+    INSERT OR IGNORE INTO backup_dirty (message) VALUES (new.position);
 END;
 ";
 
@@ -89,7 +111,8 @@ impl Store {
         self.conn.execute_batch(
             "DELETE FROM parcels WHERE purpose = 1; DELETE FROM backup_packs; DELETE FROM backup_dirty;
              UPDATE backup SET keeper = 1, saved_ms = 0, trouble = NULL;
-             INSERT INTO backup_dirty (message) SELECT position FROM messages;",
+             INSERT INTO backup_dirty (message) SELECT position FROM messages;
+             INSERT OR IGNORE INTO backup_registers (kind, subject) SELECT kind, subject FROM own_registers;",
         )?;
         Ok(())
     }
@@ -98,14 +121,15 @@ impl Store {
     pub(crate) fn end_backup(&self) -> Result<(), Error> {
         self.conn.execute_batch(
             "DELETE FROM parcels WHERE purpose = 1; DELETE FROM backup_packs; DELETE FROM backup_dirty;
-             UPDATE backup SET keeper = 0, trouble = NULL;",
+             DELETE FROM backup_registers; UPDATE backup SET keeper = 0, trouble = NULL;",
         )?;
         Ok(())
     }
 
+    /// How many messages and registers the backup does not have as they are.
     pub(crate) fn backup_dirty(&self) -> Result<u64, Error> {
-        let sql = "SELECT count(*) FROM backup_dirty d JOIN messages m ON m.position = d.message
-            WHERE m.kind <> 1 AND m.hidden = 0 AND m.stored_ms IS NOT NULL";
+        let sql = "SELECT (SELECT count(*) FROM backup_dirty d JOIN messages m ON m.position = d.message
+            WHERE m.kind <> 1 AND m.hidden = 0 AND m.stored_ms IS NOT NULL) + (SELECT count(*) FROM backup_registers)";
         Ok(uint(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
     }
 
@@ -114,11 +138,51 @@ impl Store {
         Ok(())
     }
 
+    /// A register is about to be written. The keeper notes it, unless it has been so before.
+    pub(super) fn note_for_backup(&self, register: &Register) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO backup_registers (kind, subject) SELECT ?1, ?2 WHERE (SELECT keeper FROM backup)
+            AND NOT EXISTS (SELECT 1 FROM own_registers WHERE kind = ?1 AND subject = ?2 AND value = ?3 AND at_ms = ?4 AND device = ?5)";
+        let Register { kind, subject, value, stamp } = register;
+        self.conn.prepare_cached(sql)?.execute(params![kind.0, subject, value, int(stamp.at_ms), stamp.device.0])?;
+        Ok(())
+    }
+
+    /// Takes registers that the backup does not have as they are, at most so many.
+    pub(crate) fn registers_for_backup(&self, limit: usize) -> Result<Vec<Register>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM own_registers JOIN backup_registers USING (kind, subject) ORDER BY kind, subject LIMIT ?1"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        Ok(statement.query_map([limit as i64], read)?.collect::<Result<_, _>>()?)
+    }
+
+    /// The backup has a register as it is.
+    pub(crate) fn clean_backup_register(&self, register: &Register) -> Result<(), Error> {
+        let sql = "DELETE FROM backup_registers WHERE kind = ?1 AND subject = ?2";
+        self.conn.prepare_cached(sql)?.execute(params![register.kind.0, register.subject])?;
+        Ok(())
+    }
+
+    /// A message that was packed is not in the backup after all.
+    pub(crate) fn unpack_for_backup(&self, message: &MessageId) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO backup_dirty (message) SELECT position FROM messages WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute([message.0])?;
+        Ok(())
+    }
+
+    /// The same for a register.
+    pub(crate) fn unpack_register_for_backup(&self, register: &Register) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO backup_registers (kind, subject) VALUES (?1, ?2)";
+        self.conn.prepare_cached(sql)?.execute(params![register.kind.0, register.subject])?;
+        Ok(())
+    }
+
     /// What is dirty and can never be packed: messages that are gone, and what the program said.
     pub(crate) fn clean_backup_rest(&self) -> Result<(), Error> {
         let sql = "DELETE FROM backup_dirty WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.position = backup_dirty.message
             AND m.kind <> 1 AND m.hidden = 0)";
         self.conn.prepare_cached(sql)?.execute([])?;
+        self.conn.prepare_cached("DELETE FROM backup_registers")?.execute([])?;
         Ok(())
     }
 
@@ -137,6 +201,17 @@ impl Store {
             Ok((pack, row.get(4)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The index at the server is another than the one that this device wrote last: its packs take the place of those that the
+    /// last index named. What has been sent since comes after them.
+    pub(crate) fn adopt_backup_packs(&self, packs: &[PackRef]) -> Result<(), Error> {
+        let own = self.backup_packs()?;
+        self.conn.prepare_cached("DELETE FROM backup_packs")?.execute([])?;
+        for pack in packs.iter().chain(own.iter().filter(|(_, named)| !named).map(|(pack, _)| pack)) {
+            self.add_backup_pack(pack)?;
+        }
+        self.backup_named(packs)
     }
 
     /// The index at the server names these from here on.

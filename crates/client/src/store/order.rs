@@ -6,7 +6,7 @@
 use parlour_wire::{ConversationId, MessageId};
 use rusqlite::{OptionalExtension as _, params};
 
-use super::Store;
+use super::{Store, uint};
 use crate::error::Error;
 
 /// Positions between two messages that were handed over one after the other.
@@ -35,6 +35,27 @@ impl Store {
         let sql = "SELECT min(0, coalesce(min(position), 0)) FROM messages";
         let lowest: i64 = self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok((lowest.div_euclid(STEP) - 1) * STEP)
+    }
+
+    /// Puts what came live among what was handed over: messages are to come that are newer than it. [`Self::settle_order`] has the rest.
+    pub(crate) fn make_old(&self) -> Result<(), Error> {
+        // Only what is indexed may be moved.
+        self.index()?;
+        let below = self.position_below()?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT position FROM messages WHERE position > 0 ORDER BY position DESC")?;
+        let live: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut statement = self.conn.prepare_cached("UPDATE messages SET position = ?2 WHERE position = ?1")?;
+        for (n, position) in (0..).zip(live) {
+            statement.execute([position, below - n * STEP])?;
+        }
+        Ok(())
+    }
+
+    /// The time of the message that stands last in a conversation, Unix milliseconds.
+    pub(crate) fn newest_ms(&self, conversation: &ConversationId) -> Result<Option<u64>, Error> {
+        let sql = "SELECT coalesce(stored_ms, sent_ms) FROM messages WHERE conversation = ?1 ORDER BY position DESC LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([conversation.0], |row| row.get(0).map(uint)).optional()?)
     }
 
     /// Moves handed-over messages that stand in the wrong place. Most stand right, so little is to be moved.

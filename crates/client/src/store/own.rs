@@ -46,11 +46,16 @@ const REGISTERS: i64 = 50_000;
 /// Read marks that are kept for messages that are not here yet.
 const EARLY: i64 = 10_000;
 
-const COLUMNS: &str = "kind, subject, value, at_ms, device";
+pub(super) const COLUMNS: &str = "kind, subject, value, at_ms, device";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Register> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Register> {
     let stamp = Stamp { at_ms: uint(row.get(3)?), device: DeviceId(row.get(4)?) };
     Ok(Register { kind: Kind(row.get(0)?), subject: row.get(1)?, value: row.get(2)?, stamp })
+}
+
+/// Whether it says where the backup is and how far: the backup itself has no use for that, and it changes with every run.
+fn is_about_backup(register: &Register) -> bool {
+    register.kind == Kind::SETTING && register.subject.starts_with(b"backup.")
 }
 
 /// A content for the own conversation.
@@ -68,6 +73,9 @@ impl Store {
 
     /// Writes a register. `told`: the other devices know it already.
     pub(crate) fn set_register(&self, register: &Register, told: bool) -> Result<(), Error> {
+        if !is_about_backup(register) {
+            self.note_for_backup(register)?;
+        }
         let sql = "INSERT OR REPLACE INTO own_registers (kind, subject, value, at_ms, device, told)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let Register { kind, subject, value, stamp } = register;

@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// Brings the messages that wait into the index.
-    fn index(&self) -> Result<(), Error> {
+    pub(super) fn index(&self) -> Result<(), Error> {
         let sql =
             "INSERT INTO search (rowid, body, place) SELECT position, body, lower(hex(substr(conversation, 1, 8))) FROM messages
             WHERE position > (SELECT position FROM search_mark) AND kind IN (0, 2) AND hidden = 0";

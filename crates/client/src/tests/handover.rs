@@ -135,6 +135,24 @@ fn reactions_edits_and_replies_are_handed_over() {
     assert_eq!((reactions(world.history(new, "bob")), reactions(world.history(a, "bob"))), (2, 2));
 }
 
+/// The server deletes a part that nothing names after a day; the giver sends it again.
+#[test]
+fn a_part_that_nothing_named_for_too_long_is_sent_again() {
+    for step in 0..40 {
+        let (mut world, alice, a, _) = long_history(21, 60);
+        let new = world.sibling(alice);
+        for _ in 0..20 + 2 * step {
+            if !world.step_any() {
+                world.advance(std::time::Duration::from_millis(500));
+            }
+        }
+        world.cut(a);
+        world.forget_blobs();
+        world.settle();
+        assert!(world.texts(new, "bob") == expected(60), "step {step}");
+    }
+}
+
 #[test]
 fn what_is_handed_over_is_found_by_its_words() {
     let (mut world, alice, _, b) = long_history(9, 2_500);
@@ -263,6 +281,72 @@ fn a_backup_brings_the_history_back_when_no_other_device_is_left() {
     // The new device can take the backup over.
     let status = self::status(&mut world, new, Command::BackupOn);
     assert_eq!((status.state, status.version, status.pending), (BackupState::Here, 3, 0));
+}
+
+/// More than one pack can hold.
+#[test]
+fn a_backup_holds_whatever_own_devices_agree_about() {
+    let (mut world, alice, a, _) = long_history(9, 20);
+    world.nodes[a].core.as_mut().unwrap().agree_for_test(120);
+    let status = status(&mut world, a, Command::BackupOn);
+    assert_eq!((status.state, status.version, status.pending), (BackupState::Here, 1, 0));
+    assert!(status.packs >= 3, "{status:?}");
+    lose(&mut world, alice, a);
+    let new = world.sibling(alice);
+    world.settle();
+    let core = world.nodes[new].core.as_ref().unwrap();
+    assert_eq!((core.agreed_for_test(), core.wanted_for_test()), (120, false));
+    assert_eq!(world.texts(new, "bob"), expected(20));
+}
+
+/// Nobody has to ask for it: what has changed is in the backup some time later, be it a message or only a name for somebody.
+#[test]
+fn a_backup_is_written_by_itself() {
+    let (mut world, alice, a, b) = lost_device(13, 20);
+    let quarter = std::time::Duration::from_secs(16 * 60);
+    let pass = |world: &mut World| {
+        world.advance(quarter);
+        world.settle();
+        status(world, a, Command::BackupStatus)
+    };
+    assert_eq!(pass(&mut world).version, 1, "nothing has changed");
+    world.send(b, "alice", "later");
+    world.settle();
+    assert_eq!(status(&mut world, a, Command::BackupStatus).version, 1, "what is new waits for company");
+    let saved = pass(&mut world);
+    assert_eq!((saved.version, saved.pending), (2, 0));
+    world.ask(a, Command::RenameContact { to: "bob".to_owned(), petname: "Bobby".to_owned() }).unwrap();
+    world.settle();
+    let saved = pass(&mut world);
+    assert_eq!((saved.version, saved.pending), (3, 0));
+    assert_eq!(pass(&mut world).version, 3, "and then it rests");
+    lose(&mut world, alice, a);
+    let new = world.sibling(alice);
+    world.settle();
+    let mut texts = expected(20);
+    texts.push("later".to_owned());
+    assert_eq!(world.texts(new, "Bobby"), texts);
+}
+
+/// Full packs are written once; crumbs are swept together.
+#[test]
+fn a_backup_writes_full_packs_once_and_sweeps_crumbs_together() {
+    let (mut world, _, a, b) = long_history(14, 24_000);
+    let first = status(&mut world, a, Command::BackupOn);
+    assert!(first.packs > 8, "{first:?}");
+    world.send(b, "alice", "later");
+    world.settle();
+    let second = status(&mut world, a, Command::BackupNow);
+    assert_eq!(second.packs, first.packs + 1, "what was there has stayed");
+    let (mut world, _, a, b) = long_history(15, 5);
+    status(&mut world, a, Command::BackupOn);
+    let mut most = 0;
+    for n in 0..24 {
+        world.send(b, "alice", &format!("later {n}"));
+        world.settle();
+        most = most.max(status(&mut world, a, Command::BackupNow).packs);
+    }
+    assert!((9..=12).contains(&most), "{most}");
 }
 
 #[test]

@@ -239,10 +239,11 @@ fn a_copy_from_before_a_conversation_began_comes_in() {
     all_well(&mut world, &[(a, "#club"), (b, "#club")], "group");
 }
 
-/// The copy offers the commit again by which it made the group, and is told where that stands: behind it, it has been already.
+/// The copy offers the commit again by which it made the group, and is told where that stands: behind it, it has been already. If it
+/// makes another commit, it is told that the group exists. What is written there on the copy meanwhile is sent.
 #[test]
 fn a_copy_from_within_the_making_of_a_group_comes_in() {
-    let mut tried = 0;
+    let (mut tried, mut written) = (0, 0);
     for steps in 0..30 {
         let (mut world, nodes) = people(11, &["alice", "bob"]);
         let [a, b] = nodes[..] else { panic!() };
@@ -261,11 +262,60 @@ fn a_copy_from_within_the_making_of_a_group_comes_in() {
             world.settle();
         }
         copy.restore(&mut world, a);
+        let known = !groups(&mut world, a).is_empty();
+        let held = usize::from(known);
+        written += held;
+        if known {
+            world.send(a, "#club", "held");
+        }
         world.settle();
         assert_eq!(groups(&mut world, a).len(), 1, "after {steps} steps");
+        assert_eq!(
+            (told(&mut world, a, "#club", "held"), told(&mut world, b, "#club", "held")),
+            (held, held),
+            "after {steps} steps"
+        );
         all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
     }
-    assert!(tried > 5, "{tried}");
+    assert!(tried > 5 && written > 5, "{tried} {written}");
+}
+
+/// The copy keeps the backup, and knows less than the backup does: it adds to it, takes nothing out, and takes in what it lacks.
+#[test]
+fn a_copy_of_the_keeper_loses_nothing_of_the_backup() {
+    let mut world = World::new(12);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    world.send(b, "alice", "before");
+    world.settle();
+    world.ask(a, Command::BackupOn).unwrap();
+    let copy = OldCopy::of(&mut world, a);
+    world.settle();
+    let mut texts = vec!["before".to_owned()];
+    for n in 0..10 {
+        texts.push(format!("since {n}"));
+        world.send(b, "alice", &texts[n + 1]);
+        world.settle();
+    }
+    world.ask(a, Command::BackupNow).unwrap();
+    copy.restore(&mut world, a);
+    world.settle();
+    world.send(b, "alice", "after");
+    texts.push("after".to_owned());
+    world.settle();
+    world.ask(a, Command::BackupNow).unwrap();
+    world.settle();
+    let said = |world: &mut World, node| -> Vec<_> {
+        let all = world.texts(node, "bob");
+        all.into_iter().filter(|text| texts.contains(text)).collect()
+    };
+    assert_eq!(said(&mut world, a), texts, "the copy has taken in what it lacked");
+    world.revoke(alice, a);
+    world.settle();
+    let new = world.sibling(alice);
+    world.settle();
+    assert_eq!(said(&mut world, new), texts);
 }
 
 #[test]
