@@ -23,12 +23,14 @@ pub(super) struct Post {
     pub(super) expires: Option<Expiry>,
     /// What it says about its time is not before this, Unix milliseconds.
     pub(super) not_before_ms: u64,
+    /// What it says about its time, Unix milliseconds; otherwise when it is written.
+    pub(super) as_of_ms: Option<u64>,
 }
 
 impl Post {
     /// One that refers to no other and does not expire.
     pub(super) const fn new(body: Body) -> Self {
-        Self { body, in_reply_to: None, replaces: None, expires: None, not_before_ms: 0 }
+        Self { body, in_reply_to: None, replaces: None, expires: None, not_before_ms: 0, as_of_ms: None }
     }
 }
 
@@ -117,7 +119,7 @@ impl Core {
             replaces: post.replaces,
             expires: post.expires,
             mentions,
-            ..Content::new(self.now.unix_ms.max(post.not_before_ms), post.body.clone())
+            ..Content::new(post.as_of_ms.unwrap_or(self.now.unix_ms.max(post.not_before_ms)), post.body.clone())
         };
         match content.to_bytes() {
             Ok(_) => Ok(content),

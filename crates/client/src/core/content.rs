@@ -70,7 +70,7 @@ impl Core {
                 Ok(())
             }
             Body::Report(reports) => self.take_reports(conversation, (&sender, &device), reports),
-            Body::Profile(profile) => self.take_profile(sender, profile, content.sent_ms),
+            Body::Profile(profile) => self.hear_profile(&conversation.id, sender, profile, content.sent_ms),
             Body::History(offer) if conversation.is_group() => self.take_offer(conversation, entry, sender, offer),
             Body::Sync(_) | Body::History(_) => {
                 tracing::debug!(conversation = %conversation.id, "content that has no place in this conversation");

@@ -53,6 +53,8 @@ impl Kind {
     pub(crate) const SETTING: Self = Self(5);
     /// A text that has not been sent; the subject is the conversation.
     pub(crate) const DRAFT: Self = Self(6);
+    /// Who the owner says to be; the subject is empty.
+    pub(crate) const PROFILE: Self = Self(7);
 }
 
 /// One register with its value.
@@ -73,6 +75,30 @@ pub(crate) enum Meaning {
     Verified(AccountId, bool),
     Setting(String, Vec<u8>),
     Draft(ConversationId, String),
+    Profile(OwnProfile),
+}
+
+/// What the owner says about themselves, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct OwnProfile {
+    #[n(0)]
+    pub(crate) display_name: String,
+    #[n(1)]
+    pub(crate) status: String,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub(crate) avatar: Option<Vec<u8>>,
+    /// Unix milliseconds.
+    #[n(3)]
+    pub(crate) updated_ms: u64,
+}
+
+impl OwnProfile {
+    fn is_sound(&self) -> bool {
+        self.display_name.len() <= limits::LABEL
+            && self.status.len() <= limits::PROFILE_STATUS
+            && self.avatar.as_ref().is_none_or(|picture| picture.len() <= limits::AVATAR)
+    }
 }
 
 impl Meaning {
@@ -88,6 +114,7 @@ impl Meaning {
             Self::Verified(account, on) => (Kind::VERIFIED, account.0.to_vec(), flag(*on)),
             Self::Setting(name, value) => (Kind::SETTING, name.as_bytes().to_vec(), value.clone()),
             Self::Draft(conversation, text) => (Kind::DRAFT, conversation.0.to_vec(), text.as_bytes().to_vec()),
+            Self::Profile(profile) => (Kind::PROFILE, Vec::new(), parlour_wire::encode(profile)),
         }
     }
 }
@@ -112,6 +139,10 @@ impl Register {
             Kind::BLOCKED => Some(Meaning::Blocked(account()?, flag()?)),
             Kind::VERIFIED => Some(Meaning::Verified(account()?, flag()?)),
             Kind::SETTING => Some(Meaning::Setting(String::from_utf8(self.subject.clone()).ok()?, self.value.clone())),
+            Kind::PROFILE => {
+                let profile = parlour_wire::decode(&self.value).ok().filter(OwnProfile::is_sound);
+                profile.filter(|_| self.subject.is_empty()).map(Meaning::Profile)
+            }
             Kind::DRAFT => Some(Meaning::Draft(ConversationId::try_from(self.subject.as_slice()).ok()?, text()?)),
             _ => None,
         }

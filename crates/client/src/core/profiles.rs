@@ -2,12 +2,16 @@
 
 use parlour_e2ee::GroupEvent;
 use parlour_wire::{
-    AccountId, Code,
+    AccountId, Code, ConversationId,
     content::{Body, Profile},
     limits,
 };
 
-use super::{Core, Reply, Ticket, compose::Post, own::Meaning};
+use super::{
+    Core, Reply, Ticket,
+    compose::Post,
+    own::{Meaning, OwnProfile},
+};
 use crate::{
     api::{Avatar, PersonalProfile, ProfileChange, Settings},
     error::Error,
@@ -51,6 +55,7 @@ impl Core {
         }
         let updated_ms = self.now.unix_ms.max(before_ms + 1);
         self.store.set_profile(&me, &profile, updated_ms)?;
+        self.agree_profile()?;
         self.event(Event::ProfileChanged { account: me });
         let active = self.store.conversations()?.into_iter().filter(|it| it.phase == ConversationPhase::Active);
         self.session.dirty.extend(active.map(|it| it.id));
@@ -59,8 +64,23 @@ impl Core {
         Ok(())
     }
 
-    /// Somebody says who they are. Another device of ours says it for this one too.
-    pub(super) fn take_profile(&mut self, account: AccountId, profile: &Profile, updated_ms: u64) -> Result<(), Error> {
+    /// Somebody says in a conversation who they are. Another device of ours says it for this one too.
+    pub(super) fn hear_profile(
+        &mut self,
+        conversation: &ConversationId,
+        account: AccountId,
+        profile: &Profile,
+        updated_ms: u64,
+    ) -> Result<(), Error> {
+        self.take_profile(account, profile, updated_ms)?;
+        let newest = self.store.profile(&account)?.is_some_and(|(_, known_ms)| known_ms == updated_ms);
+        if newest && account == self.me()? {
+            self.store.set_profile_sent(conversation, updated_ms)?;
+        }
+        Ok(())
+    }
+
+    fn take_profile(&mut self, account: AccountId, profile: &Profile, updated_ms: u64) -> Result<(), Error> {
         let without = |text: &str| text.chars().filter(|c| !turns_text(*c)).collect();
         let profile = Profile {
             display_name: without(&profile.display_name),
@@ -73,6 +93,20 @@ impl Core {
         Ok(())
     }
 
+    /// The other devices of this account, and the backup, are to know our profile as it is here.
+    pub(super) fn agree_profile(&mut self) -> Result<(), Error> {
+        let Some((profile, updated_ms)) = self.store.profile(&self.me()?)? else { return Ok(()) };
+        let Profile { display_name, status, avatar } = profile;
+        self.agree(&Meaning::Profile(OwnProfile { display_name, status, avatar, updated_ms }))
+    }
+
+    /// Another device of this account says what our profile is.
+    pub(super) fn take_own_profile(&mut self, own: OwnProfile) -> Result<(), Error> {
+        let OwnProfile { display_name, status, avatar, updated_ms } = own;
+        let me = self.me()?;
+        self.take_profile(me, &Profile { display_name, status, avatar }, updated_ms)
+    }
+
     /// Tells our profile in a conversation that has not heard this version of it.
     pub(super) fn tell_profile(&mut self, conversation: &Conversation) -> Result<(), Error> {
         let Some((profile, updated_ms)) = self.store.profile(&self.me()?)? else { return Ok(()) };
@@ -83,7 +117,8 @@ impl Core {
         if conversation.is_group() && self.store.unsealed(&conversation.id, 1)?.is_empty() {
             return Ok(());
         }
-        self.compose(conversation, Post::new(Body::Profile(profile)))?;
+        // It says since when it is so, which every device of this account says alike: whoever hears it twice has heard nothing new.
+        self.compose(conversation, Post { as_of_ms: Some(updated_ms), ..Post::new(Body::Profile(profile)) })?;
         self.store.set_profile_sent(&conversation.id, updated_ms)
     }
 

@@ -49,6 +49,8 @@ impl Core {
         if self.signed_in().is_err() {
             return Ok(());
         }
+        // One that was said before registers held it, or that another device said in a conversation.
+        self.agree_profile()?;
         if self.has_siblings()? {
             let id = self.own_id()?;
             self.store.own_conversation(&id)?;
@@ -236,6 +238,7 @@ impl Core {
                     | Meaning::Verified(account, _),
                 ) => drop(contacts.insert(account)),
                 Some(Meaning::Setting(name, value)) => self.take_setting(&name, &value)?,
+                Some(Meaning::Profile(profile)) => self.take_own_profile(profile)?,
                 Some(Meaning::Draft(conversation, _)) => self.event(Event::DraftChanged { conversation }),
                 None => {}
             }
