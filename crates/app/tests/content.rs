@@ -142,6 +142,8 @@ fn what_is_exported_is_read_without_the_program_and_taken_into_a_new_profile() {
     bob.run(&["send", "alice", "hi", "--reply", id(&first)]).ok();
     bob.run(&["react", id(&first), "👋"]).ok();
     alice.recv(&[]);
+    alice.run(&["contacts", "rename", "bob", "Bobby"]).ok();
+    alice.run(&["contacts", "block", "bob"]).ok();
     let folder = world.path("export");
     let export = ["export", "--output", folder.to_str().unwrap()];
     let row = alice.run(&export).ok().row();
@@ -150,19 +152,24 @@ fn what_is_exported_is_read_without_the_program_and_taken_into_a_new_profile() {
     let lines = fs::read_to_string(folder.join("messages.jsonl")).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(texts(&lines), ["hello\nthere \u{1b}[31m", "hi"]);
-    assert_eq!((&lines[1]["reply_to"], &lines[1]["from"], &lines[1]["with"]), (&first["id"], &json!("bob"), &json!("bob")));
+    assert_eq!((&lines[1]["reply_to"], &lines[1]["from"], &lines[1]["with"]), (&first["id"], &json!("Bobby"), &json!("Bobby")));
     assert!(fs::read_to_string(folder.join("README.txt")).unwrap().contains("messages.jsonl"));
     assert!(fs::read_to_string(folder.join("conversations.jsonl")).unwrap().contains("\"direct\""));
+    let owner: Value = serde_json::from_str(&fs::read_to_string(folder.join("profile.json")).unwrap()).unwrap();
+    assert_eq!((&owner["name"], &owner["read_receipts"]), (&json!("alice"), &json!(true)));
+    let contact: Value = serde_json::from_str(&fs::read_to_string(folder.join("contacts.jsonl")).unwrap()).unwrap();
+    assert_eq!((&contact["name"], &contact["petname"], &contact["blocked"]), (&json!("bob"), &json!("Bobby"), &json!(true)));
 
     // The same person begins anew, under another name.
     let anna = world.registered("anna", &server);
     let row = anna.run(&["import", folder.to_str().unwrap()]).ok().row();
     assert_eq!((&row["messages"], &row["known"]), (&json!(2), &json!(0)));
     assert_eq!(anna.run(&["import", folder.to_str().unwrap()]).ok().row()["known"], 2);
-    let history = anna.history("bob");
+    let history = anna.history("Bobby");
     assert_eq!(texts(&history), texts(&lines));
+    anna.run(&["send", "bob", "x"]).fails(4, "blocked");
     assert_eq!((&history[0]["from"], &history[0]["outgoing"]), (&json!("anna"), &json!(true)));
-    assert_eq!(history[0]["reactions"], json!([{"emoji": "👋", "from": "bob"}]));
+    assert_eq!(history[0]["reactions"], json!([{"emoji": "👋", "from": "Bobby"}]));
     assert!(anna.recv(&[]).is_empty());
     assert_eq!(anna.run(&["search", "hello"]).ok().rows().len(), 1);
 

@@ -102,6 +102,13 @@ fn a_newcomer_is_given_what_the_policy_says() {
     }
     assert_eq!(texts(&carol.run(&["search", "three"]).ok().rows()), ["three"]);
     assert!(bob.history("#club").iter().all(|row| row.get("shared_by").is_none()));
+    let folder = world.path("export");
+    carol.run(&["export", "#club", "--output", folder.to_str().unwrap()]).ok();
+    let karl = world.registered("karl", &server);
+    karl.run(&["import", folder.to_str().unwrap()]).ok();
+    for row in karl.history("#club").iter().filter(|row| row["kind"] == "text") {
+        assert_eq!(row["shared_by"], "alice", "{row}");
+    }
     let dave = world.registered("dave", &server);
     alice.run(&["group", "history", "#club", "none"]).ok();
     alice.run(&["group", "add", "#club", "dave"]).ok();

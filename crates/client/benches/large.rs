@@ -119,6 +119,7 @@ fn fill(core: &mut Core) {
             expires_ms: None,
             state: State::Read,
             reactions: Vec::new(),
+            shared_by: None,
         }
     };
     let all: Vec<_> = (0..MESSAGES).map(message).collect();

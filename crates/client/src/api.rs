@@ -14,8 +14,8 @@ use parlour_wire::{
 use zeroize::Zeroizing;
 
 pub use self::content::{
-    Avatar, ConversationSummary, Draft, Imported, ImportedPlace, PersonalProfile, Posted, ProfileChange, Reaction, Settings,
-    Taken,
+    Avatar, ConversationSummary, Draft, Imported, ImportedContact, ImportedPlace, PersonalProfile, Posted, ProfileChange,
+    Reaction, Settings, Taken,
 };
 pub use self::files::{FetchOptions, Fetched, FileInfo, ImportedFile, Preview};
 use crate::key::KeySource;

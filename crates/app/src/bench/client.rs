@@ -121,5 +121,6 @@ fn message(n: u64, person: u64) -> Imported {
         expires_ms: None,
         state: State::Read,
         reactions: Vec::new(),
+        shared_by: None,
     }
 }

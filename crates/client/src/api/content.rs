@@ -145,6 +145,22 @@ pub struct Imported {
     pub state: State,
     /// Emojis beside it, with the accounts.
     pub reactions: Vec<(AccountId, String)>,
+    /// The member of the group that shared it with the owner, who was not there when it was written, with their name, which may be
+    /// empty.
+    pub shared_by: Option<(AccountId, String)>,
+}
+
+/// What the owner said about somebody, from an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedContact {
+    /// Who it is.
+    pub account: AccountId,
+    /// Their name at the server; may be empty.
+    pub name: String,
+    /// What the owner called them. Not taken over if somebody goes by it already.
+    pub petname: Option<String>,
+    /// Whether they were refused.
+    pub blocked: bool,
 }
 
 /// What an import brought that was not here before.

@@ -4,7 +4,10 @@ use parlour_wire::{ConversationId, MessageId};
 
 use super::{Client, files};
 use crate::{
-    api::{ConversationSummary, Draft, Imported, Message, Page, PersonalProfile, Posted, ProfileChange, Settings, Taken},
+    api::{
+        ConversationSummary, Draft, Imported, ImportedContact, Message, Page, PersonalProfile, Posted, ProfileChange, Settings,
+        Taken,
+    },
     core::{Command, Reply},
     error::Error,
 };
@@ -149,6 +152,14 @@ impl Client {
     /// `message_not_found`.
     pub async fn message(&self, id: MessageId) -> Result<Message, Error> {
         reply!(self.ask(Command::Message(id)).await, Reply::Message(message) => message)
+    }
+
+    /// Takes in what the owner said about people, from an export; what has been said here stays. Returns of how many something was new.
+    ///
+    /// # Errors
+    /// `profile_not_found` without an account, `disk_full`.
+    pub async fn import_contacts(&self, contacts: Vec<ImportedContact>) -> Result<u64, Error> {
+        reply!(self.ask(Command::ImportContacts(contacts)).await, Reply::Count(changed) => changed)
     }
 
     /// Takes in messages from an export, in one transaction; nobody is told. Returns how many of them and of their files were new.

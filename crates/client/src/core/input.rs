@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::{Fetch, GroupCommand, LocalFile, Order, Outcome, TransferId};
 use crate::{
     api::{
-        BackupStatus, Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, Login, Message, Page,
-        PersonalProfile, Posted, ProfileChange, Recover, Register, Settings, SignedIn, State, Status, WhoAmI,
+        BackupStatus, Contact, ConversationSummary, Device, Draft, Fetched, Group, GroupMember, Imported, ImportedContact, Login,
+        Message, Page, PersonalProfile, Posted, ProfileChange, Recover, Register, Settings, SignedIn, State, Status, WhoAmI,
     },
     error::Error,
     event::Event,
@@ -248,6 +248,8 @@ pub enum Command {
     Missing(BTreeSet<MessageId>),
     /// Take in messages from an export, with the files that are in the profile's folder for them.
     Import(Vec<Imported>, BTreeMap<MessageId, Attachment>),
+    /// Take in what the owner said about people, from an export.
+    ImportContacts(Vec<ImportedContact>),
     /// The fate of a message.
     Status(MessageId),
     /// Drop the connection; it is restored at once.

@@ -49,6 +49,7 @@ impl Core {
             Command::Delete(id) => return self.delete(ticket, &id),
             Command::SetProfile(change) => return self.set_own_profile(ticket, change),
             Command::Import(messages, files) => return self.import(ticket, messages, files),
+            Command::ImportContacts(contacts) => return self.import_contacts(ticket, contacts),
             Command::Typing(to) => self.typing(&to)?,
             Command::SetReadReceipts(on) => self.set_read_receipts(on)?,
             Command::MarkRead { to, up_to } => self.mark_read(&to, up_to.as_ref())?,

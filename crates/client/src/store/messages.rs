@@ -133,10 +133,15 @@ pub(super) fn state_from_int(value: i64) -> State {
 impl Store {
     /// Stores a message; `false` if one of this id is there already.
     pub(crate) fn add_message(&self, message: &NewMessage) -> Result<bool, Error> {
+        self.add_message_at(None, message)
+    }
+
+    /// The same at a position, or after all that are here.
+    pub(crate) fn add_message_at(&self, position: Option<i64>, message: &NewMessage) -> Result<bool, Error> {
         let sql = "INSERT OR IGNORE INTO messages
             (id, conversation, sender, device, outgoing, kind, body, reply_to, sent_ms, stored_ms, seq, state, shown, sealed,
-             hidden, content, edited_ms, deleted, expires_ms, mentions_me)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+             hidden, content, edited_ms, deleted, expires_ms, mentions_me, shared_by, position)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
         let row = &message.row;
         let added = self.conn.prepare_cached(sql)?.execute(params![
             row.id.0,
@@ -159,6 +164,8 @@ impl Store {
             row.deleted,
             row.expires_ms.map(int),
             row.mentions_me,
+            row.shared_by.map(|account| account.0),
+            position,
         ])?;
         if added == 1 {
             self.added(self.conn.last_insert_rowid())?;

@@ -54,9 +54,15 @@ fn a_profile_reaches_old_and_new_contacts_and_own_devices() {
     world.settle();
     assert_eq!(profile(&mut world, c, Some("alice")).display_name, "Alice A.");
 
-    let status = ProfileChange { status: Some(String::new()), avatar: Some(Avatar::Remove), ..ProfileChange::default() };
-    world.ask(a, Command::SetProfile(status)).unwrap();
+    // A device that comes later knows it, and what is changed there leaves the rest as it was.
+    let second = world.sibling(0);
     world.settle();
+    assert_eq!(profile(&mut world, second, None).display_name, "Alice A.");
+    let status = ProfileChange { status: Some(String::new()), avatar: Some(Avatar::Remove), ..ProfileChange::default() };
+    world.ask(second, Command::SetProfile(status)).unwrap();
+    world.settle();
+    let own = profile(&mut world, a, None);
+    assert_eq!((own.display_name.as_str(), own.status.as_str(), own.avatar), ("Alice A.", "", None));
     let seen = profile(&mut world, b, Some("alice"));
     assert_eq!((seen.display_name.as_str(), seen.status.as_str(), seen.avatar), ("Alice A.", "", None));
     let Ok(Reply::Contacts(contacts)) = world.ask(b, Command::Contacts) else { panic!() };
@@ -154,7 +160,37 @@ fn imported(n: u8, peer: AccountId, text: &str) -> Imported {
         expires_ms: None,
         state: State::Queued,
         reactions: vec![(peer, "👍".to_owned())],
+        shared_by: n.is_multiple_of(3).then(|| (AccountId([9; 32]), "carol".to_owned())),
     }
+}
+
+#[test]
+fn what_nobody_could_have_sent_is_not_imported() {
+    let (mut world, a, b) = two();
+    let Ok(Reply::WhoAmI(Some(bob))) = world.ask(b, Command::WhoAmI) else { panic!() };
+    let long = imported(2, bob.account, &"x".repeat(limits::MESSAGE_INLINE + 1));
+    let emoji = "x".repeat(limits::REACTION + 1);
+    let shouting = Imported { reactions: vec![(bob.account, emoji)], ..imported(4, bob.account, "old") };
+    for wrong in [long, shouting] {
+        let id = wrong.id.to_string();
+        let error = world.ask(a, Command::Import(vec![imported(3, bob.account, "fine"), wrong], BTreeMap::new())).unwrap_err();
+        assert!(error.code == Code::USAGE && error.message.contains(&id), "{error:?}");
+    }
+    assert!(world.texts(a, "bob").is_empty(), "all of it or nothing");
+}
+
+/// An import into a conversation that goes on stands before what is newer, in order of time.
+#[test]
+fn an_import_finds_its_place_among_what_is_there() {
+    let (mut world, a, b) = two();
+    world.send(b, "alice", "now");
+    world.settle();
+    let Ok(Reply::WhoAmI(Some(bob))) = world.ask(b, Command::WhoAmI) else { panic!() };
+    for batch in [[5, 9], [3, 7]] {
+        let messages = batch.iter().map(|n| imported(*n, bob.account, &format!("old {n}"))).collect();
+        assert_eq!(world.ask(a, Command::Import(messages, BTreeMap::new())), Ok(Reply::Count(2)));
+    }
+    assert_eq!(world.texts(a, "bob"), ["old 3", "old 5", "old 7", "old 9", "now"]);
 }
 
 #[test]
@@ -168,6 +204,8 @@ fn an_import_is_history_and_tells_nobody() {
     assert_eq!(world.texts(a, "bob"), ["old one", "old answer"]);
     assert!(world.texts(b, "alice").is_empty());
     assert_eq!(world.history(a, "bob")[0].reactions.len(), 1);
+    let shared: Vec<_> = world.history(a, "bob").into_iter().map(|message| message.shared_by_name).collect();
+    assert_eq!(shared, [None, Some("carol".to_owned())]);
     let Ok(Reply::Messages(unshown)) = world.ask(a, Command::Unshown { from: None, limit: 10 }) else { panic!() };
     assert!(unshown.is_empty());
     world.send(a, "bob", "new");

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    CONVERSATIONS, FILES, MESSAGES,
-    row::{ConversationLine, MessageLine},
+    CONTACTS, CONVERSATIONS, FILES, MESSAGES, PROFILE,
+    row::{ContactLine, ConversationLine, MessageLine, OwnerLine},
 };
 use crate::cli::{
     args::ExportArgs,
@@ -31,6 +31,9 @@ const STALLED: Duration = Duration::from_secs(3600);
 const README: &str = "\
 This folder was written by `parlour export`. Everything in it is plain text: keep it where nobody else can read it.
 
+profile.json          your name, account and settings; in an export of everything
+contacts.jsonl        one JSON object per line for each contact: name, account, petname, whether blocked, whether you had compared the
+                      safety number, what they say about themselves; in an export of everything
 conversations.jsonl   one JSON object per line for each conversation: its id, whether it is direct or a group, its name
 messages.jsonl        one JSON object per line for each message, conversation by conversation, oldest first
 files/                the files of messages, named by the id of their message and their own name
@@ -38,10 +41,11 @@ files/                the files of messages, named by the id of their message an
 Keys of a message: id; conversation; with (the other person, or #group); from; outgoing (you wrote it); kind (text, file, system:
 said by the program, unknown: of a kind that this version cannot show); text (CommonMark); sent_at and stored_at (RFC 3339, UTC);
 reply_to (id of the message that it answers); state; edited_at; deleted; expires_at; reactions (emoji, from); file (name, size,
-content_type, blake3 of its bytes, path below this folder; without a path: missing says why). The keys that end in
+content_type, blake3 of its bytes, path below this folder; without a path: missing says why); shared_by (the member of the group
+that passed it on to you, who were not there when it was written). The keys that end in
 `account` name people by the hash of their public key, which does not change when they change their name.
 
-`parlour import DIR` takes the messages into a profile.
+`parlour import DIR` takes messages, their files, petnames and blocks into a profile. What else is above is for you to read.
 ";
 
 pub(crate) async fn export(args: ExportArgs, session: &Session) -> Result<(), Failure> {
@@ -117,6 +121,9 @@ async fn write_all(client: &Client, args: &ExportArgs, reached: bool) -> Result<
     }
     make_folder(&args.output)?;
     fs::write(args.output.join("README.txt"), README)?;
+    if args.to.is_none() {
+        write_owner(client, &args.output).await?;
+    }
     let mut lines = create(&args.output.join(CONVERSATIONS))?;
     for conversation in &conversations {
         line(&mut lines, &ConversationLine::from(conversation))?;
@@ -130,6 +137,27 @@ async fn write_all(client: &Client, args: &ExportArgs, reached: bool) -> Result<
     }
     finish(archive.lines)?;
     Ok(archive.count)
+}
+
+/// Writes whose profile it is, and whom it knows.
+async fn write_owner(client: &Client, folder: &Path) -> Result<(), Failure> {
+    let who = client.whoami().await.ok_or_else(|| Error::new(Code::PROFILE_NOT_FOUND, "the profile has no account"))?;
+    let (profile, settings) = (client.profile(None).await?, client.settings().await?);
+    let mut lines = create(&folder.join(PROFILE))?;
+    let owner = OwnerLine {
+        name: who.name,
+        account: who.account.to_string(),
+        display_name: profile.display_name,
+        status: profile.status,
+        read_receipts: settings.read_receipts,
+    };
+    line(&mut lines, &owner)?;
+    finish(lines)?;
+    let mut lines = create(&folder.join(CONTACTS))?;
+    for contact in client.contacts().await? {
+        line(&mut lines, &ContactLine::from(&contact))?;
+    }
+    Ok(finish(lines)?)
 }
 
 /// Writes a conversation from its beginning; what comes while this runs comes last.

@@ -4,7 +4,8 @@ use std::path::{Component, Path};
 
 use jiff::Timestamp;
 use parlour_client::{
-    AccountId, ConversationId, ConversationSummary, FileInfo, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State,
+    AccountId, Contact, ConversationId, ConversationSummary, FileInfo, Imported, ImportedContact, ImportedFile, ImportedPlace,
+    Message, MessageKind, State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,51 @@ impl From<&ConversationSummary> for ConversationLine {
             account: it.peer.map(|peer| peer.to_string()),
         }
     }
+}
+
+/// A contact.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ContactLine {
+    /// Their name at the server.
+    pub(super) name: String,
+    pub(super) account: String,
+    /// What the owner calls them.
+    pub(super) petname: Option<String>,
+    #[serde(default)]
+    pub(super) blocked: bool,
+    /// The safety number had been compared.
+    #[serde(default)]
+    pub(super) verified: bool,
+    /// What they say about themselves.
+    #[serde(default)]
+    pub(super) display_name: String,
+    #[serde(default)]
+    pub(super) status: String,
+}
+
+impl From<&Contact> for ContactLine {
+    fn from(it: &Contact) -> Self {
+        let Contact { name, petname, blocked, verified, display_name, status, .. } = it.clone();
+        Self { name, account: it.account.to_string(), petname, blocked, verified, display_name, status }
+    }
+}
+
+impl ContactLine {
+    /// The contact to be taken in; what is wrong with the line otherwise.
+    pub(super) fn imported(self) -> Result<ImportedContact, &'static str> {
+        let account = self.account.parse().map_err(|_| "account is no account")?;
+        Ok(ImportedContact { account, name: self.name, petname: self.petname, blocked: self.blocked })
+    }
+}
+
+/// The owner of the profile.
+#[derive(Debug, Serialize)]
+pub(super) struct OwnerLine {
+    pub(super) name: String,
+    pub(super) account: String,
+    pub(super) display_name: String,
+    pub(super) status: String,
+    pub(super) read_receipts: bool,
 }
 
 /// A message.
@@ -57,6 +103,11 @@ pub(super) struct MessageLine {
     pub(super) reactions: Vec<ReactionLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<FileLine>,
+    /// The member of the group that shared it later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shared_by_account: Option<String>,
 }
 
 /// The file of a message.
@@ -133,6 +184,8 @@ impl From<&Message> for MessageLine {
             expires_at: it.expires_ms.and_then(time),
             reactions: it.reactions.iter().map(reaction).collect(),
             file: it.file.as_ref().filter(|_| !it.deleted).map(FileLine::from),
+            shared_by: it.shared_by_name.clone(),
+            shared_by_account: it.shared_by.map(|account| account.to_string()),
         }
     }
 }
@@ -158,6 +211,8 @@ impl MessageLine {
             _ => return Err("kind is not text, file, unknown or system"),
         };
         let state = [State::Stored, State::Delivered, State::Read].into_iter().find(|state| state.word() == self.state);
+        let sharer: Option<AccountId> =
+            self.shared_by_account.map(|id| id.parse()).transpose().map_err(|_| "shared_by_account is no account")?;
         let account = |it: ReactionLine| Some((it.account.parse().ok()?, it.emoji));
         let reactions: Option<Vec<_>> = self.reactions.into_iter().map(account).collect();
         Ok(Imported {
@@ -177,6 +232,7 @@ impl MessageLine {
             expires_ms: self.expires_at.map(millis),
             state: state.unwrap_or(State::Stored),
             reactions: reactions.ok_or("the account of a reaction is no account")?,
+            shared_by: sharer.map(|account| (account, self.shared_by.unwrap_or_default())),
         })
     }
 }
