@@ -109,6 +109,10 @@ fn reading_is_not_told_when_receipts_are_off() {
     let sent = alice.send("bob", "hello");
     bob.recv(&[]);
     assert_eq!(alice.run(&["status", id(&sent)]).ok().row()["state"], "delivered");
+    assert_eq!(bob.run(&["settings", "arrivals", "off"]).ok().row()["arrivals"], "off");
+    let sent = alice.send("bob", "hello again");
+    assert_eq!(bob.recv(&[]).len(), 1);
+    assert_eq!(alice.run(&["status", id(&sent)]).ok().row()["state"], "stored");
 }
 
 #[test]

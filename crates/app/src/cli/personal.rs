@@ -88,13 +88,18 @@ fn save(profile: &PersonalProfile, path: &Path) -> Result<(), Error> {
 pub(crate) async fn settings(args: SettingsArgs, session: &Session) -> Result<(), Failure> {
     let client = session.open()?;
     let outcome = async {
-        if let Some(SettingsAction::Receipts { switch }) = args.action {
-            client.set_read_receipts(switch == Switch::On).await?;
+        match args.action {
+            Some(SettingsAction::Receipts { switch }) => client.set_read_receipts(switch == Switch::On).await?,
+            Some(SettingsAction::Arrivals { switch }) => client.set_delivery_receipts(switch == Switch::On).await?,
+            None => {}
         }
         Ok::<_, Failure>(client.settings().await?)
     }
     .await;
-    let Settings { read_receipts } = closed(&client, outcome).await?;
-    let word = if read_receipts { "on" } else { "off" };
-    session.output.row(&json!({"receipts": word}), |_| format!("receipts {word}"))
+    let Settings { read_receipts, delivery_receipts } = closed(&client, outcome).await?;
+    let word = |on| if on { "on" } else { "off" };
+    let (receipts, arrivals) = (word(read_receipts), word(delivery_receipts));
+    session
+        .output
+        .row(&json!({"receipts": receipts, "arrivals": arrivals}), |_| format!("receipts {receipts}, arrivals {arrivals}"))
 }

@@ -87,8 +87,10 @@ pub enum Avatar {
 /// What the owner of a profile has chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether others are told that their messages have been shown. That a message has arrived is always told.
+    /// Whether others are told that their messages have been shown.
     pub read_receipts: bool,
+    /// Whether others are told that their messages have arrived.
+    pub delivery_receipts: bool,
 }
 
 /// Where an imported message was written.

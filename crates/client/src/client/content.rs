@@ -146,6 +146,15 @@ impl Client {
         self.done(Command::SetReadReceipts(on)).await
     }
 
+    /// Chooses whether others are told that their messages have arrived. If not, these stay `stored` for their senders until they are
+    /// told that they have been shown.
+    ///
+    /// # Errors
+    /// Only of the local database.
+    pub async fn set_delivery_receipts(&self, on: bool) -> Result<(), Error> {
+        self.done(Command::SetDeliveryReceipts(on)).await
+    }
+
     /// One message.
     ///
     /// # Errors

@@ -122,7 +122,9 @@ impl Core {
                     self.event(Event::ContactsChanged);
                 }
             }
-            self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
+            if self.settings()?.delivery_receipts {
+                self.store.add_report(&conversation.id, Report { message: entry.id, status: Status::DELIVERED })?;
+            }
         }
         self.add_message(conversation, row)
     }

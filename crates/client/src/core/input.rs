@@ -242,6 +242,8 @@ pub enum Command {
     Settings,
     /// Whether others are told that their messages have been shown.
     SetReadReceipts(bool),
+    /// Whether others are told that their messages have arrived.
+    SetDeliveryReceipts(bool),
     /// One message.
     Message(MessageId),
     /// Which of these messages are not here.

@@ -21,6 +21,8 @@ use crate::{
 
 /// Setting: `[0]` if others are not told that their messages have been shown.
 pub(super) const READ_RECEIPTS: &str = "read_receipts";
+/// Setting: `[0]` if others are not told that their messages have arrived.
+pub(super) const DELIVERY_RECEIPTS: &str = "delivery_receipts";
 
 impl Core {
     /// What somebody says about themselves; `None` asks about the owner of this profile.
@@ -131,13 +133,14 @@ impl Core {
     }
 
     pub(super) fn settings(&self) -> Result<Settings, Error> {
-        let read_receipts = self.store.setting(READ_RECEIPTS)?.is_none_or(|value| value != [0]);
-        Ok(Settings { read_receipts })
+        let is_on = |name| self.store.setting(name).map(|value| value.is_none_or(|value| value != [0]));
+        Ok(Settings { read_receipts: is_on(READ_RECEIPTS)?, delivery_receipts: is_on(DELIVERY_RECEIPTS)? })
     }
 
-    pub(super) fn set_read_receipts(&mut self, on: bool) -> Result<(), Error> {
-        self.store.set_setting(READ_RECEIPTS, &[u8::from(on)])?;
-        self.agree(&Meaning::Setting(READ_RECEIPTS.to_owned(), vec![u8::from(on)]))
+    /// Switches one of the two.
+    pub(super) fn set_receipts(&mut self, name: &str, on: bool) -> Result<(), Error> {
+        self.store.set_setting(name, &[u8::from(on)])?;
+        self.agree(&Meaning::Setting(name.to_owned(), vec![u8::from(on)]))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
-use super::{Command, Core, Output, Reply, Ticket, session::Phase, transfers::file_info};
+use super::{Command, Core, Output, Reply, Ticket, profiles, session::Phase, transfers::file_info};
 use crate::{
     api::{ConversationSummary, DeviceStatus, Draft, Message, MessageKind, Page, Reaction, State, Status},
     error::Error,
@@ -51,7 +51,8 @@ impl Core {
             Command::Import(messages, files) => return self.import(ticket, messages, files),
             Command::ImportContacts(contacts) => return self.import_contacts(ticket, contacts),
             Command::Typing(to) => self.typing(&to)?,
-            Command::SetReadReceipts(on) => self.set_read_receipts(on)?,
+            Command::SetReadReceipts(on) => self.set_receipts(profiles::READ_RECEIPTS, on)?,
+            Command::SetDeliveryReceipts(on) => self.set_receipts(profiles::DELIVERY_RECEIPTS, on)?,
             Command::MarkRead { to, up_to } => self.mark_read(&to, up_to.as_ref())?,
             Command::WaitState { id, state } => return self.wait_state(ticket, id, state),
             Command::Close => {

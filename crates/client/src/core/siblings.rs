@@ -304,7 +304,9 @@ impl Core {
     /// A setting that another device wrote. One that this version does not know stays in its register.
     fn take_setting(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
         match name {
-            super::profiles::READ_RECEIPTS if value.len() == 1 => self.store.set_setting(name, value),
+            super::profiles::READ_RECEIPTS | super::profiles::DELIVERY_RECEIPTS if value.len() == 1 => {
+                self.store.set_setting(name, value)
+            }
             super::backup::KEEPER => self.backup_keeper_changed(value),
             super::backup::VERSION => self.backup_version_told(value),
             _ => Ok(()),

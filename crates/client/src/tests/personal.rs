@@ -96,7 +96,7 @@ fn a_profile_out_of_bounds_is_refused() {
 }
 
 #[test]
-fn reading_is_told_only_by_those_who_want_to_and_arrival_always() {
+fn reading_and_arrival_are_told_only_by_those_who_want_to() {
     let (mut world, a, b) = two();
     world.ask(b, Command::SetReadReceipts(false)).unwrap();
     let message = world.send(a, "bob", "hello");
@@ -106,7 +106,12 @@ fn reading_is_told_only_by_those_who_want_to_and_arrival_always() {
     assert_eq!(world.state(a, message.id), State::Delivered);
     world.crash(b);
     let Ok(Reply::Settings(settings)) = world.ask(b, Command::Settings) else { panic!() };
-    assert!(!settings.read_receipts);
+    assert!(!settings.read_receipts && settings.delivery_receipts);
+    world.ask(b, Command::SetDeliveryReceipts(false)).unwrap();
+    let message = world.send(a, "bob", "in silence");
+    world.settle();
+    assert_eq!((world.state(a, message.id), world.texts(b, "alice").len()), (State::Stored, 2));
+    world.ask(b, Command::SetDeliveryReceipts(true)).unwrap();
     world.ask(b, Command::SetReadReceipts(true)).unwrap();
     let message = world.send(a, "bob", "again");
     world.settle();

@@ -57,7 +57,10 @@ fn contacts_petnames_blocks_marks_settings_and_drafts_are_the_same_on_all_device
     world.settle();
     let seen = contact(&mut world, second, "bob");
     assert_eq!((seen.petname.as_deref(), seen.verified, seen.added, seen.blocked), (Some("Bobby"), true, true, false));
-    assert_eq!(world.ask(second, Command::Settings), Ok(Reply::Settings(Settings { read_receipts: false })));
+    assert_eq!(
+        world.ask(second, Command::Settings),
+        Ok(Reply::Settings(Settings { read_receipts: false, delivery_receipts: true }))
+    );
     assert_eq!(draft(&mut world, second), "half a sent");
 
     world.ask(second, Command::Block { to: "Bobby".to_owned(), blocked: true }).unwrap();

@@ -150,6 +150,7 @@ async fn write_owner(client: &Client, folder: &Path) -> Result<(), Failure> {
         display_name: profile.display_name,
         status: profile.status,
         read_receipts: settings.read_receipts,
+        delivery_receipts: settings.delivery_receipts,
     };
     line(&mut lines, &owner)?;
     finish(lines)?;

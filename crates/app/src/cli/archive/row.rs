@@ -75,6 +75,7 @@ pub(super) struct OwnerLine {
     pub(super) display_name: String,
     pub(super) status: String,
     pub(super) read_receipts: bool,
+    pub(super) delivery_receipts: bool,
 }
 
 /// A message.

@@ -120,8 +120,14 @@ pub(crate) struct SettingsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SettingsAction {
-    /// Whether others are told that you have read their messages; that a message has arrived is always told
+    /// Whether others are told that you have read their messages
     Receipts {
+        /// on or off
+        #[arg(value_enum)]
+        switch: Switch,
+    },
+    /// Whether others are told that their messages have arrived
+    Arrivals {
         /// on or off
         #[arg(value_enum)]
         switch: Switch,
