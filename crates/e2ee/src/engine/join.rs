@@ -6,7 +6,7 @@ use openmls::{
     prelude::{Ciphersuite, LeafNodeParameters, MlsMessageBodyIn, MlsMessageIn, Welcome as MlsWelcome},
 };
 use parlour_wire::{api::Welcome, limits};
-use tls_codec::Deserialize as _;
+use tls_codec::{Deserialize as _, Size as _};
 
 use super::{
     Joined, Lists, PendingCommit,
@@ -23,6 +23,9 @@ use crate::{
 
 /// A group joined by external commit, the commit, and the rows of the group.
 type Joining = (MlsGroup, PendingCommit, Changes);
+
+/// Nodes of the largest tree of a group: as many leaves as it may have devices and one less above them, rounded up.
+const TREE_NODES: usize = 2 * limits::GROUP_DEVICES.next_power_of_two();
 
 fn parse_welcome(bytes: &[u8]) -> Result<MlsWelcome, E2eeError> {
     let malformed = E2eeError::Malformed("welcome");
@@ -44,6 +47,17 @@ fn parse_group_info(bytes: &[u8]) -> Result<VerifiableGroupInfo, E2eeError> {
         Ok(MlsMessageBodyIn::GroupInfo(info)) if wire_suite(info.ciphersuite()).is_ok() => Ok(info),
         _ => Err(malformed),
     }
+}
+
+/// Refuses a tree that is larger than that of any group before its nodes are looked at: a blank one costs its sender a byte, but a node's
+/// work here, so that the bound on the bytes is none on the work.
+fn check_tree(info: &VerifiableGroupInfo) -> Result<(), E2eeError> {
+    let Some(tree) = info.extensions().ratchet_tree().map(|extension| extension.ratchet_tree()) else { return Ok(()) };
+    let filled: usize = tree.nodes().map(|node| 1 + node.tls_serialized_len()).sum();
+    // What is left are blanks, and the few bytes that say how long it is.
+    let blank = tree.tls_serialized_len().saturating_sub(filled);
+    let fits = tree.leaves().count() <= limits::GROUP_DEVICES && tree.nodes().count() + blank <= TREE_NODES;
+    if fits { Ok(()) } else { Err(E2eeError::GroupFull) }
 }
 
 fn welcome_error(error: &WelcomeError<StorageError>) -> E2eeError {
@@ -68,6 +82,7 @@ impl Work<'_> {
         if info.group_id().as_slice() != welcome.conversation.0 {
             return Err(E2eeError::WrongConversation);
         }
+        check_tree(info)?;
         if let Some(old) = old {
             if !unconfirmed && old.is_active() && record.home(&old) >= welcome.epoch {
                 return Err(E2eeError::Duplicate);
@@ -129,6 +144,7 @@ impl Work<'_> {
         if info.group_id().as_slice() != conversation.0 {
             return Err(E2eeError::WrongConversation);
         }
+        check_tree(&info)?;
         if home_epoch < info.epoch().as_u64() || home_epoch >= LAST_EPOCH {
             return Err(E2eeError::Malformed("group info"));
         }

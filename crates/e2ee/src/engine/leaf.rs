@@ -8,6 +8,7 @@ use parlour_wire::{
     codec,
     id::{AccountId, DeviceId},
     identity::{Certificate, Signed, VerifiedCertificate},
+    limits,
 };
 
 use super::{Drift, Leaf, Lists, grounds::disowns, policy::Policy, record::Record, suite::CERTIFICATE_CREDENTIAL, work::Work};
@@ -87,6 +88,9 @@ pub(super) fn admit_all(group: &MlsGroup, policy: &Policy, lists: &dyn Lists) ->
         if standing == Standing::Revoked {
             revoked.push(Added { account, device });
         }
+    }
+    if seen.len() > limits::GROUP_DEVICES {
+        return Err(E2eeError::GroupFull);
     }
     Ok(revoked)
 }

@@ -11,4 +11,5 @@ mod rules;
 mod server;
 mod storage;
 mod talk;
+mod trees;
 mod world;

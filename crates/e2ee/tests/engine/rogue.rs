@@ -116,7 +116,7 @@ impl Rogue {
     }
 }
 
-fn package(member: &Member) -> KeyPackage {
+pub fn package(member: &Member) -> KeyPackage {
     let package = KeyPackageIn::tls_deserialize_exact(&member.packages[0].package).unwrap();
     package.validate(OpenMlsRustCrypto::default().crypto(), ProtocolVersion::Mls10).unwrap()
 }
