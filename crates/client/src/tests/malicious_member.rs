@@ -1,11 +1,13 @@
 //! A member that does not use our program: it takes ids of others, lies about places, sends garbage, and says to the server what its
 //! commits do not do. What the members' own rules refuse is tested where they are made; here it is what the others see.
 
-use parlour_e2ee::Place;
+use std::fs;
+
+use parlour_e2ee::{Place, attachment::Layout};
 use parlour_wire::{
     Code, MessageId,
     api::{self, Change, Role},
-    content::{Body, Content, Profile},
+    content::{Attachment, Body, Content, Profile},
     limits,
 };
 
@@ -13,7 +15,10 @@ use super::{
     groups::{change, create, members, people, role},
     harness::World,
 };
-use crate::core::{Command, Core, GroupCommand, Reply};
+use crate::{
+    api::MessageKind,
+    core::{Command, Core, GroupCommand, Reply},
+};
 
 const NOWHERE: Place = Place { seq: 0, hash: [0; 16] };
 
@@ -143,6 +148,64 @@ fn names_that_trick_the_eye_or_the_terminal_are_not_shown_as_they_are() {
     slip(&mut world, m, "#club", MessageId([2; 16]), &bytes);
     world.settle();
     assert!(!world.profile_of(b, mallory).display_name.contains('\u{1b}'));
+}
+
+/// The content of a file under a name that no program of ours would write.
+fn forged_file(attachment: &Attachment, name: &str) -> Vec<u8> {
+    let honest = "n".repeat(name.len());
+    let attachment = Attachment { name: honest.clone(), ..attachment.clone() };
+    let mut bytes = Content::new(1, Body::Attachment(attachment)).to_bytes().unwrap();
+    let at = bytes.windows(honest.len()).position(|window| window == honest.as_bytes()).unwrap();
+    bytes[at..at + name.len()].copy_from_slice(name.as_bytes());
+    bytes
+}
+
+#[test]
+fn a_forged_file_has_a_harmless_name_and_comes_to_nothing() {
+    let (mut world, nodes) = club(10, &["bob", "mallory"]);
+    let [_, b, m] = nodes[..] else { panic!() };
+    let home = tempfile::tempdir().unwrap();
+    let (source, folder) = (home.path().join("honest.pdf"), home.path().join("downloads"));
+    fs::write(&source, vec![7; 100_000]).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let sent = world.send_file(m, "#club", &source);
+    world.settle();
+    fs::remove_file(&source).unwrap();
+    let honest = core(&mut world, m).attachment_for_test(&sent.id);
+    let huge = 4 << 30;
+    let files = [
+        // Sizes that contradict each other, and one that the blob at the server does not have.
+        (Attachment { size: huge, ..honest.clone() }, Code::SIZE_MISMATCH),
+        (Attachment { size: huge, blob_size: Layout::new(huge).unwrap().blob_size(), ..honest.clone() }, Code::SIZE_MISMATCH),
+        (Attachment { key: [9; 32], ..honest.clone() }, Code::HASH_MISMATCH),
+        (Attachment { hash: [9; 32], ..honest.clone() }, Code::HASH_MISMATCH),
+        (Attachment { blob: parlour_wire::id::BlobId([9; 32]), ..honest.clone() }, Code::FILE_NOT_FOUND),
+    ];
+    for (n, (attachment, code)) in (1_u8..).zip(files) {
+        let id = MessageId([n; 16]);
+        let bytes = forged_file(&attachment, "../../.ssh/authorized_keys");
+        let mut send = core(&mut world, m).forge_message_for_test("#club", id, &NOWHERE, &bytes);
+        send.blobs = vec![honest.blob];
+        assert_eq!(world.forge(m, &send), Ok(()));
+        world.settle();
+        let shown = world.history(b, "#club").into_iter().find(|message| message.id == id).unwrap();
+        assert_eq!(shown.kind, MessageKind::File);
+        let file = shown.file.unwrap();
+        assert_eq!((file.name.as_str(), file.size), ("authorized_keys", attachment.size), "{n}");
+        assert_eq!(world.fetch_file(b, id, &folder).unwrap_err().code, code, "{n}");
+    }
+    // The true one, under a forged name, is a file of its last part in the folder, and there is nothing else anywhere.
+    let id = MessageId([99; 16]);
+    let bytes = forged_file(&honest, "../../.ssh/authorized_keys");
+    let mut send = core(&mut world, m).forge_message_for_test("#club", id, &NOWHERE, &bytes);
+    send.blobs = vec![honest.blob];
+    assert_eq!(world.forge(m, &send), Ok(()));
+    world.settle();
+    assert_eq!(world.fetch_file(b, id, &folder).unwrap().path, folder.join("authorized_keys"));
+    let names = |folder: &std::path::Path| -> Vec<_> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!((names(home.path()), names(&folder)), (vec!["downloads".to_owned()], vec!["authorized_keys".to_owned()]));
 }
 
 #[test]

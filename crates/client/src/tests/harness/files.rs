@@ -6,7 +6,7 @@ use parlour_e2ee::attachment::{CHUNK, FileKey, Opener, Resealer, Sealed, Sealer}
 use parlour_server::store::suite::block_on;
 use parlour_wire::{
     Code,
-    api::{BlobBegin, BlobGet, BlobPut, Call},
+    api::{BlobBegin, BlobData, BlobGet, BlobPut, Call},
     content::Attachment,
 };
 
@@ -115,7 +115,10 @@ impl World {
         let (mut content, mut offset) = (Vec::new(), 0);
         while let Some(wanted) = opener.wanted() {
             let length = u32::try_from(wanted).unwrap();
-            let mut data = self.call(node, &BlobGet { blob: attachment.blob, offset, length })?.data;
+            let BlobData { size, mut data } = self.call(node, &BlobGet { blob: attachment.blob, offset, length })?;
+            if size != opener.layout().blob_size() || data.is_empty() || data.len() > wanted {
+                return Err(Error::new(Code::SIZE_MISMATCH, "the server gives a file of another size"));
+            }
             offset += data.len() as u64;
             opener.take(&mut data).map_err(|error| Error::new(error.code(), error.to_string()))?;
             content.append(&mut data);

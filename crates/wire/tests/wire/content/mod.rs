@@ -203,6 +203,102 @@ fn names_of_files_are_made_safe() {
     assert!(safe_name(&format!("{}.pdf", "x".repeat(300))).ends_with(".pdf"));
 }
 
+/// An external part by hand, as no program of ours writes it.
+struct Forged<'a> {
+    name: &'a str,
+    size: u64,
+    url: &'a str,
+    key: &'a [u8],
+    hash: &'a [u8],
+}
+
+const BLOB: &str = "parlour-blob:0101010101010101010101010101010101010101010101010101010101010101?size=65552";
+
+impl Default for Forged<'_> {
+    fn default() -> Self {
+        Self { name: "plan.pdf", size: 1000, url: BLOB, key: &[3; 32], hash: &[4; 32] }
+    }
+}
+
+impl Forged<'_> {
+    fn write(&self, e: &mut Encoder<&mut Vec<u8>>) {
+        e.array(15).unwrap().u8(6).unwrap().str("").unwrap().u8(2).unwrap();
+        e.str("application/pdf").unwrap().str(self.url).unwrap().u32(0).unwrap().u64(self.size).unwrap();
+        e.u64(0xf001).unwrap().bytes(self.key).unwrap().bytes(&[]).unwrap().bytes(&[]).unwrap();
+        e.u64(0xff).unwrap().bytes(self.hash).unwrap().str("look").unwrap().str(self.name).unwrap();
+    }
+
+    fn read(&self) -> Result<Body, DecodeError> {
+        Content::from_bytes(&by_hand(|e| self.write(e))).map(|content| content.body)
+    }
+
+    /// The same with a preview.
+    fn read_with_preview(&self) -> Result<Body, DecodeError> {
+        let bytes = by_hand(|e| {
+            e.array(5).unwrap().u8(6).unwrap().str("").unwrap().u8(3).unwrap().u8(1).unwrap().array(2).unwrap();
+            self.write(e);
+            e.array(5).unwrap().u8(8).unwrap().str("").unwrap().u8(1).unwrap().str("image/png").unwrap().bytes(&[1]).unwrap();
+        });
+        Content::from_bytes(&bytes).map(|content| content.body)
+    }
+}
+
+#[test]
+fn a_forged_name_of_a_file_is_reduced_by_who_reads_it() {
+    let long = format!("/{}/{}.pdf", "d/".repeat(500), "x".repeat(4000));
+    for (name, safe) in [
+        ("../../x", "x"),
+        ("../../.ssh/authorized_keys", "authorized_keys"),
+        ("/etc/passwd", "passwd"),
+        ("..\\..\\evil.exe", "evil.exe"),
+        ("..", "file"),
+        ("a/\0", "file"),
+        ("x\u{202e}fdp.exe", "xfdp.exe"),
+        (&long, &format!("{}.pdf", "x".repeat(limits::FILE_NAME - 4))),
+    ] {
+        let forged = Forged { name, ..Forged::default() };
+        for body in [forged.read(), forged.read_with_preview()] {
+            let Ok(Body::Attachment(read)) = body else { panic!("{name:?}: {body:?}") };
+            assert_eq!((read.name.as_str(), read.size), (safe, 1000), "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn forged_sizes_keys_and_hashes_of_a_file_are_refused() {
+    let huge = format!("{}?size={}", BLOB.split_once('?').unwrap().0, u64::MAX);
+    let forged = [
+        (Forged { size: u64::MAX, ..Forged::default() }, DecodeError::TooLong("attachment")),
+        (Forged { size: limits::BLOB + 1, ..Forged::default() }, DecodeError::TooLong("attachment")),
+        (Forged { url: &huge, ..Forged::default() }, DecodeError::TooLong("attachment")),
+        (Forged { key: &[3; 31], ..Forged::default() }, DecodeError::Invalid("key of an attachment")),
+        (Forged { key: &[3; 4000], ..Forged::default() }, DecodeError::Invalid("key of an attachment")),
+        (Forged { hash: &[], ..Forged::default() }, DecodeError::Invalid("hash of an attachment")),
+    ];
+    for (at, (forged, error)) in forged.iter().enumerate() {
+        assert_eq!(forged.read(), Err(*error), "{at}");
+        assert_eq!(forged.read_with_preview(), Err(*error), "{at} with a preview");
+    }
+}
+
+#[test]
+fn a_file_that_is_said_to_be_elsewhere_is_kept_as_unknown_and_never_fetched() {
+    for url in [
+        "https://example.org/plan.pdf",
+        "file:///etc/passwd",
+        "parlour-blob:../../etc/passwd?size=1",
+        "parlour-blob:0101?size=1",
+        "parlour-blob:0101010101010101010101010101010101010101010101010101010101010101",
+        "parlour-blob:0101010101010101010101010101010101010101010101010101010101010101?size=-1",
+        "",
+    ] {
+        let forged = Forged { url, ..Forged::default() };
+        for body in [forged.read(), forged.read_with_preview()] {
+            assert!(matches!(body, Ok(Body::Unknown { .. })), "{url}: {body:?}");
+        }
+    }
+}
+
 #[test]
 fn a_tower_of_arrays_is_refused_without_climbing_it() {
     let tower = by_hand(|e| {
