@@ -51,6 +51,9 @@ fn a_group_is_made_listed_written_to_and_read() {
     }
     assert_eq!(members(&bob, "#friends"), pairs(&[("alice", "admin"), ("bob", "member"), ("carol", "member")]));
     assert_eq!(members(&bob, "FRIENDS").len(), 3, "the # may be left out");
+    let shown = run(parlour(&["--home", bob.home.to_str().unwrap(), "group", "members", "friends"]), "").ok().stdout;
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("#friends  3 members, hybrid encryption", 4), "{shown}");
     bob.send("#friends", "hello alice");
     assert_eq!(texts(&alice.recv(&["--from", "#friends"])), ["hello alice"]);
     assert_eq!(said(&carol.history("#friends")), ["hello all", "hello alice"]);

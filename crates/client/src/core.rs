@@ -12,7 +12,7 @@
 //! - `target`, `compose`: whom a word means, and writing. `content`: what messages say. `changes`: reactions, edits, deletes. `expiry`: their end.
 //! - `profiles`, `import`, `typing`: as they say.
 //! - `send`: the outbox. `commit`: making direct conversations and keeping devices in line. `gather`: key packages of who comes in.
-//! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group.
+//! - `groups`: commands about groups. `intents`: doing what they ask for. `membership`: what commits did to a group. `size`: its suite.
 //! - `siblings`: what own devices tell each other (`own`). `handover`, `parcels`, `pack`: histories for new devices. `backup`.
 //! - `shares`: earlier messages for people who come into a group.
 //! - `doubt`: what a server or a member says that does not fit.
@@ -51,6 +51,7 @@ mod shares;
 mod siblings;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod size;
 mod sync;
 mod target;
 #[cfg(test)]
@@ -69,6 +70,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 pub use self::groups::GroupCommand;
 pub use self::input::{Command, Input, Now, Output, Reply, RequestId, Ticket};
 use self::session::{Pending, Phase, Session, Timer, Waiters};
+use self::size::Sizes;
 pub use self::transfer::{Fetch, LocalFile, Order, Outcome, TransferId, Transferred};
 use self::transfers::Transfers;
 use crate::{
@@ -89,6 +91,7 @@ pub struct Core {
     session: Session,
     waiters: Waiters,
     transfers: Transfers,
+    sizes: Sizes,
     /// What the current step wants done, once it is on disk.
     outputs: Vec<Output>,
     /// Requests that the current step makes; forgotten if it does not reach the disk.
@@ -125,6 +128,7 @@ impl Core {
             session: Session::default(),
             waiters: Waiters::default(),
             transfers: Transfers::default(),
+            sizes: Sizes::default(),
             outputs: Vec::new(),
             issued: Vec::new(),
             next_request: 1,

@@ -26,4 +26,5 @@ mod schedules;
 mod search;
 mod shares;
 mod siblings;
+mod size;
 mod trust;

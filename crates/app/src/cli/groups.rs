@@ -136,6 +136,10 @@ async fn members(group: &str, session: &Session) -> Result<(), Failure> {
     };
     let outcome = outcome.await;
     let (name, members) = closed(&client, outcome).await?;
+    if let Some(first) = members.first() {
+        let (output, facts) = (&session.output, format!("{}, {} encryption", people(members.len()), first.suite.word()));
+        output.text(&format!("{}  {}", output.bold(&plain(&name)), output.dim(&facts)))?;
+    }
     for member in &members {
         session.output.row(&MemberRow::listed(member, &name), |output| member_line(member, output))?;
     }

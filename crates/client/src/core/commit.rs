@@ -139,6 +139,10 @@ impl Core {
                 self.rest(id);
                 self.start_sync()
             }
+            Code::QUOTA if conversation.is_group() => {
+                self.rest(id);
+                self.group_full(&id)
+            }
             _ => {
                 self.trouble(Error { message: format!("a change of a conversation was refused: {}", error.message), ..error });
                 self.rest(id);
@@ -182,8 +186,8 @@ impl Core {
     /// Looks after a random pause whether the devices of a conversation fit the lists. One's own devices come first, and a new
     /// device joins by itself, so that most of the time nothing is left to do. In a group the admins go before the others.
     pub(super) fn set_maintenance(&mut self, conversation: &Conversation) -> Result<(), Error> {
-        let drift = self.drift(&conversation.id)?;
-        if drift == Drift::default() {
+        let (drift, outgrown) = self.drift(&conversation.id)?;
+        if drift == Drift::default() && !outgrown {
             return Ok(());
         }
         let me = self.me()?;
@@ -191,6 +195,7 @@ impl Core {
         let (from, to) = match (urgent, drift.missing.iter().any(|(account, _)| *account == me)) {
             (true, _) if conversation.is_group() && conversation.role != Role::ADMIN => (1_000, 4_000),
             (true, _) => (50, 1_000),
+            (false, _) if outgrown => (2_000, 10_000),
             (false, true) => (2_000, 5_000),
             (false, false) => (6_000, 12_000),
         };
@@ -220,28 +225,35 @@ impl Core {
         self.queue_change(id, step)
     }
 
-    fn drift(&mut self, id: &ConversationId) -> Result<Drift, Error> {
+    /// How a conversation differs from the lists, and whether it has outgrown its suite.
+    fn drift(&mut self, id: &ConversationId) -> Result<(Drift, bool), Error> {
+        let outgrown = self.has_outgrown(id)?;
         let (engine, store) = self.engine()?;
         match engine.compare_devices(store, id, store) {
             Ok(step) => {
                 self.store.apply(&step.changes)?;
-                self.store.set_drifted(id, step.output != Drift::default())?;
-                Ok(step.output)
+                self.store.set_drifted(id, outgrown || step.output != Drift::default())?;
+                Ok((step.output, outgrown))
             }
             Err(E2eeError::Storage(error)) => Err(Error::internal(error)),
             // A conversation that is only being made or joined.
-            Err(_) => Ok(Drift::default()),
+            Err(_) => Ok((Drift::default(), false)),
         }
     }
 
-    /// Removes devices that are in no list any more or whose account has left, then adds those that are missing.
+    /// Founds a group anew that has outgrown its suite, which also takes out who is to go. Otherwise removes devices that are in no
+    /// list any more or whose account has left, then adds those that are missing.
     pub(super) fn maintain(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
         let busy = self.store.pending_commit(id)?.is_some() || self.is_claiming(id) || self.session.reading.contains(id);
         if conversation.phase != ConversationPhase::Active || !self.session.is_usable() || busy {
             return Ok(());
         }
-        let drift = self.drift(id)?;
+        let (drift, outgrown) = self.drift(id)?;
+        if outgrown {
+            // First, because in a suite that is not made for so many a commit that only removes may be too large.
+            return self.outgrow(&conversation);
+        }
         if !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair {
             let devices: Vec<DeviceId> = drift.revoked.iter().map(|(_, device)| *device).collect();
             let (engine, store) = self.engine()?;
@@ -251,8 +263,8 @@ impl Core {
         // Devices of an account that the server does not have as a member would be refused, again and again.
         let gone = self.session.gone.get(id);
         match drift.missing.iter().find(|(account, _)| gone.is_none_or(|gone| !gone.contains(account))) {
-            Some((account, _)) => self.claim(id, *account, conversation.suite),
-            None => Ok(()),
+            Some(&(account, _)) if self.has_room(&conversation, &account)? => self.claim(id, account, conversation.suite),
+            _ => Ok(()),
         }
     }
 
@@ -278,7 +290,7 @@ impl Core {
         self.queue_change(&id, step)
     }
 
-    fn queue_change(
+    pub(super) fn queue_change(
         &mut self,
         id: &ConversationId,
         step: Result<parlour_e2ee::Step<PendingCommit>, E2eeError>,
@@ -291,6 +303,7 @@ impl Core {
                 Ok(())
             }
             Err(E2eeError::Storage(error)) => Err(Error::internal(error)),
+            Err(E2eeError::GroupFull) => self.group_full(id),
             Err(error) => {
                 tracing::debug!(conversation = %id, %error, "the devices of a conversation stay as they are");
                 Ok(())

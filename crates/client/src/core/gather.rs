@@ -86,7 +86,7 @@ impl Core {
                 _ => Ok(()),
             };
         }
-        if packages.is_empty() && account != me {
+        if packages.is_empty() && account != me && !self.store.is_member(&id, &account)? {
             return self.no_devices(id, account);
         }
         self.session.creating.entry(id).or_default().claimed.insert(account, (list, packages));
@@ -110,6 +110,14 @@ impl Core {
         let wanted = self.session.creating.get(&id).is_some_and(|creation| creation.wanted.contains(&account));
         if error.is_transient() {
             self.rest(id);
+            return Ok(());
+        }
+        if wanted
+            && self.store.is_member(&id, &account)?
+            && let Some(list) = self.store.list(&account)?
+        {
+            // A member stays one when its group is founded anew; its devices come in by themselves.
+            self.session.creating.entry(id).or_default().claimed.insert(account, (list, Vec::new()));
             return Ok(());
         }
         if wanted && let Some(intent) = self.store.first_intent(&id)? {

@@ -2,11 +2,10 @@
 //! has done it, or it is refused for good. When another commit was first, its outcome is read and the change is tried again on top
 //! of it; a change that others have made by then is done.
 
-use parlour_e2ee::{E2eeError, GroupChange, Member, NewConversation, PendingCommit, Step, suite_for};
+use parlour_e2ee::{E2eeError, GroupChange, Member, NewConversation, PendingCommit, Step};
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
     api::{self, ConversationKind, Create, Role, Suite},
-    limits,
     name::Name,
 };
 
@@ -116,19 +115,6 @@ impl Core {
         Ok(Next::Change(Box::new(GroupChange { add, ..GroupChange::default() })))
     }
 
-    /// The suite for a group of all devices of these accounts, as far as their lists are known.
-    fn suite_of(&self, accounts: impl Iterator<Item = AccountId>) -> Result<Suite, Error> {
-        let mut devices = 0;
-        for account in accounts {
-            devices += self.store.list(&account)?.map_or(1, |list| list.certificates().len());
-        }
-        if devices > limits::GROUP_DEVICES {
-            let message = format!("the group would have {devices} devices; it may have {}", limits::GROUP_DEVICES);
-            return Err(Error::new(Code::QUOTA, message));
-        }
-        Ok(suite_for(devices))
-    }
-
     /// Makes a group: key packages of all devices, then the first commit.
     pub(super) fn create_group(&mut self, group: &Conversation, row: &IntentRow) -> Result<(), Error> {
         let Intent::Create { name, members, history } = &row.intent else { return Ok(()) };
@@ -197,13 +183,10 @@ impl Core {
 
     /// Founds a group anew in the suite for many devices; the intent goes on after it.
     fn refound(&mut self, group: &Conversation, row: &IntentRow) -> Result<(), Error> {
-        let me = self.me()?;
-        let accounts: Vec<_> = self.store.members(&group.id)?.into_iter().map(|member| member.account).collect();
-        let alone = self.store.list(&me)?.is_none_or(|list| list.certificates().len() < 2);
-        let wanted: Vec<_> = accounts.into_iter().filter(|account| *account != me || !alone).collect();
-        let Some(members) = self.gather(&group.id, &wanted, Suite::CLASSICAL)? else { return Ok(()) };
+        let Some(members) = self.gather_all(group)? else { return Ok(()) };
         let (engine, store) = self.engine()?;
         let step = engine.refound(store, &group.id, Suite::CLASSICAL, &members);
+        self.session.creating.remove(&group.id);
         if let Some(commit) = self.take_step(row, step)? {
             self.queue_commit(commit, None)?;
         }

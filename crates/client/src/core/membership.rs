@@ -70,6 +70,10 @@ impl Core {
         events: &[GroupEvent],
         (added, removed): (Leaves<'_>, Leaves<'_>),
     ) -> Result<(), Error> {
+        if let Some(creation) = self.session.creating.get_mut(&conversation.id) {
+            // Their devices are others than those whose key packages are here.
+            creation.claimed.retain(|account, _| !added.iter().any(|(owner, _)| owner == account));
+        }
         let lines = self.narrate(&actor, events)?;
         if !events.is_empty() {
             self.session.gone.remove(&conversation.id);
@@ -123,15 +127,20 @@ impl Core {
         })
     }
 
-    /// This device has come into a group by a welcome: says so if its account is new there.
-    pub(super) fn welcomed(&mut self, conversation: &Conversation, epoch: u64) -> Result<(), Error> {
+    /// This device has come into a group by a welcome: says so if its account is new there, and if the group that it was in is founded
+    /// anew by that.
+    pub(super) fn welcomed(&mut self, before: &Conversation, epoch: u64, adder: AccountId) -> Result<(), Error> {
+        let Some(conversation) = self.store.conversation(&before.id)? else { return Ok(()) };
         let me = self.me()?;
         let members = self.store.members(&conversation.id)?;
         let mine = members.iter().find(|member| member.account == me);
         if mine.is_none_or(|mine| mine.since != epoch) {
-            return Ok(());
+            if before.phase != ConversationPhase::Active || before.suite == conversation.suite {
+                return Ok(());
+            }
+            let lines = self.narrate(&adder, &[GroupEvent::Refounded(conversation.suite)])?;
+            return self.note_by(&conversation, &adder, &lines.join(" "), adder == me);
         }
-        let Some(conversation) = self.store.conversation(&conversation.id)? else { return Ok(()) };
         let group = conversation.group_name().unwrap_or_default();
         let founder = mine.is_some_and(|mine| mine.role == Role::ADMIN) && members.iter().all(|member| member.since == epoch);
         let text = if founder { format!("You created {group}.") } else { format!("You were added to {group}.") };
@@ -167,6 +176,10 @@ impl Core {
             let group = conversation.group_name().unwrap_or_default();
             let text = format!("{} removed you from {group}.", self.name_in_text(&actor)?);
             return self.close_group(conversation, Some(entry), &text, false);
+        }
+        let lines = self.narrate(&actor, events)?;
+        if !lines.is_empty() {
+            self.tell(conversation, entry, &actor, &lines.join(" "), actor == me)?;
         }
         // The account stays: a welcome of the same commit brings this device back, or the next sync says that it should join.
         self.store.set_phase(&conversation.id, ConversationPhase::Outside)?;

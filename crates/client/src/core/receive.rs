@@ -1,6 +1,6 @@
 //! Taking entries of a log: in order, each once, each in the same transaction as its ratchet, its plaintext and the cursor.
 
-use parlour_e2ee::{E2eeError, Opened};
+use parlour_e2ee::{E2eeError, GroupEvent, Opened};
 use parlour_wire::{
     AccountId, ConversationId, api,
     log::{Entry, EntryKind},
@@ -152,7 +152,8 @@ impl Core {
             }
             Opened::Commit { committer: (actor, _), added, removed, events, .. } => {
                 let me = self.signed_in()?.device;
-                if removed.iter().any(|(_, device)| *device == me) {
+                let ends = events.iter().any(|event| matches!(event, GroupEvent::Refounded(_)));
+                if ends || removed.iter().any(|(_, device)| *device == me) {
                     if conversation.is_group() {
                         self.taken_out(conversation, entry, actor, &events)?;
                     } else {

@@ -48,6 +48,7 @@ impl Core {
                     if conversation.is_group() && head <= conversation.seq {
                         self.compare_roster(&conversation)?;
                         self.drive_intents(&conversation)?;
+                        self.go_on_founding(&conversation)?;
                     }
                     self.tell_profile(&conversation)?;
                     self.seal(&conversation)?;

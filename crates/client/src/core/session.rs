@@ -204,6 +204,8 @@ pub(super) struct Session {
     pub(super) rosters: BTreeMap<ConversationId, Vec<AccountId>>,
     /// How far this device has been, as the server says, in conversations that it is about to make or to join.
     pub(super) acknowledged: BTreeMap<ConversationId, u64>,
+    /// Groups that were found to be full, as far as it has been told.
+    pub(super) full: BTreeSet<ConversationId>,
     /// Members of groups that, as the server says, are members no more.
     pub(super) gone: BTreeMap<ConversationId, BTreeSet<AccountId>>,
     /// Conversations in which an entry of this device was found that it does not know.
@@ -279,6 +281,7 @@ impl Session {
             flow: self.flow.take(),
             parked: std::mem::take(&mut self.parked),
             timers: std::mem::take(&mut self.timers),
+            full: std::mem::take(&mut self.full),
             ..Self::default()
         };
         self.timers.retain(|timer, _| *timer == Timer::Restart);

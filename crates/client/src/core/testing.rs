@@ -12,6 +12,7 @@ use super::{
     compose::Post,
     own::{Kind, Meaning, VALUE},
     pack::PackedMessage,
+    size::Sizes,
 };
 use crate::{
     api::{MessageKind, PersonalProfile, State},
@@ -35,6 +36,10 @@ impl Core {
         };
         self.store.add_message(&NewMessage { row, sealed: false }).expect("a database");
         self.session.dirty.insert(conversation);
+    }
+
+    pub(crate) fn set_sizes_for_test(&mut self, (hybrid, most): (usize, usize)) {
+        self.sizes = Sizes { hybrid, most };
     }
 
     pub(crate) fn attachment_for_test(&self, id: &MessageId) -> Attachment {

@@ -74,6 +74,7 @@ impl Core {
         if conversation.is_group() {
             self.refresh_view(&id)?;
         }
+        let before = conversation;
         let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
         if conversation.is_group() {
             self.expect_history(&conversation, (epoch, welcome.seq), adder)?;
@@ -83,7 +84,7 @@ impl Core {
         self.entered(&conversation, welcome.seq, &welcome.hash)?;
         self.set_warm_up(&conversation, devices);
         if conversation.is_group() {
-            self.welcomed(&conversation, epoch)?;
+            self.welcomed(before, epoch, adder)?;
             self.session.rosters.insert(id, welcome.members);
         }
         Ok(())
@@ -187,6 +188,7 @@ impl Core {
                 self.session.blocked.insert(id, account);
                 return self.look_up_account(account);
             }
+            Err(E2eeError::GroupFull) => return self.group_full(&id),
             Err(error) => {
                 let message = format!("a conversation cannot be joined on this device: {error}");
                 self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));

@@ -119,6 +119,8 @@ pub(super) struct World {
     pub(super) puts: Option<usize>,
     /// Parts of blobs that have been sealed to be sent: key, place, hash.
     pub(super) sealed: Vec<([u8; 32], u32, [u8; 32])>,
+    /// Devices up to which a group is hybrid, and those that it may have, for who comes into the world.
+    pub(super) sizes: Option<(usize, usize)>,
 }
 
 fn service(store: &Arc<MemoryStore>, fanout: &Arc<Fanout>, secrets: &[u8]) -> Service<MemoryStore> {
@@ -154,6 +156,7 @@ impl World {
             lies: BTreeMap::new(),
             puts: None,
             sealed: Vec::new(),
+            sizes: None,
         }
     }
 
@@ -193,7 +196,11 @@ impl World {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&it.seed.to_be_bytes());
         let options = OpenOptions { home: it.home.path().to_owned(), key: KeySource::File, create: true };
-        it.core = Some(Core::open(Profile::open(&options).unwrap(), seed).unwrap());
+        let mut core = Core::open(Profile::open(&options).unwrap(), seed).unwrap();
+        if let Some(sizes) = self.sizes {
+            core.set_sizes_for_test(sizes);
+        }
+        it.core = Some(core);
     }
 
     /// A person with an account at the server and no device.

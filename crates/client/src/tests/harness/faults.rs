@@ -117,6 +117,26 @@ impl World {
         }
     }
 
+    /// Lets things happen until a device makes such a request, and refuses it before the server hears of it.
+    pub(in crate::tests) fn refuse<C: parlour_wire::api::Call>(&mut self, node: usize, such: impl Fn(&C) -> bool, error: &Error) {
+        for _ in 0..10_000 {
+            let next = match self.nodes[node].outbox.front() {
+                Some(Output::Request { id, name, content }) if *name == C::NAME => {
+                    such(&parlour_wire::decode(content).unwrap()).then_some(*id)
+                }
+                _ => None,
+            };
+            if let Some(id) = next {
+                self.nodes[node].outbox.pop_front();
+                return self.input(node, Input::Answer(id, Err(error.clone())));
+            }
+            if !self.step_any() {
+                self.advance(Duration::from_millis(100));
+            }
+        }
+        panic!("no such request is made");
+    }
+
     fn step_any_but_receive(&mut self, but: usize) -> bool {
         (0..self.nodes.len()).any(|node| self.connect(node) || self.transmit(node) || (node != but && self.receive(node)))
     }

@@ -1,0 +1,267 @@
+//! Groups that outgrow their suite, and groups that are full. The bounds are low here, so that a few devices reach them.
+
+use std::time::Duration;
+
+use parlour_wire::{
+    Code,
+    api::{self, Notice as _, Role},
+};
+
+use super::{
+    groups::{add, change, create, members, role},
+    harness::{World, bent::push},
+};
+use crate::{
+    api::{Group, HistoryPolicy, MessageKind},
+    core::{Command, GroupCommand, Input, Reply},
+    error::Error,
+};
+
+/// People with so many devices each, in a world where groups of up to `hybrid` devices are hybrid and none has more than `most`.
+pub(super) fn world(seed: u64, sizes: (usize, usize), people: &[(&str, usize)]) -> (World, Vec<Vec<usize>>) {
+    let mut world = World::new(seed);
+    world.sizes = Some(sizes);
+    let people: Vec<_> = people.iter().map(|(name, devices)| (world.person(name), *devices)).collect();
+    let nodes = people.into_iter().map(|(person, devices)| (0..devices).map(|_| world.device(person)).collect()).collect();
+    world.settle();
+    (world, nodes)
+}
+
+pub(super) fn group(world: &mut World, node: usize) -> Group {
+    match world.ask(node, Command::Group(GroupCommand::List)) {
+        Ok(Reply::Groups(groups)) => groups.into_iter().next().expect("a group"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn suite(world: &mut World, node: usize) -> &'static str {
+    group(world, node).suite.word()
+}
+
+/// How often a group was founded anew, as its history says.
+pub(super) fn foundings(world: &mut World, node: usize) -> Vec<String> {
+    let system = world.history(node, "#club").into_iter().filter(|message| message.kind == MessageKind::System);
+    system.map(|message| message.text).filter(|text| text.contains("founded the group anew")).collect()
+}
+
+/// Everybody writes, and everybody reads each of these once.
+fn all_write(world: &mut World, nodes: &[usize], when: &str) -> Vec<String> {
+    let texts: Vec<_> = nodes.iter().map(|node| format!("{when}, from {node}")).collect();
+    for (node, text) in nodes.iter().zip(&texts) {
+        world.send(*node, "#club", text);
+        world.settle();
+    }
+    for node in nodes {
+        have(world, *node, &texts);
+    }
+    texts
+}
+
+fn have(world: &mut World, node: usize, texts: &[String]) {
+    let tally = world.tally(node, "#club");
+    for text in texts {
+        assert_eq!(tally.get(text), Some(&1), "node {node}: {tally:?}");
+    }
+    let unread = tally.keys().any(|text| text.contains("could not be read") || text.contains("set up again"));
+    assert!(!unread, "node {node}: {tally:?}");
+}
+
+#[test]
+fn a_group_that_an_add_makes_too_large_is_founded_anew_and_keeps_what_it_is() {
+    let (mut world, nodes) = world(60, (5, 1000), &[("alice", 2), ("bob", 2), ("carol", 1), ("dave", 2)]);
+    let a = nodes[0][0];
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    let history = GroupCommand::SetHistory { group: "#club".into(), history: HistoryPolicy::Last(3) };
+    change(&mut world, a, history).unwrap();
+    world.settle();
+    let old: Vec<_> = nodes[..3].concat();
+    let before = all_write(&mut world, &old, "before");
+    assert_eq!(suite(&mut world, a), "hybrid");
+    let id = world.group(a);
+    // Something is on its way while the group ends and begins.
+    let early = Command::Send { to: "#club".into(), text: "between".into(), reply_to: None };
+    world.command(nodes[2][0], early);
+    assert_eq!(change(&mut world, nodes[1][1], add(&["dave"])).unwrap().suite.word(), "classical");
+    world.settle();
+    let all = nodes.concat();
+    let after = all_write(&mut world, &all, "after");
+    let expected: Vec<_> = [("alice", Role::ADMIN), ("bob", Role::ADMIN), ("carol", Role::MEMBER), ("dave", Role::MEMBER)]
+        .map(|(name, role)| (name.to_owned(), role))
+        .into();
+    for node in all {
+        assert_eq!(members(&mut world, node, "#club"), expected, "node {node}");
+        let group = group(&mut world, node);
+        assert_eq!((group.name.as_str(), group.suite.word(), group.history), ("club", "classical", HistoryPolicy::Last(3)));
+        assert_eq!(world.group(node), id);
+        have(&mut world, node, &after);
+    }
+    for node in old {
+        have(&mut world, node, &before);
+        have(&mut world, node, &["between".to_owned()]);
+        let who = if nodes[1].contains(&node) { "You" } else { "bob" };
+        assert_eq!(foundings(&mut world, node), [format!("{who} founded the group anew with classical encryption.")]);
+    }
+    // Whoever was brought in is given what the policy allows, from before the founding too.
+    have(&mut world, nodes[3][0], &before[3..]);
+    assert!(!world.tally(nodes[3][0], "#club").contains_key(&before[0]));
+}
+
+#[test]
+fn a_group_that_its_members_devices_make_too_large_is_founded_anew_by_one_of_its_admins() {
+    let (mut world, nodes) = world(61, (4, 1000), &[("alice", 1), ("bob", 1), ("carol", 2)]);
+    let (a, b, away) = (nodes[0][0], nodes[1][0], nodes[2][1]);
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    let old = nodes.concat();
+    let before = all_write(&mut world, &old, "before");
+    assert_eq!(suite(&mut world, a), "hybrid");
+    // One device hears of nothing until all is over.
+    world.offline(away);
+    let new = [world.device(2), world.device(1)];
+    world.settle();
+    let there = [a, b, nodes[2][0], new[0], new[1]];
+    let between = all_write(&mut world, &there, "between");
+    for node in there {
+        assert_eq!(suite(&mut world, node), "classical", "node {node}");
+    }
+    world.back(away);
+    world.settle();
+    let all = [&old[..], &new].concat();
+    let after = all_write(&mut world, &all, "after");
+    for node in &old {
+        for texts in [&before, &between, &after] {
+            have(&mut world, *node, texts);
+        }
+        assert_eq!(foundings(&mut world, *node).len(), 1, "node {node}: {:?}", world.texts(*node, "#club"));
+    }
+    for node in all {
+        assert!(world.troubles(node).is_empty(), "node {node}: {:?}", world.troubles(node));
+        let roles: Vec<_> = members(&mut world, node, "#club").into_iter().map(|(_, role)| role).collect();
+        assert_eq!(roles, [Role::ADMIN, Role::ADMIN, Role::MEMBER]);
+    }
+}
+
+#[test]
+fn a_device_that_reads_the_end_of_its_group_before_it_is_invited_into_the_next_comes_in() {
+    let (mut world, nodes) = world(66, (2, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let [a, b, c] = nodes.concat()[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    let (club, seq, _) = world.nodes[b].core.as_ref().unwrap().place_for_test("#club");
+    world.bend(
+        b,
+        Box::new(|_, input| match input {
+            Input::Push { name, .. } if name == api::Welcome::NAME => Vec::new(),
+            input => vec![input],
+        }),
+    );
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.run();
+    let end = world.log(a, club, seq);
+    assert!(!end.is_empty());
+    world.input(b, push(end));
+    world.settle();
+    all_write(&mut world, &[a, b, c], "after");
+    assert_eq!(foundings(&mut world, b), ["alice founded the group anew with classical encryption."]);
+    assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+}
+
+#[test]
+fn a_founding_leaves_out_who_is_revoked_and_waits_for_nobody_without_a_device() {
+    let (mut world, nodes) = world(62, (4, 1000), &[("alice", 1), ("bob", 1), ("carol", 2), ("dave", 1)]);
+    let (a, b, lost) = (nodes[0][0], nodes[1][0], nodes[2][1]);
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    world.offline(a);
+    // While the only admin is away, devices come and go. Bob ends his only one, and another stands in for it at once or never.
+    let new = world.device(2);
+    world.settle();
+    assert_eq!(suite(&mut world, b), "hybrid", "a member founds nothing");
+    world.revoke(2, lost);
+    world.revoke(1, b);
+    let more = [world.device(2), world.device(2)];
+    world.back(a);
+    world.settle();
+    let inside = [a, nodes[2][0], new, more[0], more[1]];
+    all_write(&mut world, &inside, "after");
+    for node in inside {
+        assert_eq!(suite(&mut world, node), "classical", "node {node}");
+        assert_eq!(members(&mut world, node, "#club").len(), 3, "bob stays a member");
+    }
+    for gone in [lost, b] {
+        assert!(world.texts(gone, "#club").iter().all(|text| !text.starts_with("after")), "node {gone}");
+    }
+    let back = world.device(1);
+    world.settle();
+    all_write(&mut world, &[a, back], "again");
+}
+
+#[test]
+fn a_group_that_shrinks_stays_as_it_is() {
+    let (mut world, nodes) = world(63, (2, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let a = nodes[0][0];
+    assert_eq!(change(&mut world, a, create("club", &["bob", "carol"])).unwrap().suite.word(), "classical");
+    world.settle();
+    change(&mut world, a, super::groups::remove(&["carol"])).unwrap();
+    world.settle();
+    all_write(&mut world, &[a, nodes[1][0]], "after");
+    assert_eq!((suite(&mut world, a), foundings(&mut world, a).len()), ("classical", 0));
+}
+
+#[test]
+fn a_device_that_a_full_group_has_no_room_for_is_told_of_once() {
+    let (mut world, nodes) = world(64, (2, 3), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let (a, b) = (nodes[0][0], nodes[1][0]);
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let out = world.device(2);
+    world.offline(out);
+    world.settle();
+    let rename = |name: &str| GroupCommand::Rename { group: "#club".into(), name: name.into() };
+    for turn in 0..2 {
+        if turn == 1 {
+            world.cut(a);
+        }
+        change(&mut world, a, GroupCommand::SetHistory { group: "#club".into(), history: HistoryPolicy::Last(turn + 1) })
+            .unwrap();
+        world.settle();
+        let told = world.troubles(a);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].code, Code::QUOTA);
+        assert!(told[0].message.starts_with("#club has 3 devices"), "{}", told[0].message);
+    }
+    assert!(world.troubles(b).is_empty(), "who can do nothing about it is not told");
+    assert_eq!(world.troubles(nodes[2][0]).len(), 1, "whose device it is, is told");
+    // Who would bring somebody in hears it as the answer.
+    let dave = world.person("dave");
+    world.device(dave);
+    world.settle();
+    assert_eq!(change(&mut world, a, add(&["dave"])).unwrap_err().code, Code::QUOTA);
+    assert!(change(&mut world, a, rename("team")).is_ok(), "and everything else goes on");
+}
+
+#[test]
+fn a_device_that_finds_a_group_full_tells_once_and_comes_in_when_there_is_room() {
+    let (mut world, nodes) = world(65, (2, 3), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let a = nodes[0][0];
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let (club, new) = (world.group(a), world.device(2));
+    for turn in 0..2 {
+        if turn == 1 {
+            world.cut(new);
+        }
+        let error = Error::new(Code::QUOTA, "the conversation has as many members or devices as it may");
+        world.refuse::<api::Commit>(new, |commit| commit.conversation == club, &error);
+        world.settle();
+        let told = world.troubles(new);
+        assert_eq!(told.iter().map(|error| error.code).collect::<Vec<_>>(), [Code::QUOTA], "{told:?}");
+    }
+    world.advance(Duration::from_secs(700));
+    world.settle();
+    all_write(&mut world, &[a, new], "after");
+}
