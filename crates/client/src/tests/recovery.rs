@@ -14,7 +14,7 @@ use crate::{
     event::Event,
 };
 
-fn secret(text: &str) -> Zeroizing<String> {
+pub(super) fn secret(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
 }
 
@@ -36,7 +36,7 @@ pub(super) fn login(name: &str, password: &str) -> Command {
     Command::Login(Login { server, name: name.to_owned(), password: secret(password), label: "next".to_owned() })
 }
 
-fn recover(code: &str, password: &str, keep_devices: bool) -> Command {
+pub(super) fn recover(code: &str, password: &str, keep_devices: bool) -> Command {
     Command::Recover(Recover {
         server: SERVER.parse().unwrap(),
         name: "alice".to_owned(),
@@ -47,7 +47,7 @@ fn recover(code: &str, password: &str, keep_devices: bool) -> Command {
     })
 }
 
-fn code(world: &mut World, node: usize, password: &str) -> Zeroizing<String> {
+pub(super) fn code(world: &mut World, node: usize, password: &str) -> Zeroizing<String> {
     match world.ask(node, Command::MakeRecoveryCode { password: secret(password) }) {
         Ok(Reply::RecoveryCode(code)) => code,
         other => panic!("{other:?}"),
@@ -58,7 +58,7 @@ fn refused(result: Result<Reply, Error>) -> Code {
     result.unwrap_err().code
 }
 
-fn devices(world: &mut World, node: usize) -> usize {
+pub(super) fn devices(world: &mut World, node: usize) -> usize {
     match world.ask(node, Command::Devices) {
         Ok(Reply::Devices(devices)) => devices.len(),
         other => panic!("{other:?}"),
