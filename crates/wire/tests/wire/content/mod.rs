@@ -221,25 +221,24 @@ impl Default for Forged<'_> {
 }
 
 impl Forged<'_> {
-    fn write(&self, e: &mut Encoder<&mut Vec<u8>>) {
-        e.array(15).unwrap().u8(6).unwrap().str("").unwrap().u8(2).unwrap();
-        e.str("application/pdf").unwrap().str(self.url).unwrap().u32(0).unwrap().u64(self.size).unwrap();
-        e.u64(0xf001).unwrap().bytes(self.key).unwrap().bytes(&[]).unwrap().bytes(&[]).unwrap();
-        e.u64(0xff).unwrap().bytes(self.hash).unwrap().str("look").unwrap().str(self.name).unwrap();
+    fn write(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+        e.array(15)?.u8(6)?.str("")?.u8(2)?.str("application/pdf")?.str(self.url)?.u32(0)?.u64(self.size)?;
+        e.u64(0xf001)?.bytes(self.key)?.bytes(&[])?.bytes(&[])?.u64(0xff)?.bytes(self.hash)?.str("look")?.str(self.name)?;
+        Ok(())
     }
 
     fn read(&self) -> Result<Body, DecodeError> {
-        Content::from_bytes(&by_hand(|e| self.write(e))).map(|content| content.body)
+        Content::from_bytes(&by_hand(|e| self.write(e).expect("memory"))).map(|content| content.body)
     }
 
     /// The same with a preview.
     fn read_with_preview(&self) -> Result<Body, DecodeError> {
-        let bytes = by_hand(|e| {
-            e.array(5).unwrap().u8(6).unwrap().str("").unwrap().u8(3).unwrap().u8(1).unwrap().array(2).unwrap();
-            self.write(e);
-            e.array(5).unwrap().u8(8).unwrap().str("").unwrap().u8(1).unwrap().str("image/png").unwrap().bytes(&[1]).unwrap();
-        });
-        Content::from_bytes(&bytes).map(|content| content.body)
+        let write = |e: &mut Encoder<&mut Vec<u8>>| {
+            e.array(5)?.u8(6)?.str("")?.u8(3)?.u8(1)?.array(2)?;
+            self.write(e)?;
+            e.array(5)?.u8(8)?.str("")?.u8(1)?.str("image/png")?.bytes(&[1])?.ok()
+        };
+        Content::from_bytes(&by_hand(|e| write(e).expect("memory"))).map(|content| content.body)
     }
 }
 
