@@ -108,6 +108,27 @@ fn parlour_client_code() -> String {
 }
 
 #[test]
+fn a_device_that_was_ended_is_out_of_the_conversations_when_the_command_is_over() {
+    let world = World::new();
+    let (server, alice, bob) = acquainted(&world);
+    let second = world.person("alice-2");
+    let row = second.login(&server, "alice", &alice.password()).ok().row();
+    alice.run(&["group", "create", "club", "bob"]).ok();
+    alice.send("#club", "hello");
+    // What alice's devices did is told where somebody else reads it; what bob's own would do is not.
+    let changes = |when: &str| {
+        bob.recv(&["--timeout", "1s"]);
+        let rows = bob.history("#club");
+        assert!(texts(&rows).contains(&"hello".to_owned()), "{when}: {rows:?}");
+        rows.iter().filter(|row| row["text"] == "Devices changed: alice.").count()
+    };
+    let before = changes("before");
+    let revoke = ["devices", "revoke", row["device"].as_str().unwrap(), "--password-stdin"];
+    alice.run_with(&revoke, &format!("{}\n", alice.password())).ok();
+    assert_eq!(changes("after"), before + 1);
+}
+
+#[test]
 fn a_backup_is_all_that_a_lone_new_device_needs() {
     let world = World::new();
     let (server, alice, bob) = acquainted(&world);

@@ -17,7 +17,7 @@ use crate::{
     run::{self, Driver},
 };
 
-/// How long [`Client::close`] waits for cursors and reports to reach the server.
+/// How long [`Client::close`] waits for cursors, reports and the removal of ended devices to reach the server.
 const CLOSE: Duration = Duration::from_secs(3);
 
 /// A profile that is open. Clones share it; it ends with [`Client::close`] or the last clone.
@@ -235,7 +235,8 @@ impl Client {
         reply!(self.ask(Command::Devices).await, Reply::Devices(devices) => devices)
     }
 
-    /// Ends another device of the account.
+    /// Ends another device of the account. It is taken out of the conversations at once, which [`Self::close`] waits for; where that
+    /// takes longer, it goes on in the next session, and nothing is written to the device in any case.
     ///
     /// # Errors
     /// `wrong_password`, `device_not_found`, `unreachable`, `usage` for this device itself.
@@ -381,7 +382,7 @@ impl Client {
         self.done(Command::Cut).await
     }
 
-    /// Tells the server how far this device is, sends waiting reports, and disconnects; at most 3 seconds. Everything is on
+    /// Tells the server how far this device is, sends waiting reports, takes ended devices out, and disconnects; at most 3 seconds. Everything is on
     /// disk before and after.
     ///
     /// # Errors

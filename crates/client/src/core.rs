@@ -246,7 +246,11 @@ impl Core {
         match name {
             Entries::NAME => self.take_push(parlour_wire::decode::<Entries>(content)?.entries),
             Welcome::NAME => self.take_welcome(parlour_wire::decode(content)?),
-            Lagging::NAME => self.start_sync(),
+            Lagging::NAME => {
+                // What was left out may have been of devices.
+                self.session.current.clear();
+                self.start_sync()
+            }
             Signal::NAME => self.take_signal(&parlour_wire::decode(content)?),
             Presence::NAME => self.take_presence(&parlour_wire::decode(content)?),
             DevicesChanged::NAME => self.devices_changed(&parlour_wire::decode(content)?),

@@ -17,6 +17,9 @@ use crate::{
     store::{Conversation, ConversationPhase, Intent, IntentRow, OutboxItem, OutboxKind},
 };
 
+/// From one conversation to the next when a device is taken out of all: what a commit takes to make in a group of middle size.
+const PACE: Duration = Duration::from_millis(20);
+
 impl Core {
     /// Makes a direct conversation, or the own one: key packages of all devices of its accounts, then the first commit.
     pub(super) fn create(&mut self, conversation: &Conversation) -> Result<(), Error> {
@@ -199,8 +202,22 @@ impl Core {
             (false, true) => (2_000, 5_000),
             (false, false) => (6_000, 12_000),
         };
-        let after = self.jitter(from, to);
+        let after = if self.session.ending.contains(&conversation.id) { Duration::ZERO } else { self.jitter(from, to) };
         self.set_timer(Timer::Maintain(conversation.id), after);
+        Ok(())
+    }
+
+    /// This device has ended another one of its account. Nobody else is about to take it out, so no pause keeps commits apart: only as
+    /// long as one of them takes to make. A close waits for them.
+    pub(super) fn take_out_ended(&mut self) -> Result<(), Error> {
+        let mut at = self.now.steady;
+        for conversation in self.store.conversations()? {
+            if conversation.phase == ConversationPhase::Active && conversation.drifted {
+                self.session.ending.insert(conversation.id);
+                self.session.timers.insert(Timer::Maintain(conversation.id), at);
+                at += PACE;
+            }
+        }
         Ok(())
     }
 
@@ -233,6 +250,9 @@ impl Core {
             Ok(step) => {
                 self.store.apply(&step.changes)?;
                 self.store.set_drifted(id, outgrown || step.output != Drift::default())?;
+                if step.output.revoked.is_empty() {
+                    self.session.ending.remove(id);
+                }
                 Ok((step.output, outgrown))
             }
             Err(E2eeError::Storage(error)) => Err(Error::internal(error)),
@@ -247,6 +267,9 @@ impl Core {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
         let busy = self.store.pending_commit(id)?.is_some() || self.is_claiming(id) || self.session.reading.contains(id);
         if conversation.phase != ConversationPhase::Active || !self.session.is_usable() || busy {
+            if busy && self.session.ending.contains(id) {
+                self.set_timer(Timer::Maintain(*id), 5 * PACE);
+            }
             return Ok(());
         }
         let (drift, outgrown) = self.drift(id)?;

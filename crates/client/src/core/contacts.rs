@@ -144,6 +144,7 @@ impl Core {
             self.store.list_contact(&claimed)?;
         }
         self.session.checked.insert(claimed);
+        self.session.current.insert(claimed);
         Ok(Ok(()))
     }
 

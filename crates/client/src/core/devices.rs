@@ -1,5 +1,7 @@
 //! Device lists: pinned, only ever replaced by higher ones, and acted on.
 
+use std::collections::BTreeSet;
+
 use parlour_wire::{
     AccountId,
     api::{AccountAnswer, AccountById, DeviceSeen, DevicesChanged, DevicesGetAnswer},
@@ -13,6 +15,11 @@ use crate::{
     event::Event,
     store::{Conversation, ConversationPhase, Pin},
 };
+
+/// Members of a group at most whose lists are waited for before the first message of a session: a few packets there and back.
+const AWAITED: usize = if cfg!(test) { 4 } else { 64 };
+/// Lists that are asked for at the same time.
+const LOOK_UPS: usize = 32;
 
 impl Core {
     /// Pins a list if it is newer, and lets the conversations of its account follow.
@@ -34,6 +41,16 @@ impl Core {
                             .hint("the list that was known first stays in force; compare safety numbers and devices with them"),
                     );
                 }
+                Ok(())
+            }
+            Pin::Contradicts => {
+                let who = self.shown_name(&account)?;
+                let message = format!(
+                    "a newer device list of {who} brings back a device that was ended, or leaves one out without saying that it was ended"
+                );
+                self.trouble(Error::new(parlour_wire::Code::SERVER_MISBEHAVED, message).hint(
+                    "the list that was known stays in force; somebody else may have the account's password or recovery code",
+                ));
                 Ok(())
             }
             Pin::Pinned => {
@@ -74,8 +91,53 @@ impl Core {
         if changed.version > known { self.look_up_account(changed.account) } else { Ok(()) }
     }
 
+    /// Whether the device lists by which a message to a group is encrypted are those of now, so far as the server tells: the first message of
+    /// a session asks for the lists of the members. In a group of more than a few the message does not wait for them.
+    pub(super) fn lists_are_current(&mut self, conversation: &Conversation) -> Result<bool, Error> {
+        let me = self.me()?;
+        let members = if conversation.is_group() { self.store.members(&conversation.id)? } else { Vec::new() };
+        let waits = members.len() <= AWAITED;
+        let others = members.into_iter().map(|member| member.account).filter(|account| *account != me);
+        let old: BTreeSet<_> = others.filter(|account| !self.session.current.contains(account)).collect();
+        if old.is_empty() {
+            self.session.waiting.remove(&conversation.id);
+            return Ok(true);
+        }
+        self.session.uncertain.extend(old);
+        if waits {
+            self.session.waiting.insert(conversation.id);
+        }
+        self.renew_lists()?;
+        Ok(!waits)
+    }
+
+    /// Asks for lists that may be old, a few at a time.
+    fn renew_lists(&mut self) -> Result<(), Error> {
+        while self.session.is_usable()
+            && self.session.renewing.len() < LOOK_UPS
+            && let Some(account) = self.session.uncertain.pop_first()
+        {
+            if !self.session.looking.contains(&account) {
+                self.look_up_account(account)?;
+                self.session.renewing.insert(account);
+            }
+        }
+        Ok(())
+    }
+
+    /// The server has said what there is to say of an account's list. What it does not tell is not asked again in this session: it can as
+    /// well tell of an old one.
+    fn list_asked(&mut self, account: AccountId) -> Result<(), Error> {
+        self.session.current.insert(account);
+        self.session.uncertain.remove(&account);
+        self.session.dirty.extend(self.session.waiting.iter().copied());
+        self.renew_lists()
+    }
+
     /// Asks the server for an account's list and name, unless that is under way.
     pub(super) fn look_up_account(&mut self, account: AccountId) -> Result<(), Error> {
+        // Somebody waits for the answer.
+        self.session.renewing.remove(&account);
         if !self.session.is_usable() || !self.session.looking.insert(account) {
             return Ok(());
         }
@@ -84,6 +146,8 @@ impl Core {
 
     pub(super) fn account_answered(&mut self, account: AccountId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         self.session.looking.remove(&account);
+        let renewed = self.session.renewing.remove(&account);
+        self.list_asked(account)?;
         match result {
             Ok(bytes) => {
                 let answer: AccountAnswer = parlour_wire::decode(&bytes)?;
@@ -107,6 +171,9 @@ impl Core {
                 tracing::debug!(%account, %error, "an account could not be looked up");
                 self.session.absent.insert(account);
             }
+        }
+        if renewed {
+            return Ok(());
         }
         let waiting: Vec<_> = self.store.conversations_of(&account)?.into_iter().map(|conversation| conversation.id).collect();
         self.session.dirty.extend(waiting);

@@ -247,6 +247,7 @@ impl Core {
             Stage::ListUpdate(Some(account), list) => self.enrolled(flow, *account, &list),
             Stage::ListUpdate(None, list) => {
                 self.pin_list(&list)?;
+                self.take_out_ended()?;
                 self.reply(flow.ticket, Ok(Reply::Done));
                 Ok(())
             }

@@ -73,6 +73,7 @@ impl Core {
             return Err(Error::new(Code::SERVER_MISBEHAVED, "the server sent the device list of another account"));
         }
         self.pin_list(&list)?;
+        self.session.current.insert(account);
         // The server may have shown an older one: whom to let in is decided by what is pinned.
         let list = self.store.list(&account)?.unwrap_or(list);
         let signed_in = self.signed_in()?;

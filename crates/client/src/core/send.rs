@@ -110,7 +110,9 @@ impl Core {
             return self.seal_own(conversation, room);
         }
         let messages = self.store.unsealed(&id, room)?;
-        if !messages.is_empty() && self.may_write(conversation)? {
+        if messages.is_empty() {
+            self.session.waiting.remove(&id);
+        } else if self.may_write(conversation)? && self.lists_are_current(conversation)? {
             for message in messages {
                 if !self.seal_message(&message)? {
                     return Ok(());

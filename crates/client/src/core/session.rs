@@ -189,6 +189,14 @@ pub(super) struct Session {
     pub(super) lenient: bool,
     /// Accounts that are being looked up by id.
     pub(super) looking: BTreeSet<AccountId>,
+    /// Accounts whose device list has been asked for, or of whose changes the server tells: what is pinned is what it has.
+    pub(super) current: BTreeSet<AccountId>,
+    /// Members of groups whose lists are asked for next, those that are being asked for, and groups in which messages wait for them.
+    pub(super) uncertain: BTreeSet<AccountId>,
+    pub(super) renewing: BTreeSet<AccountId>,
+    pub(super) waiting: BTreeSet<ConversationId>,
+    /// Conversations out of which a device is to be taken that this one has ended.
+    pub(super) ending: BTreeSet<ConversationId>,
     pub(super) watched: BTreeSet<AccountId>,
     /// Files were refused something and wait for their timer.
     pub(super) transfers_rest: bool,
@@ -324,6 +332,7 @@ impl Session {
         self.joining.remove(conversation);
         self.rosters.remove(conversation);
         self.gone.remove(conversation);
+        self.ending.remove(conversation);
         self.dirty.remove(conversation);
     }
 }
@@ -401,7 +410,7 @@ impl Core {
             && session.inflight.values().all(background)
     }
 
-    /// Ends a close: cursors told, outbox empty, or offline.
+    /// Ends a close: cursors told, outbox empty, ended devices out of the conversations, or offline.
     fn settle_close(&mut self) -> Result<(), Error> {
         let Some(ticket) = self.waiters.closing else { return Ok(()) };
         if self.session.is_usable() {
@@ -410,6 +419,8 @@ impl Core {
                 return self.set_cursors();
             }
             if self.session.inflight.values().any(cursors)
+                || !self.session.ending.is_empty()
+                || !self.session.waiting.is_empty()
                 || !self.store.outbox_is_empty()?
                 || self.store.first_share()?.is_some()
             {

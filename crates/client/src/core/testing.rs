@@ -110,6 +110,14 @@ impl Core {
         }
     }
 
+    /// In how many conversations a device is a member of the MLS group.
+    pub(crate) fn conversations_with_for_test(&mut self, device: DeviceId) -> usize {
+        let all = self.store.conversations().expect("a database");
+        let (engine, store) = self.engine().expect("an engine");
+        let mut members = |id| engine.members(store, id).unwrap_or_default();
+        all.iter().filter(|it| members(&it.id).iter().any(|(_, other)| *other == device)).count()
+    }
+
     pub(crate) fn counts_for_test(&self) -> (u64, u64) {
         self.store.counts_for_test()
     }

@@ -1,7 +1,7 @@
 //! The account and device of this profile, and the pinned device lists.
 
 use parlour_e2ee::{BackupKey, Lists};
-use parlour_wire::{AccountId, DeviceId, identity::VerifiedList};
+use parlour_wire::{AccountId, DeviceId, identity::VerifiedList, limits};
 use rusqlite::{OptionalExtension as _, params};
 use zeroize::Zeroizing;
 
@@ -36,6 +36,8 @@ pub(crate) enum Pin {
     Pinned,
     /// It is older than the pinned one, or another of the same version. It was not taken.
     Refused,
+    /// It is newer, and takes back what the pinned one says about a device. It was not taken.
+    Contradicts,
 }
 
 impl Store {
@@ -109,8 +111,8 @@ impl Store {
         bytes.map(|bytes| VerifiedList::parse(&bytes).map_err(Error::internal)).transpose()
     }
 
-    /// Pins a list unless a higher one is known. A list of the next version must name the pinned one as its predecessor; one that
-    /// skips versions is taken for its signature, because the versions between were never seen here.
+    /// Pins a list unless a higher one is known. A list of the next version must name the pinned one as its predecessor. Of one that
+    /// skips versions the predecessor was never seen here, so it is held against what every list between had to pass on.
     pub(crate) fn pin(&self, list: &VerifiedList) -> Result<Pin, Error> {
         if let Some(current) = self.list(&list.account())? {
             if list.hash() == current.hash() {
@@ -120,6 +122,9 @@ impl Store {
             if version <= known || (known.checked_add(1) == Some(version) && !list.follows(&current)) {
                 return Ok(Pin::Refused);
             }
+            if !accounts_for(list, &current) {
+                return Ok(Pin::Contradicts);
+            }
         }
         let sql = "INSERT OR REPLACE INTO lists (account, version, list) VALUES (?1, ?2, ?3)";
         self.conn.prepare_cached(sql)?.execute(params![list.account().0, int(list.get().version), list.as_bytes()])?;
@@ -128,11 +133,74 @@ impl Store {
     }
 }
 
+/// Whether a list says of every device that an earlier one of its account names what can have become of it: who was revoked stays so,
+/// who was listed is still there or was revoked. Of devices that were revoked long ago a full list has forgotten some.
+fn accounts_for(list: &VerifiedList, earlier: &VerifiedList) -> bool {
+    let revoked = &list.get().revoked;
+    let is_revoked = |device: &DeviceId| revoked.len() >= limits::REVOKED_PER_ACCOUNT || revoked.contains(device);
+    let stays_out = |device: &DeviceId| list.certificate(device).is_none() && is_revoked(device);
+    let listed = earlier.certificates().iter().map(|certificate| certificate.get().device());
+    earlier.get().revoked.iter().all(stays_out)
+        && listed.into_iter().all(|device| list.certificate(&device).is_some() || is_revoked(&device))
+}
+
 impl Lists for Store {
     fn list(&self, account: &AccountId) -> Option<VerifiedList> {
         Self::list(self, account).unwrap_or_else(|error| {
             tracing::error!(%error, "a pinned device list cannot be read");
             None
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_e2ee::{AccountKey, DeviceKeys, Root};
+    use parlour_wire::identity::VerifiedCertificate;
+
+    use super::*;
+
+    fn device(key: &AccountKey, label: &str) -> VerifiedCertificate {
+        key.certify(&DeviceKeys::generate().public(), label, 1).unwrap()
+    }
+
+    #[test]
+    fn a_list_that_skips_versions_accounts_for_every_device_of_the_one_before() {
+        let key = AccountKey::from(&Root::generate());
+        let [laptop, phone, other] = ["laptop", "phone", "other"].map(|label| device(&key, label));
+        let lost = phone.get().device();
+        let first = key.first_list(&laptop, 1).unwrap();
+        let both = key.add_device(&first, &phone, 1).unwrap();
+        let ended = key.revoke_device(&both, &lost, 1).unwrap();
+        let later = key.add_device(&ended, &other, 1).unwrap();
+        for earlier in [&first, &both, &ended] {
+            assert!(accounts_for(&later, earlier));
+        }
+        // What whoever has the account's key signs instead of the truth.
+        let branch = key.add_device(&both, &other, 1).unwrap();
+        let back = key.add_device(&branch, &device(&key, "fourth"), 1).unwrap();
+        assert!(!accounts_for(&back, &ended), "a device that was ended is listed again");
+        let silent = key.sign_list(Some(&branch), &[other.clone()], &[], 1).unwrap();
+        assert!(!accounts_for(&silent, &both), "devices are gone and nobody ended them");
+        let forgetful = key.sign_list(Some(&branch), &[laptop.clone(), other.clone()], &[], 1).unwrap();
+        assert!(!accounts_for(&forgetful, &ended), "that a device was ended is forgotten");
+        assert!(
+            accounts_for(&key.only_device(&later, &device(&key, "recovered"), 1).unwrap(), &both),
+            "a recovery ends them all"
+        );
+    }
+
+    #[test]
+    fn a_full_list_may_have_forgotten_who_was_ended_long_ago_but_lists_nobody_of_them_again() {
+        let key = AccountKey::from(&Root::generate());
+        let (laptop, phone) = (device(&key, "laptop"), device(&key, "phone"));
+        let both = key.add_device(&key.first_list(&laptop, 1).unwrap(), &phone, 1).unwrap();
+        let ended = key.revoke_device(&both, &phone.get().device(), 1).unwrap();
+        let many: Vec<_> = (0..limits::REVOKED_PER_ACCOUNT as u128).map(|n| DeviceId(n.to_be_bytes())).collect();
+        let full = key.sign_list(Some(&ended), &[laptop.clone()], &many, 1).unwrap();
+        assert!(!full.get().revoked.contains(&phone.get().device()));
+        assert!(accounts_for(&full, &ended) && accounts_for(&full, &both));
+        let back = key.add_device(&full, &phone, 1).unwrap();
+        assert!(!accounts_for(&back, &ended));
     }
 }

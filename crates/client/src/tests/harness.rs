@@ -94,6 +94,13 @@ pub(super) struct Node {
     seed: u64,
 }
 
+impl Node {
+    /// Requests made so far.
+    pub(super) fn asked(&self) -> usize {
+        self.asked
+    }
+}
+
 /// An account that tests make without paying for a password.
 pub(super) struct Person {
     pub(super) name: String,
@@ -282,8 +289,13 @@ impl World {
     /// Takes a device from a person's list.
     pub(super) fn revoke(&mut self, person: usize, node: usize) {
         let device = self.nodes[node].core.as_ref().unwrap().device_for_test();
+        self.revoke_device(person, &device);
+    }
+
+    /// The same for one whose program does not run.
+    pub(super) fn revoke_device(&mut self, person: usize, device: &parlour_wire::DeviceId) {
         let it = &self.people[person];
-        let list = it.key.revoke_device(&it.list, &device, self.unix_ms).unwrap();
+        let list = it.key.revoke_device(&it.list, device, self.unix_ms).unwrap();
         self.publish(person, list);
     }
 

@@ -158,6 +158,32 @@ fn two_device_lists_of_one_version_are_told() {
 }
 
 #[test]
+fn a_list_some_versions_later_brings_no_revoked_device_back() {
+    let mut world = World::new(16);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let a = world.device(alice);
+    let (lost, kept) = (world.device(bob), world.device(bob));
+    world.settle();
+    world.send(a, "bob", "one");
+    world.settle();
+    // Whoever has taken the device from bob has the key of his account, too, and the server on his side.
+    let forged = world.later_list(bob);
+    world.revoke(bob, lost);
+    world.settle();
+    let answer = AccountAnswer { name: parlour_wire::name::Name::parse("bob").unwrap(), device_list: forged };
+    world.bend(a, answers(AccountById::NAME, move |_, _| parlour_wire::encode(&answer)));
+    let push = parlour_wire::encode(&DevicesChanged { account: world.account(bob), version: 99 });
+    world.input(a, Input::Push { name: DevicesChanged::NAME.to_owned(), content: push });
+    world.settle();
+    assert!(world.complains(a, "brings back a device that was ended"), "{:?}", world.troubles(a));
+    world.send(a, "bob", "two");
+    world.settle();
+    assert_eq!(world.devices_of(a, "bob"), 1);
+    assert_eq!(world.texts(lost, "alice"), ["one"]);
+    assert_eq!(world.texts(kept, "alice"), ["one", "two"]);
+}
+
+#[test]
 fn a_welcome_into_a_group_that_was_never_made_is_left_again() {
     let (mut world, nodes) = people(6, &["alice", "bob"]);
     let [a, b] = nodes[..] else { panic!() };

@@ -166,6 +166,32 @@ fn a_new_password_leaves_devices_conversations_and_the_code_as_they_are() {
 }
 
 #[test]
+fn a_device_that_ends_another_and_closes_has_taken_it_out_everywhere() {
+    let mut world = World::new(5);
+    let (first, bob) = (registered(&mut world, "alice"), registered(&mut world, "bob"));
+    let second = world.node();
+    let Ok(Reply::SignedIn(signed_in)) = world.ask(second, login("alice", "correct horse")) else { panic!() };
+    world.settle();
+    world.send(first, "bob", "hello");
+    for name in ["club", "choir", "cooks"] {
+        change(&mut world, first, create(name, &["bob"])).unwrap();
+    }
+    world.settle();
+    world.send(bob, "alice", "hello");
+    world.settle();
+    let lost = signed_in.who.device;
+    assert_eq!(world.stands_in(first, lost), 5, "the one with bob, three groups, and the own one");
+    // Nobody else is there to do it.
+    for node in [second, bob] {
+        world.stop(node);
+    }
+    let revoke = Command::RevokeDevice { device: lost, password: secret("correct horse") };
+    assert_eq!(world.ask(first, revoke), Ok(Reply::Done));
+    assert_eq!(world.ask(first, Command::Close), Ok(Reply::Done));
+    assert_eq!(world.stands_in(first, lost), 0);
+}
+
+#[test]
 fn a_recovery_that_is_cut_anywhere_can_be_done_again() {
     for cut in 0..8 {
         let mut world = World::new(100 + cut);

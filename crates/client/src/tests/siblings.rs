@@ -1,6 +1,11 @@
 //! What the devices of one account tell each other, and what others cannot make them believe.
 
-use parlour_wire::{ConversationId, content::Body};
+use parlour_wire::{
+    ConversationId, DeviceId,
+    api::{AccountById, Call as _},
+    content::Body,
+    log::EntryKind,
+};
 
 use super::harness::World;
 use crate::{
@@ -194,7 +199,7 @@ fn words_between_own_devices_mean_nothing_elsewhere_and_garbage_is_harmless() {
     let (alice_id, bob_id) = (account(&mut world, first), account(&mut world, bob));
     // Bob forges a change in the direct conversation, as good as his own devices would make it.
     let direct = ConversationId::direct(&alice_id, &bob_id);
-    let stamp = crate::core::own::Stamp { at_ms: (1 << 48) - 1, device: parlour_wire::DeviceId([255; 16]) };
+    let stamp = crate::core::own::Stamp { at_ms: (1 << 48) - 1, device: DeviceId([255; 16]) };
     let (kind, subject, value) = crate::core::own::Meaning::Petname(bob_id, Some("Boss".to_owned())).parts();
     let register = crate::core::own::Register { kind, subject, value, stamp };
     let forged = crate::core::own::Sync { registers: vec![register], ..Default::default() }.to_bytes();
@@ -215,6 +220,85 @@ fn words_between_own_devices_mean_nothing_elsewhere_and_garbage_is_harmless() {
     world.ask(second, rename("bob", "Bob2")).unwrap();
     world.settle();
     assert_eq!(contact(&mut world, first, "bob").petname.as_deref(), Some("Bob2"), "the devices still talk");
+}
+
+/// Alice with a device that is lost and one that is away, bob, and others, in a group; all but bob are away, and the device is ended.
+fn ended_while_away(seed: u64, others: &[&str]) -> (World, usize, DeviceId) {
+    let mut world = World::new(seed);
+    let alice = world.person("alice");
+    let (first, lost) = (world.device(alice), world.device(alice));
+    let bob = world.person("bob");
+    let b = world.device(bob);
+    for name in others {
+        let person = world.person(name);
+        world.device(person);
+    }
+    world.settle();
+    let members: Vec<_> = ["bob"].iter().chain(others).copied().collect();
+    super::groups::change(&mut world, first, super::groups::create("club", &members)).unwrap();
+    world.settle();
+    let device = world.nodes[lost].core.as_ref().unwrap().device_for_test();
+    for node in 0..world.nodes.len() {
+        world.stop(node);
+    }
+    world.revoke_device(alice, &device);
+    world.open(b);
+    assert_eq!(world.stands_in(b, device), 1);
+    (world, b, device)
+}
+
+/// The kinds of the last entries of the only group.
+fn last_kinds<const N: usize>(world: &mut World, node: usize) -> [EntryKind; N] {
+    let group = world.group(node);
+    let kinds: Vec<_> = world.log(node, group, 0).into_iter().map(|entry| entry.kind).collect();
+    kinds[kinds.len() - N..].try_into().unwrap()
+}
+
+#[test]
+fn who_was_away_when_a_device_was_ended_asks_before_writing_to_a_group() {
+    let (mut world, b, lost) = ended_while_away(8, &["carol"]);
+    let requests = world.count::<AccountById>(b);
+    world.go_online(b);
+    world.settle();
+    assert_eq!(requests.get(), 0, "coming back costs nothing");
+    world.send(b, "#club", "not for the lost one");
+    world.settle();
+    assert_eq!(last_kinds(&mut world, b), [EntryKind::COMMIT, EntryKind::MESSAGE]);
+    assert_eq!((requests.get(), world.stands_in(b, lost)), (2, 0));
+    world.send(b, "#club", "again");
+    world.settle();
+    assert_eq!(requests.get(), 2, "once in a session");
+    // Who closes right after writing waits for what the message waits for.
+    world.cut(b);
+    world.settle();
+    let last = world.send(b, "#club", "and gone").id;
+    world.ask(b, Command::Close).unwrap();
+    assert_eq!(world.state(b, last), crate::api::State::Stored);
+}
+
+#[test]
+fn in_a_larger_group_the_first_message_does_not_wait_and_the_device_goes_nevertheless() {
+    let (mut world, b, lost) = ended_while_away(9, &["carol", "dave", "eve"]);
+    world.go_online(b);
+    world.settle();
+    world.send(b, "#club", "hello");
+    world.settle();
+    assert_eq!(last_kinds(&mut world, b), [EntryKind::MESSAGE, EntryKind::COMMIT]);
+    assert_eq!(world.stands_in(b, lost), 0);
+}
+
+#[test]
+fn a_server_that_tells_nothing_of_devices_does_not_hold_up_what_is_written() {
+    let (mut world, b, _) = ended_while_away(10, &["carol"]);
+    let nothing = |_: &[u8], _| Err(crate::Error::new(parlour_wire::Code::RATE_LIMITED, "later"));
+    world.bend(b, super::harness::bent::replies(AccountById::NAME, nothing));
+    world.go_online(b);
+    world.settle();
+    let requests = world.nodes[b].asked();
+    let id = world.send(b, "#club", "hello").id;
+    world.settle();
+    assert_eq!(world.state(b, id), crate::api::State::Stored);
+    assert!(world.nodes[b].asked() - requests < 10);
 }
 
 #[test]

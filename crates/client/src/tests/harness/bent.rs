@@ -1,6 +1,6 @@
 //! A server that bends what it says to one device: the true server answers and pushes, and this stands between.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use parlour_wire::{
@@ -33,6 +33,17 @@ pub(in crate::tests) fn answers(name: &'static str, mut f: impl FnMut(&[u8], Vec
         (Some(asked), Input::Answer(id, Ok(answer))) if asked.name == name => {
             vec![Input::Answer(id, Ok(f(&asked.content, answer)))]
         }
+        (_, input) => vec![input],
+    })
+}
+
+/// Puts another outcome in the place of the answers to one kind of request.
+pub(in crate::tests) fn replies(
+    name: &'static str,
+    mut f: impl FnMut(&[u8], Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> + 'static,
+) -> Bend {
+    Box::new(move |asked, input| match (asked, input) {
+        (Some(asked), Input::Answer(id, answer)) if asked.name == name => vec![Input::Answer(id, f(&asked.content, answer))],
         (_, input) => vec![input],
     })
 }
@@ -150,6 +161,20 @@ impl World {
     /// From now on the server says to a device what `bend` makes of it.
     pub(in crate::tests) fn bend(&mut self, node: usize, bend: Bend) {
         self.nodes[node].bend = Some(bend);
+    }
+
+    /// Counts the answers to one kind of request from here on.
+    pub(in crate::tests) fn count<C: Call>(&mut self, node: usize) -> Rc<Cell<usize>> {
+        let count = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&count);
+        self.bend(
+            node,
+            answers(C::NAME, move |_, answer| {
+                counted.set(counted.get() + 1);
+                answer
+            }),
+        );
+        count
     }
 
     /// The server behaves again, and everybody connects anew.

@@ -57,6 +57,11 @@ impl World {
         self.open(node);
     }
 
+    /// The program ends and stays away.
+    pub(in crate::tests) fn stop(&mut self, node: usize) {
+        self.kill(node);
+    }
+
     fn kill(&mut self, node: usize) {
         self.drop_link(node);
         let it = &mut self.nodes[node];

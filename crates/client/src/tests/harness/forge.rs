@@ -29,6 +29,16 @@ impl World {
         it.key.add_device(&it.list, &certificate, self.unix_ms).unwrap().as_bytes().to_vec()
     }
 
+    /// A device list some versions later that is never published, with all devices of now.
+    pub(in crate::tests) fn later_list(&self, person: usize) -> Vec<u8> {
+        let it = &self.people[person];
+        let mut list = it.list.clone();
+        for _ in 0..3 {
+            list = it.key.sign_list(Some(&list), list.certificates(), &[], self.unix_ms).unwrap();
+        }
+        list.as_bytes().to_vec()
+    }
+
     /// Makes a request over the session of a device, past its program, and gives the answer's bytes.
     pub(in crate::tests) fn ask_server<C: Call>(&mut self, node: usize, call: &C) -> Vec<u8> {
         let now = parlour_server::Now { unix_ms: self.unix_ms };
@@ -71,6 +81,11 @@ impl World {
     /// The id of the only group of a device.
     pub(in crate::tests) fn group(&mut self, node: usize) -> ConversationId {
         self.core_mut(node).group_for_test().0
+    }
+
+    /// In how many conversations a device stands, as another knows it.
+    pub(in crate::tests) fn stands_in(&mut self, node: usize, device: parlour_wire::DeviceId) -> usize {
+        self.core_mut(node).conversations_with_for_test(device)
     }
 
     fn core_mut(&mut self, node: usize) -> &mut crate::core::Core {
