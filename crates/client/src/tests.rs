@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod any_answer;
 mod changes;
 mod conversations;
 mod crash_steps;

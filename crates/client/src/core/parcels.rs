@@ -24,10 +24,15 @@ use crate::{
 /// Pause after a request that may work later.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Answers that bring a pack no further before it is given up: a server may lose its memory, but not again and again.
+const TRIES: u32 = 3;
+
 /// A pack that is being sent.
 #[derive(Debug)]
 pub(super) struct Upload {
     parcel: Parcel,
+    /// How many of its bytes have been given.
+    given: usize,
 }
 
 /// Where a pack comes from.
@@ -61,19 +66,38 @@ impl Core {
         }
         let Some(parcel) = self.store.first_parcel()? else { return Ok(()) };
         let PackRef { blob, size, .. } = parcel.pack;
-        self.session.upload = Some(Upload { parcel });
+        self.session.upload = Some(Upload { parcel, given: 0 });
         self.request(&BlobBegin { blob, size: u64::from(size) }, Pending::Upload(blob))
+    }
+
+    /// An answer has brought a pack no further: the error to give it up with, if that was once too often in this session.
+    fn balked(&mut self, blob: BlobId) -> Option<Error> {
+        let count = self.session.balked.entry(blob).or_default();
+        *count = count.saturating_add(1);
+        if *count < TRIES {
+            return None;
+        }
+        let error = Error::new(Code::SERVER_MISBEHAVED, "the server takes what it is sent and has not got it");
+        Some(error.hint("ask who runs the server; it is tried again later"))
     }
 
     pub(super) fn upload_answered(&mut self, blob: &BlobId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let Some(upload) = self.session.upload.take() else { return Ok(()) };
-        let Upload { parcel } = upload;
+        let Upload { parcel, given } = upload;
         if parcel.pack.blob != *blob {
             return Ok(());
         }
         let progress: BlobProgress = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
-            Err(error) if error.is_transient() || error.code == Code::HASH_MISMATCH => {
+            Err(error) if error.is_transient() => {
+                self.set_timer(Timer::Parcels, RETRY);
+                return Ok(());
+            }
+            // Something was damaged on its way to the disk there, or the server says so.
+            Err(error) if error.code == Code::HASH_MISMATCH => {
+                if let Some(error) = self.balked(*blob) {
+                    return self.parcel_refused(&parcel, error);
+                }
                 self.set_timer(Timer::Parcels, RETRY);
                 return Ok(());
             }
@@ -82,15 +106,22 @@ impl Core {
         if progress.complete {
             return self.parcel_sent(&parcel);
         }
-        let from = usize::try_from(progress.received).unwrap_or(usize::MAX).min(parcel.bytes.len());
-        let to = parcel.bytes.len().min(from + limits::BLOB_CHUNK);
+        let size = parcel.bytes.len();
+        let from = usize::try_from(progress.received).unwrap_or(usize::MAX).min(size);
+        if (from < given || from == size)
+            && let Some(error) = self.balked(*blob)
+        {
+            return self.parcel_refused(&parcel, error);
+        }
+        let to = size.min(from + limits::BLOB_CHUNK);
         let put = BlobPut { blob: *blob, offset: from as u64, data: parcel.bytes[from..to].to_vec() };
-        self.session.upload = Some(Upload { parcel });
+        self.session.upload = Some(Upload { parcel, given: to });
         self.request(&put, Pending::Upload(*blob))
     }
 
     /// A pack is at the server. Those that a message will name are kept until it does: the server does not keep them for ever.
     fn parcel_sent(&mut self, parcel: &Parcel) -> Result<(), Error> {
+        self.session.balked.remove(&parcel.pack.blob);
         match parcel.purpose {
             Purpose::Backup => self.store.drop_parcel(&parcel.pack.blob)?,
             Purpose::Handover(_) | Purpose::Share(_) => self.store.parcel_sent(&parcel.pack.blob)?,
@@ -108,6 +139,7 @@ impl Core {
     }
 
     fn parcel_refused(&mut self, parcel: &Parcel, error: Error) -> Result<(), Error> {
+        self.session.balked.remove(&parcel.pack.blob);
         self.store.drop_parcel(&parcel.pack.blob)?;
         match parcel.purpose {
             Purpose::Handover(ask) => {

@@ -231,6 +231,8 @@ pub(super) struct Session {
     pub(super) tries: BTreeMap<i64, u32>,
     /// The pack that is being sent, and the one that is being fetched.
     pub(super) upload: Option<Upload>,
+    /// Answers that brought packs no further.
+    pub(super) balked: BTreeMap<BlobId, u32>,
     pub(super) intake: Option<Intake>,
     /// Requests of other own devices that this one has said it answers.
     pub(super) offered: BTreeSet<MessageId>,
