@@ -154,6 +154,12 @@ impl Register {
         known.is_none_or(|known| (self.stamp, &self.value) > (known.stamp, &known.value))
     }
 
+    /// The same, stamped with no later time than this.
+    pub(crate) fn not_after(mut self, latest_ms: u64) -> Self {
+        self.stamp.at_ms = self.stamp.at_ms.min(latest_ms);
+        self
+    }
+
     fn size(&self) -> usize {
         self.subject.len() + self.value.len() + 48
     }

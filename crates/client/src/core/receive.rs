@@ -264,7 +264,7 @@ impl Core {
             self.session.answered.remove(&item.id);
             match item.kind {
                 OutboxKind::Report => return Ok(known(undone)),
-                OutboxKind::Own => return self.own_passed(&item.id).map(|()| known(undone)),
+                OutboxKind::Own => return self.own_passed(entry).map(|()| known(undone)),
                 _ => {}
             }
         }

@@ -14,6 +14,7 @@ use parlour_wire::{
 
 use super::{
     Command, Core, Reply, Ticket,
+    content::AHEAD_MS,
     own::{self, HistoryTalk, Kind, Meaning, Register, Stamp, Sync},
     target::Target,
 };
@@ -173,7 +174,7 @@ impl Core {
             }
         };
         match Sync::from_bytes(&bytes) {
-            Ok(sync) => self.take_sync(&entry.id, device, sync),
+            Ok(sync) => self.take_sync(entry, device, sync),
             Err(error) => {
                 tracing::warn!(%device, %error, "another device of this account said something that cannot be read");
                 Ok(())
@@ -181,8 +182,8 @@ impl Core {
         }
     }
 
-    fn take_sync(&mut self, id: &MessageId, device: DeviceId, sync: Sync) -> Result<(), Error> {
-        self.take_registers(sync.registers)?;
+    fn take_sync(&mut self, entry: &Entry, device: DeviceId, sync: Sync) -> Result<(), Error> {
+        self.take_registers_of(sync.registers, entry.stored_ms)?;
         let mut seen = Vec::new();
         for message in sync.shown {
             match self.store.message(&message)? {
@@ -199,24 +200,37 @@ impl Core {
         }
         match sync.history {
             None => Ok(()),
-            Some(talk) => self.take_history_talk(id, device, talk),
+            Some(talk) => self.take_history_talk(&entry.id, device, talk),
         }
     }
 
     /// An entry of this very device has its place in the own log: from here on it counts as said.
-    pub(super) fn own_passed(&mut self, id: &MessageId) -> Result<(), Error> {
-        let Some(item) = self.store.own_stored(id)? else { return Ok(()) };
+    pub(super) fn own_passed(&mut self, entry: &Entry) -> Result<(), Error> {
+        let Some(item) = self.store.own_stored(&entry.id)? else { return Ok(()) };
         let device = self.signed_in()?.device;
-        match Sync::from_bytes(&item.content) {
-            Ok(Sync { history: Some(HistoryTalk::Take { ask }), .. }) => {
-                self.take_history_talk(id, device, HistoryTalk::Take { ask })
+        let Ok(sync) = Sync::from_bytes(&item.content) else { return Ok(()) };
+        // With a clock that is far ahead, this device has given stamps that the others do not take as they are.
+        for register in sync.registers {
+            let bounded = register.clone().not_after(entry.stored_ms.saturating_add(AHEAD_MS));
+            if bounded != register && self.store.register(register.kind, &register.subject)?.as_ref() == Some(&register) {
+                self.store.set_register(&bounded, true)?;
             }
+        }
+        match sync.history {
+            Some(talk @ HistoryTalk::Take { .. }) => self.take_history_talk(&entry.id, device, talk),
             _ => Ok(()),
         }
     }
 
-    /// Takes over what others have written, register by register.
+    /// Takes over what stands in a pack, register by register.
     pub(super) fn take_registers(&mut self, registers: Vec<Register>) -> Result<(), Error> {
+        self.take_registers_of(registers, self.now.unix_ms)
+    }
+
+    /// Takes over what others have written by a time, register by register. Nobody could override a stamp of the far future, so it counts as
+    /// of then; as the time is that of the entry, on all devices alike.
+    fn take_registers_of(&mut self, registers: Vec<Register>, by_ms: u64) -> Result<(), Error> {
+        let registers = registers.into_iter().map(|register| register.not_after(by_ms.saturating_add(AHEAD_MS)));
         let mut contacts = BTreeSet::new();
         let mut petnames = BTreeSet::new();
         for register in registers {

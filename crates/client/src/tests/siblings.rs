@@ -222,6 +222,50 @@ fn words_between_own_devices_mean_nothing_elsewhere_and_garbage_is_harmless() {
     assert_eq!(contact(&mut world, first, "bob").petname.as_deref(), Some("Bob2"), "the devices still talk");
 }
 
+#[test]
+fn a_change_stamped_in_the_far_future_is_followed_by_others_all_the_same() {
+    let (mut world, [first, second, bob]) = two_devices(11);
+    let third = world.device(0);
+    world.settle();
+    let (alice_id, bob_id) = (world.account(0), world.account(1));
+    world.ask(bob, Command::AddContact("alice".to_owned())).unwrap();
+    world.ask(first, Command::AddContact("bob".to_owned())).unwrap();
+    world.settle();
+    // One of alice's devices is in other hands and wants to have the last word.
+    let stamp = crate::core::own::Stamp { at_ms: (1 << 48) - 1, device: DeviceId([255; 16]) };
+    let (kind, subject, value) = crate::core::own::Meaning::Petname(bob_id, Some("Boss".to_owned())).parts();
+    let register = crate::core::own::Register { kind, subject, value, stamp };
+    let told = crate::core::own::Sync { registers: vec![register], ..Default::default() }.to_bytes();
+    world.nodes[second].core.as_mut().unwrap().say_in_for_test(&ConversationId::own(&alice_id), Body::Sync(told));
+    contacts(&mut world, second);
+    world.settle();
+    for node in [first, third] {
+        assert_eq!(contact(&mut world, node, "bob").petname.as_deref(), Some("Boss"), "it is a change like any other");
+    }
+    world.ask(first, rename("bob", "Bobby")).unwrap();
+    world.settle();
+    for node in [first, second, third] {
+        assert_eq!(contact(&mut world, node, "bob").petname.as_deref(), Some("Bobby"));
+    }
+}
+
+#[test]
+fn a_device_whose_clock_is_far_ahead_hears_the_others_like_before() {
+    let (mut world, [first, second, _]) = two_devices(12);
+    world.ask(first, Command::AddContact("bob".to_owned())).unwrap();
+    world.settle();
+    world.command_at(first, 24 * 3600 * 1000, rename("bob", "Tomorrow"));
+    world.settle();
+    assert_eq!(contact(&mut world, second, "bob").petname.as_deref(), Some("Tomorrow"));
+    for (writer, name) in [(second, "Today"), (first, "Now")] {
+        world.ask(writer, rename("bob", name)).unwrap();
+        world.settle();
+        for node in [first, second] {
+            assert_eq!(contact(&mut world, node, "bob").petname.as_deref(), Some(name));
+        }
+    }
+}
+
 /// Alice with a device that is lost and one that is away, bob, and others, in a group; all but bob are away, and the device is ended.
 fn ended_while_away(seed: u64, others: &[&str]) -> (World, usize, DeviceId) {
     let mut world = World::new(seed);
