@@ -75,7 +75,7 @@ fn people_come_and_go_and_read_what_is_theirs() {
     bob.send("#club", "between");
     assert_eq!(said(&carol.recv(&[])), ["between"]);
     let removed = alice.run(&["group", "remove", "#club", "carol"]).ok().row();
-    assert_eq!((&removed["member"], &removed["removed"]), (&json!("carol"), &json!(true)));
+    assert_eq!(removed, json!({"member": "carol", "group": "#club", "removed": true}));
     alice.send("#club", "after");
     assert_eq!(texts(&carol.recv(&[])), ["You are not in #club any more."], "she was away");
     carol.run(&["send", "#club", "x"]).fails(4, "not_member");

@@ -32,7 +32,7 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
             let changed = change(session, async |client| client.remove_members(&group, &members, timeout).await).await?;
             let name = shown(&changed);
             for member in &members {
-                let row = json!({"member": member, "role": null, "group": name, "removed": true});
+                let row = json!({"member": member, "group": name, "removed": true});
                 session.output.row(&row, |_| format!("{} is out of {}", plain(member), plain(&name)))?;
             }
             Ok(())
