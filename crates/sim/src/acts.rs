@@ -31,6 +31,9 @@ impl World {
     pub(crate) fn act(&mut self) {
         let running: Vec<_> = self.running().collect();
         let Some(node) = running.choose(&mut self.rng).copied() else { return };
+        if self.wide && self.rng.gen_bool(0.25) {
+            return self.act_widely(node);
+        }
         match self.rng.gen_range(0..100) {
             0..30 => self.write_to_somebody(node),
             30..58 => self.write_to_group(node),
@@ -39,6 +42,36 @@ impl World {
             75..95 => self.change_group(node),
             95..98 => self.bring_device(),
             _ => self.end_device(node),
+        }
+    }
+
+    /// What is done in wide histories only.
+    fn act_widely(&mut self, node: usize) {
+        let groups = self.groups(node);
+        let group = groups.choose(&mut self.rng).map(|group| format!("#{}", group.name));
+        match (self.rng.gen_range(0..10), group) {
+            (0..3, Some(group)) => {
+                let history = self.policy();
+                self.change(node, GroupCommand::SetHistory { group: group.clone(), history });
+                let member = self.somebody();
+                self.change(node, GroupCommand::Add { group, members: vec![member] });
+            }
+            (3..5, _) => self.fetch_some(node),
+            (5..8, Some(group)) => self.send_file(node, group),
+            _ => {
+                let others: Vec<_> = (0..self.people.len()).filter(|person| *person != self.nodes[node].person).collect();
+                if let Some(to) = others.choose(&mut self.rng) {
+                    self.send_file(node, self.people[*to].name.to_owned());
+                }
+            }
+        }
+    }
+
+    fn policy(&mut self) -> HistoryPolicy {
+        match self.rng.gen_range(0..4) {
+            0 => HistoryPolicy::None,
+            1 => HistoryPolicy::Last(self.rng.gen_range(1..10)),
+            _ => HistoryPolicy::All,
         }
     }
 
@@ -85,7 +118,7 @@ impl World {
     }
 
     /// The last messages of some conversation, as a device shows them.
-    fn some_messages(&mut self, node: usize) -> Vec<Message> {
+    pub(crate) fn some_messages(&mut self, node: usize) -> Vec<Message> {
         let Some(Reply::Conversations(all)) = self.look(node, Command::Conversations) else { return Vec::new() };
         let Some(one) = all.choose(&mut self.rng) else { return Vec::new() };
         let page = Page { limit: 8, ..Page::default() };
@@ -147,7 +180,8 @@ impl World {
         let me = self.people[self.nodes[node].person].name;
         let others: Vec<_> = self.people.iter().map(|person| person.name).filter(|name| *name != me).collect();
         let members = others.into_iter().filter(|_| self.rng.gen_bool(0.7)).map(str::to_owned).collect();
-        self.change(node, GroupCommand::Create { name, members, history: HistoryPolicy::None });
+        let history = if self.wide { self.policy() } else { HistoryPolicy::None };
+        self.change(node, GroupCommand::Create { name, members, history });
     }
 
     fn change(&mut self, node: usize, command: GroupCommand) {

@@ -16,7 +16,7 @@ use parlour_client::{
 use parlour_wire::{ConversationId, DeviceId, MessageId};
 
 use crate::{
-    compare,
+    compare, files,
     home::Room,
     ledger::{Said, Verdict},
     world::World,
@@ -92,6 +92,7 @@ pub(crate) fn check(world: &mut World) -> Verdict {
     readable(world, &shelf, &mut verdict);
     compare::agree(world, &shelf, &mut verdict);
     rejoins(world, &mut verdict);
+    files::fetched(world, &shelf, &said, &mut verdict);
     verdict
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Ledger {
     /// Commands that have not been replied to, with the text of those that write.
     open: BTreeMap<(usize, Ticket), String>,
     pub(crate) said: Vec<Said>,
+    /// BLAKE3 of the files that were sent, by the text beside them.
+    pub(crate) files: BTreeMap<String, [u8; 32]>,
     /// Groups that somebody has tried to make.
     pub(crate) groups: usize,
     pub(crate) verdict: Verdict,

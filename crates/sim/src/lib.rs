@@ -5,7 +5,8 @@
 //! - [`run`]: one history; [`Outcome`]: what came of it.
 //! - `world` lets things happen, one at a time, in the order of virtual time. `home` is the server, `node` a device, `link` what
 //!   is between them, `people` who owns them.
-//! - `acts` is what people do, `faults` what goes wrong, `ledger` what was promised, `check` the end.
+//! - `acts` is what people do, `files` what becomes of the files among it, `faults` what goes wrong, `ledger` what was promised, `check`
+//!   the end.
 //!
 //! A seed decides everything but the randomness inside of ciphertexts, on which nothing else depends.
 
@@ -13,6 +14,7 @@ mod acts;
 mod check;
 mod compare;
 mod faults;
+mod files;
 mod home;
 mod ledger;
 mod link;
@@ -37,13 +39,21 @@ pub struct Plan {
     pub loud: bool,
     /// Something that must be found.
     pub sabotage: Option<Sabotage>,
+    /// People also send files, and give newcomers what was written before.
+    pub wide: bool,
 }
 
 impl Plan {
     /// The usual history of a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self { seed, acts: ACTS, loud: false, sabotage: None }
+        Self { seed, acts: ACTS, loud: false, sabotage: None, wide: false }
+    }
+
+    /// The wide history of a seed, which is another one than the usual.
+    #[must_use]
+    pub const fn wide(seed: u64) -> Self {
+        Self { wide: true, ..Self::new(seed) }
     }
 }
 

@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use parlour_sim::{Counts, Outcome, Plan, run};
 
 const USAGE: &str = "\
-usage: parlour-sim [--histories N] [--seed N] [--acts N] [--seconds N] [--loud]
+usage: parlour-sim [--histories N] [--seed N] [--acts N] [--seconds N] [--wide] [--loud]
 
   --histories N  how many, each with the next seed (100)
   --seed N       the first seed (1)
   --acts N       what people do in each (60); fewer are the beginning of the same history
   --seconds N    end after so long, whatever is left
+  --wide         with files, and with histories for newcomers of groups; other histories than without
   --loud         tell everything that happens, on standard error";
 
 struct Options {
@@ -21,11 +22,12 @@ struct Options {
     seed: u64,
     acts: usize,
     seconds: Option<u64>,
+    wide: bool,
     loud: bool,
 }
 
 fn options(args: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { histories: 100, seed: 1, acts: parlour_sim::ACTS, seconds: None, loud: false };
+    let mut options = Options { histories: 100, seed: 1, acts: parlour_sim::ACTS, seconds: None, wide: false, loud: false };
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut number = || -> Result<u64> {
@@ -37,6 +39,7 @@ fn options(args: impl Iterator<Item = String>) -> Result<Options> {
             "--seed" => options.seed = number()?,
             "--acts" => options.acts = usize::try_from(number()?)?,
             "--seconds" => options.seconds = Some(number()?),
+            "--wide" => options.wide = true,
             "--loud" => options.loud = true,
             _ => bail!("{USAGE}"),
         }
@@ -76,6 +79,7 @@ impl Sum {
             ("histories", self.histories),
             ("steps", counts.steps),
             ("messages", counts.messages),
+            ("files among them", counts.files),
             ("edits, reactions, deletes", counts.changes),
             ("changes of groups", counts.group_changes),
             ("devices that came or went", counts.devices),
@@ -119,7 +123,8 @@ fn explain(plan: Plan, outcome: Outcome) {
     let shown: BTreeSet<_> = outcome.verdict.lines().collect();
     outcome.trace.iter().for_each(|line| println!("  {line}"));
     shown.iter().take(20).for_each(|line| println!("  ! {line}"));
-    println!("  again: cargo run --release -p parlour-sim -- --seed {} --histories 1 --acts {}", plan.seed, plan.acts);
+    let wide = if plan.wide { " --wide" } else { "" };
+    println!("  again: cargo run --release -p parlour-sim -- --seed {} --histories 1 --acts {}{wide}", plan.seed, plan.acts);
 }
 
 fn main() -> ExitCode {
@@ -141,7 +146,7 @@ fn simulate(options: &Options) -> bool {
         if options.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
             break;
         }
-        let plan = Plan { acts: options.acts, loud: options.loud, ..Plan::new(seed) };
+        let plan = Plan { acts: options.acts, loud: options.loud, wide: options.wide, ..Plan::new(seed) };
         let outcome = run(&plan);
         sum.add(seed, &outcome);
         // The first one is told in full; the others by their seeds.

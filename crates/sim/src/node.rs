@@ -1,7 +1,7 @@
 //! A device: a profile on disk, the core that has it open unless it is dead, and its link.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use parlour_client::{
     Error, KeySource, OpenOptions, Profile,
-    core::{Core, Reply, Ticket},
+    core::{Core, Order, Reply, Ticket},
 };
 use parlour_wire::DeviceId;
 use tempfile::TempDir;
@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) replies: BTreeMap<Ticket, Result<Reply, Error>>,
     pub(crate) next: u64,
     pub(crate) spent: Spent,
+    /// What is to be done with files, and when.
+    pub(crate) transfers: VecDeque<(Duration, Order)>,
 }
 
 impl Node {
@@ -70,6 +72,7 @@ impl Node {
             replies: BTreeMap::new(),
             next: 1,
             spent: Spent::default(),
+            transfers: VecDeque::new(),
         };
         node.open();
         node
@@ -92,7 +95,13 @@ impl Node {
         self.wanted = false;
         self.dying = false;
         self.replies.clear();
+        self.transfers.clear();
         self.opens_at = Some(opens_at);
+    }
+
+    /// A place for files of the device's owner.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
     }
 
     fn database(&self) -> PathBuf {

@@ -32,6 +32,8 @@ pub struct Counts {
     pub steps: u64,
     /// Messages that a device said it keeps.
     pub messages: u64,
+    /// Files among them.
+    pub files: u64,
     /// Edits, reactions and deletes.
     pub changes: u64,
     /// Things that people wanted changed about groups.
@@ -54,6 +56,7 @@ impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.steps += other.steps;
         self.messages += other.messages;
+        self.files += other.files;
         self.changes += other.changes;
         self.group_changes += other.group_changes;
         self.crashes += other.crashes;
@@ -76,6 +79,7 @@ enum Happening {
     ToClient,
     GivenUp(RequestId),
     Tick,
+    Transfers,
 }
 
 /// Everything there is.
@@ -91,6 +95,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) trace: Vec<String>,
     pub(crate) sabotage: Option<Sabotage>,
+    /// See [`Plan::wide`].
+    pub(crate) wide: bool,
     loud: bool,
 }
 
@@ -109,6 +115,7 @@ impl World {
             ledger: Ledger::default(),
             trace: Vec::new(),
             sabotage: None,
+            wide: plan.wide,
             loud: plan.loud,
         }
     }
@@ -209,6 +216,7 @@ impl World {
             return node.opens_at.map(|at| (at, Happening::Opens));
         }
         let tick = node.core.as_ref().and_then(Core::deadline).map(|at| (at, Happening::Tick));
+        let tick = tick.into_iter().chain(node.transfers.front().map(|(at, _)| (*at, Happening::Transfers))).min();
         let Some(link) = &node.link else {
             let connects = node.wanted.then(|| (node.away_until.max(self.home_opens), Happening::Connects));
             return tick.into_iter().chain(connects).min();
@@ -241,6 +249,7 @@ impl World {
             Happening::Mended => self.mend_link(node),
             Happening::GivenUp(id) => self.give_up(node, id),
             Happening::Tick => self.input(node, Input::Tick),
+            Happening::Transfers => self.transfer(node),
         }
     }
 
@@ -426,6 +435,8 @@ impl World {
                 self.drop_link(node);
             }
             Output::Cut => {}
+            Output::Transfer(order) => self.order(node, order),
+            Output::StopTransfer(id) => self.stop_order(node, id),
             output => self.send(node, output),
         }
     }

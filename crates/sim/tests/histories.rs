@@ -5,6 +5,9 @@ use parlour_sim::{Counts, Plan, Sabotage, Verdict, run};
 /// As many as take well under a minute on one core; thousands are run by the program of this crate.
 const HISTORIES: u64 = 40;
 
+/// The same with files, and with histories for newcomers.
+const WIDE: u64 = 20;
+
 /// Histories in which something was wrong once: an older copy that used a key again, a group that came back after its end, a copy
 /// that did not know its own commit, a device that was invited and joined by itself as well.
 const FOUND: [u64; 14] = [355, 397, 1005, 3032, 3108, 4094, 4141, 4521, 5089, 5122, 5362, 6046, 7082, 7125];
@@ -26,6 +29,18 @@ fn in_random_histories_nothing_is_lost_doubled_or_unreadable() {
     }
     let all = [counts.messages, counts.crashes, counts.server_crashes, counts.cuts, counts.partitions, counts.rollbacks];
     assert!(all.iter().all(|count| *count > 10), "little happens: {counts:?}");
+}
+
+#[test]
+fn in_wide_histories_files_arrive_too_and_newcomers_read_what_was_before() {
+    let mut counts = Counts::default();
+    for seed in 1..=WIDE {
+        let outcome = run(&Plan::wide(seed));
+        let wrong: Vec<_> = outcome.verdict.lines().collect();
+        assert!(wrong.is_empty(), "wide seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
+        counts += outcome.counts;
+    }
+    assert!(counts.files > 10, "little happens: {counts:?}");
 }
 
 #[test]
