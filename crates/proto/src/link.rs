@@ -161,7 +161,7 @@ impl Link {
     /// What to tell the application next, if anything.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.next_event()
     }
 
     /// When the machine wants [`Input::Tick`], and why.
@@ -227,8 +227,11 @@ impl Link {
 
     fn on_connected(&mut self, now: Instant) {
         match self.phase {
-            Phase::Ended | Phase::Closing { .. } => return,
-            Phase::Greeting { .. } | Phase::Up { .. } => self.lose(fault(Code::LINK_LOST, "replaced by another connection"), now),
+            Phase::Ended => return,
+            // One that is being closed ends by that: what is still to be said belongs to the connection before.
+            Phase::Greeting { .. } | Phase::Up { .. } | Phase::Closing { .. } => {
+                self.lose(fault(Code::LINK_LOST, "replaced by another connection"), now)
+            }
             Phase::Down { .. } => {}
         }
         if self.is_ended() {
@@ -282,10 +285,7 @@ impl Link {
             Kind::STREAM_DATA => self.on_stream_data(frame)?,
             Kind::STREAM_CREDIT => self.on_stream_credit(&frame)?,
             Kind::STREAM_END => self.on_stream_end(frame)?,
-            Kind::ACK => {
-                self.outbox.acknowledge(frame.id)?;
-                self.unpark();
-            }
+            Kind::ACK => self.outbox.acknowledge(frame.id)?,
             Kind::PING => self.pong = Some(frame.id),
             Kind::HOLD => self.hold.on_frame(&frame),
             Kind::CLOSE => {
@@ -301,7 +301,7 @@ impl Link {
     /// The peer ended the session.
     fn on_close(&mut self, fault: Fault) {
         self.disconnect = Some(Box::new(fault.clone()));
-        self.finish(End::Closed, fault);
+        self.finish(End::ByPeer, fault);
     }
 
     /// The session is over: nothing of it is left but the news. A client may begin another one, unless it closed this one.
@@ -330,7 +330,7 @@ impl Link {
             Phase::Ended | Phase::Closing { .. } => return,
             Phase::Down { .. } => {
                 self.phase = Phase::Closing { fault: fault.clone(), until: now, flush: false };
-                self.finish(End::Closed, fault);
+                self.finish(End::Unheard, fault);
                 return;
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
@@ -350,7 +350,7 @@ impl Link {
             Phase::Down { .. } | Phase::Ended => return,
             Phase::Closing { fault, .. } => {
                 let fault = fault.clone();
-                self.finish(End::Closed, fault);
+                self.finish(End::Unheard, fault);
                 return;
             }
             Phase::Greeting { .. } | Phase::Up { .. } => {}
@@ -388,7 +388,7 @@ impl Link {
             Phase::Closing { fault, until, .. } if *until <= now => {
                 let fault = fault.clone();
                 self.disconnect = Some(Box::new(fault.clone()));
-                self.finish(End::Closed, fault);
+                self.finish(End::Unheard, fault);
             }
             Phase::Up { heart } => {
                 if self.inbox.tick(now) {

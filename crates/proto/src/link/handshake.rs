@@ -155,7 +155,6 @@ impl Link {
         self.agree(&capabilities);
         self.phase = Phase::Up { heart: Heart::new(now) };
         self.event(Event::Up(Up { session, resumed, challenge, capabilities, agent, grace }));
-        self.unpark();
     }
 
     fn on_welcome(&mut self, welcome: header::Welcome, now: Instant) -> Result<(), Violation> {
@@ -173,11 +172,11 @@ impl Link {
             if let Some(lost) = lost {
                 self.forget_session(Some(lost.session), End::Lost, &fault(Code::LINK_LOST, "the session is lost"));
             }
+            self.tell_what_time_is_left(now);
         }
         self.agree(&capabilities);
         self.phase = Phase::Up { heart: Heart::new(now) };
         self.event(Event::Up(Up { session: id, resumed, challenge, capabilities, agent: String::new(), grace }));
-        self.unpark();
         Ok(())
     }
 }

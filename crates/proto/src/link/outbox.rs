@@ -87,6 +87,16 @@ impl Outbox {
         })
     }
 
+    /// Changes frames that have not been sent in this session.
+    pub(super) fn rewrite(&mut self, mut change: impl FnMut(&mut Frame)) {
+        let first = usize::try_from((self.sent + 1).saturating_sub(self.base)).unwrap_or(usize::MAX);
+        for frame in self.frames.iter_mut().skip(first) {
+            self.bytes -= frame.size();
+            change(frame);
+            self.bytes += frame.size();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.frames.len()
     }

@@ -1,7 +1,7 @@
 //! What becomes of requests when their session is over: which fail, which go into the next session, and what the side that was
 //! asked must remember so that a request that comes again takes effect once.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
@@ -9,22 +9,23 @@ use parlour_wire::{
     header::{self, Fault, Origin},
 };
 
-use super::{
-    Answer, Event, Link, Phase, RequestId,
-    config::{OpenRequests, Unsent},
-    requests::Parked,
-};
+use super::{Answer, Event, Link, Phase, RequestId, config::Unsent};
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// One side said so.
-    Closed,
+    /// The peer said so.
+    ByPeer,
+    /// This side said so, and has told the peer.
+    Told,
+    /// This side said so, and the peer may not have heard it.
+    Unheard,
     /// The connection broke and was not made good in time.
     Lost,
 }
 
-/// What a lost session leaves behind at the side that was asked ([`super::LinkConfig::keep_remains`]).
+/// What a session leaves behind at the side that was asked ([`super::LinkConfig::keep_remains`]), if the other side may ask again: it
+/// was lost, or this side ended it in a way after which its client comes back.
 ///
 /// A request of the session that comes again carries its [`Origin`]. If its number is above `received` it has not been here. If it
 /// is among `answers` it is answered with that; if among `running`, with what that one comes to. Otherwise its answer has arrived
@@ -48,7 +49,9 @@ impl Link {
         let frames: Vec<(Frame, bool)> = self.outbox.take_all().collect();
         self.inbox = super::outbox::Inbox::default();
         match session {
-            Some(session) if end == End::Lost && self.config.keep_remains => self.leave_remains(session, &frames),
+            Some(session) if self.config.keep_remains && self.may_be_asked_again(end, fault) => {
+                self.leave_remains(session, &frames);
+            }
             _ => self.cancel_inbound(),
         }
         let kept = if over { Vec::new() } else { self.kept(session, frames) };
@@ -59,32 +62,59 @@ impl Link {
         }
     }
 
-    /// The frames that go into the next session.
+    /// Whether the other side may ask again what it has asked in a session that ended like that. A client that ends its session is
+    /// through with it; one whose server ends it comes back, unless it was told not to.
+    fn may_be_asked_again(&self, end: End, fault: &Fault) -> bool {
+        match end {
+            End::Lost => true,
+            End::ByPeer => false,
+            End::Told => !self.role.is_client() && fault.code.retry(),
+            End::Unheard => !self.role.is_client(),
+        }
+    }
+
+    /// The frames that go into the next session, in the order of the calls: what was sent comes before what was not.
     fn kept(&mut self, session: Option<LinkSessionId>, frames: Vec<(Frame, bool)>) -> Vec<Frame> {
-        let unsent = |frame: &(Frame, bool)| !frame.1;
-        let unsent_requests: BTreeSet<u64> =
-            frames.iter().filter(|frame| unsent(frame) && frame.0.kind == Kind::REQUEST).map(|(frame, _)| frame.id).collect();
+        let unsent: Vec<Frame> = frames.into_iter().filter(|(_, was_sent)| !was_sent).map(|(frame, _)| frame).collect();
+        let never_sent: BTreeSet<u64> = unsent.iter().filter(|frame| frame.kind == Kind::REQUEST).map(|frame| frame.id).collect();
         let mut kept = Vec::new();
         for (number, open) in &mut self.requests.open {
             let Some(frame) = &mut open.frame else { continue };
-            if let Some(session) = session.filter(|_| !unsent_requests.contains(number)) {
+            if let Some(session) = session.filter(|_| !never_sent.contains(number)) {
+                open.again = true;
                 remember_origin(frame, session);
             }
-            kept.push(frame.clone());
+            if open.again {
+                kept.push(frame.clone());
+            }
         }
         if self.config.unsent == Unsent::Keep {
-            let resend = self.config.open_requests == OpenRequests::Resend;
-            kept.extend(frames.into_iter().filter(unsent).map(|(frame, _)| frame).filter(|frame| match frame.kind {
+            kept.extend(unsent.into_iter().filter(|frame| match frame.kind {
                 // One that was named is sent again by whoever named it, in the order that it wants.
-                Kind::REQUEST => !resend && self.requests.open.get(&frame.id).is_some_and(|open| !open.named),
+                Kind::REQUEST => self.requests.open.get(&frame.id).is_some_and(|open| !open.named && !open.again),
                 kind => kind == Kind::ACTION,
             }));
         }
         kept
     }
 
+    /// A session begins: what its peer is told of how long a request is waited for is what is left of that.
+    pub(super) fn tell_what_time_is_left(&mut self, now: Instant) {
+        let Self { outbox, requests, .. } = self;
+        outbox.rewrite(|frame| {
+            if frame.kind == Kind::REQUEST
+                && let Some(deadline) = requests.open.get(&frame.id).and_then(|open| open.deadline)
+            {
+                let left = deadline.saturating_duration_since(now);
+                let mut header: header::Request = decode(&frame.header).expect("a header of our own");
+                header.deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+                frame.header = Bytes::from(encode(&header));
+            }
+        });
+    }
+
     fn leave_remains(&mut self, session: LinkSessionId, frames: &[(Frame, bool)]) {
-        let received = std::mem::take(&mut self.requests.given);
+        let received = self.take_given();
         let answers = frames.iter().filter_map(|(frame, _)| Some((frame.id, result_of(frame)?))).collect();
         let running = self.take_inbound();
         self.event(Event::Remains(Box::new(Remains { session, received, answers, running })));
@@ -101,7 +131,7 @@ impl Link {
     fn take_inbound(&mut self) -> Vec<RequestId> {
         let generation = self.requests.generation;
         self.requests.generation += 1;
-        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|Parked { number, .. }| number).collect();
+        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|(number, _)| number).collect();
         self.requests.inbound_bytes = 0;
         let numbers = std::mem::take(&mut self.requests.inbound).into_keys().filter(|number| !parked.contains(number));
         numbers.map(|number| RequestId { generation, number }).collect()

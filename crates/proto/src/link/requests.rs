@@ -14,9 +14,10 @@ use parlour_wire::{
 };
 
 use super::{
-    Event, Link, RequestId, Tag,
+    Event, Link, Phase, RequestId, Tag,
     config::OpenRequests,
     error::{LinkError, Refusal, Violation},
+    remains::End,
 };
 
 /// Frames beyond the soft limit that answers may use: every request that was let in, and as many cancels.
@@ -37,23 +38,14 @@ pub struct Answer {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) tag: Tag,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     bytes: usize,
     /// Kept for another session if requests are sent again.
     pub(super) frame: Option<Frame>,
     /// The application named its origin, so it is the application that sends it again.
     pub(super) named: bool,
-}
-
-/// A request of the peer that waits until there is room for its answer.
-#[derive(Debug)]
-pub(super) struct Parked {
-    pub(super) number: u64,
-    name: String,
-    content_type: ContentType,
-    content: Bytes,
-    deadline: Option<Instant>,
-    origin: Option<Origin>,
+    /// A session that is over had sent it.
+    pub(super) again: bool,
 }
 
 /// The table of requests of one link.
@@ -66,7 +58,8 @@ pub(super) struct Requests {
     /// The peer's requests, by its number, with their size.
     pub(super) inbound: BTreeMap<u64, usize>,
     pub(super) inbound_bytes: usize,
-    pub(super) parked: VecDeque<Parked>,
+    /// Requests of the peer that wait until there is room for their answers, as the events that they become.
+    pub(super) parked: VecDeque<(u64, Event)>,
     /// The highest number of a request of this session that the application was given.
     pub(super) given: u64,
     /// Counts sessions, so that an answer to a request of a lost session cannot hit one of this session.
@@ -162,7 +155,7 @@ impl Link {
         self.requests.open_bytes += bytes;
         let named = ask.origin.is_some();
         let kept = (self.config.open_requests == OpenRequests::Resend && !named).then(|| frame.clone());
-        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named });
+        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false });
         self.outbox.push(frame);
         Ok(())
     }
@@ -206,13 +199,33 @@ impl Link {
             return Ok(());
         }
         let frame = answer_frame(id.number, result);
-        let limit = self.config.unacked_bytes.saturating_mul(ANSWER_BYTES_FACTOR);
+        let limit = self.config.unacked_bytes.max(limits::FRAME).saturating_mul(ANSWER_BYTES_FACTOR);
         if self.outbox.len() >= self.config.unacked_frames + ANSWER_FRAMES || self.outbox.bytes() + frame.size() > limit {
-            self.close(fault(Code::OVERLOADED, "answers are not taken"), false, now);
+            self.overrun(now);
             return Err(LinkError::Overrun);
         }
         self.outbox.push(frame);
         Ok(())
+    }
+
+    /// Whether the peer has taken so much of what it was sent that another answer can go to it. A driver keeps answers until then;
+    /// one that does not ends the session with [`LinkError::Overrun`] at last.
+    #[must_use]
+    pub fn has_answer_room(&self) -> bool {
+        // What a session that is being closed would take is not what it leaves.
+        !self.is_closing() && self.outbox.len() < self.config.unacked_frames && self.outbox.bytes() < self.config.unacked_bytes
+    }
+
+    /// The peer takes too little, or the driver asks too little. A server says so, and its client may begin again; a client that said
+    /// so would end for good by its server's doing, so it begins again by itself.
+    fn overrun(&mut self, now: Instant) {
+        let fault = fault(Code::OVERLOADED, "answers are not taken");
+        if !self.role.is_client() {
+            return self.close(fault, false, now);
+        }
+        let connected = matches!(self.phase, Phase::Up { .. } | Phase::Greeting { .. });
+        self.finish(End::Lost, fault.clone());
+        self.disconnect = connected.then(|| Box::new(fault));
     }
 
     pub(super) fn report_progress(&mut self, id: RequestId, done: u64, total: Option<u64>) -> Result<(), LinkError> {
@@ -240,27 +253,49 @@ impl Link {
         }
         self.requests.inbound_bytes += bytes;
         let deadline = (header.deadline_ms > 0).then(|| now.checked_add(Duration::from_millis(header.deadline_ms))).flatten();
-        self.requests.parked.push_back(Parked {
-            number: frame.id,
+        self.event(Event::Request {
+            id: RequestId { generation: self.requests.generation, number: frame.id },
             name: header.name,
             content_type: frame.content_type,
             content: frame.content,
             deadline,
             origin: header.origin,
         });
-        self.unpark();
         Ok(())
     }
 
-    /// Hands requests to the application while there is room for their answers.
-    pub(super) fn unpark(&mut self) {
-        while self.outbox.len() < self.config.unacked_frames && self.outbox.bytes() < self.config.unacked_bytes {
-            let Some(parked) = self.requests.parked.pop_front() else { return };
-            let id = RequestId { generation: self.requests.generation, number: parked.number };
-            self.requests.given = self.requests.given.max(parked.number);
-            let Parked { name, content_type, content, deadline, origin, .. } = parked;
-            self.event(Event::Request { id, name, content_type, content, deadline, origin });
+    /// What to tell the application next. A request is told when there is room for its answer at that moment: the answers to those
+    /// before it may have taken it.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let begins = matches!(self.events.front(), Some(Event::Up(_)));
+            if !begins && !self.requests.parked.is_empty() && self.has_answer_room() {
+                let (number, event) = self.requests.parked.pop_front()?;
+                self.requests.given = self.requests.given.max(number);
+                return Some(event);
+            }
+            let event = self.events.pop_front()?;
+            let Event::Request { id, .. } = &event else { return Some(event) };
+            if id.generation != self.requests.generation {
+                return Some(event);
+            }
+            // One that was cancelled needs no room; the event that says so is still to come.
+            if self.has_answer_room() || !self.requests.inbound.contains_key(&id.number) {
+                self.requests.given = self.requests.given.max(id.number);
+                return Some(event);
+            }
+            self.requests.parked.push_back((id.number, event));
         }
+    }
+
+    /// The highest number of a request of this session that the application has been given, or will be when it takes its events.
+    pub(super) fn take_given(&mut self) -> u64 {
+        let waiting = self.events.iter().filter_map(|event| match event {
+            Event::Request { id, .. } if id.generation == self.requests.generation => Some(id.number),
+            _ => None,
+        });
+        let last = waiting.max().unwrap_or(0);
+        std::mem::take(&mut self.requests.given).max(last)
     }
 
     /// An answer of the peer. One that nobody waits for any more is dropped: it crossed our cancel.
@@ -292,7 +327,7 @@ impl Link {
             return;
         }
         let parked = self.requests.parked.len();
-        self.requests.parked.retain(|parked| parked.number != number);
+        self.requests.parked.retain(|(parked, _)| *parked != number);
         if parked == self.requests.parked.len() {
             self.event(Event::Cancelled { id: RequestId { generation: self.requests.generation, number } });
         }

@@ -28,7 +28,7 @@ impl Link {
                 }
                 let frame = Frame { header: fault_header(fault.clone()), ..Frame::new(Kind::CLOSE) };
                 self.disconnect = Some(Box::new(fault.clone()));
-                self.finish(End::Closed, fault);
+                self.finish(End::Told, fault);
                 Some(Output::Send(frame))
             }
             Phase::Down { .. } | Phase::Greeting { .. } | Phase::Ended => None,

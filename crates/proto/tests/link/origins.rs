@@ -216,13 +216,56 @@ fn a_client_keeps_remains_of_what_its_server_asked() {
 }
 
 #[test]
-fn a_session_that_is_closed_leaves_nothing_and_cancels_what_runs() {
+fn a_session_that_its_server_closes_for_now_leaves_what_is_needed_to_answer_once() {
+    for connected in [true, false] {
+        let mut pair = Pair::up_with(resending(), remembering());
+        for tag in 1..=2 {
+            pair.ask(Side::Client, tag, None).unwrap();
+        }
+        pair.run(SECOND);
+        let given = requests(&pair.events(Side::Server));
+        pair.answer(Side::Server, given[0].0, number(10));
+        if !connected {
+            pair.cut(0, 0);
+        }
+        // Nobody hears why, so the client may come back whatever it was.
+        let code = if connected { Code::OVERLOADED } else { Code::FORBIDDEN };
+        let fault = Fault { code, message: "test".into(), retry_after_ms: None };
+        pair.command(Side::Server, Command::Close(fault)).unwrap();
+        pair.run(SECOND);
+        let events = pair.events(Side::Server);
+        let answer = Answer { content_type: ContentType::CBOR, content: number(10) };
+        let expected = Remains { session: FIRST, received: 2, answers: vec![(1, Ok(answer))], running: vec![given[1].0] };
+        assert_eq!(remains(&events), [expected]);
+        assert!(!events.iter().any(|event| matches!(event, Event::Cancelled { .. })), "{events:?}");
+        pair.connect();
+        pair.run(SECOND);
+        let again = asked(&pair.events(Side::Server));
+        assert_eq!(again.last(), Some(&(2, 2, origin(FIRST, 2))));
+    }
+}
+
+#[test]
+fn an_answer_that_comes_while_a_session_is_being_closed_is_kept_by_the_driver() {
+    let mut pair = Pair::up_with(resending(), remembering());
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    pair.congested[Side::Server as usize] = true;
+    assert!(pair.server.has_answer_room());
+    let fault = Fault { code: Code::STOPPING, message: "test".into(), retry_after_ms: None };
+    pair.command(Side::Server, Command::Close(fault)).unwrap();
+    assert!(pair.server.is_closing() && !pair.server.has_answer_room());
+}
+
+#[test]
+fn a_session_that_is_closed_for_good_leaves_nothing_and_cancels_what_runs() {
     for closing in Side::BOTH {
         let mut pair = Pair::up_with(resending(), remembering());
         pair.ask(Side::Client, 1, None).unwrap();
         pair.run(SECOND);
         let given = requests(&pair.events(Side::Server));
-        let fault = Fault { code: Code::STOPPING, message: "test".into(), retry_after_ms: None };
+        let fault = Fault { code: Code::FORBIDDEN, message: "test".into(), retry_after_ms: None };
         pair.command(closing, Command::Close(fault)).unwrap();
         pair.run(SECOND);
         let events = pair.events(Side::Server);

@@ -11,7 +11,7 @@ use parlour_proto::link::{Command, Event, LinkConfig, OpenRequests, RequestId, T
 use parlour_wire::Code;
 use proptest::prelude::*;
 
-use crate::pair::{Pair, Side, actions, answers, number, requests};
+use crate::pair::{Pair, Side, actions, answers, number, read, requests};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -57,6 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct App {
     acted: Vec<u32>,
     received: Vec<u32>,
+    /// Actions and requests of the peer in this session.
+    told: Vec<u32>,
     /// Answers that each request got.
     asked: BTreeMap<Tag, Vec<Result<Bytes, Code>>>,
     /// Requests without a reason to fail.
@@ -140,6 +142,14 @@ impl World {
             let events = self.pair.events(side);
             let app = &mut self.apps[side as usize];
             app.received.extend(actions(&events));
+            for event in &events {
+                match event {
+                    Event::Up(up) if !up.resumed => app.told.clear(),
+                    Event::Action { content, .. } | Event::Request { content, .. } => app.told.push(read(content)),
+                    _ => {}
+                }
+                assert!(app.told.is_sorted_by(|a, b| a < b), "in the order of the calls: {:?}", app.told);
+            }
             for (id, n) in requests(&events) {
                 app.waiting.push((id, n));
                 *app.seen.entry(n).or_default() += 1;

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parlour_proto::link::{
-    Command, Event, Input, KeepAlive, Link, LinkConfig, LinkError, OpenRequests, Output, Refusal, Timer, Unsent, Violation,
+    Answer, Command, Event, Input, KeepAlive, Link, LinkConfig, LinkError, OpenRequests, Output, Refusal, Timer, Unsent,
+    Violation,
 };
 use parlour_wire::{
     Code, DecodeError, Frame, Kind, LinkSessionId, encode,
@@ -13,7 +14,7 @@ use parlour_wire::{
     limits,
 };
 
-use crate::pair::{Pair, Side, actions, answers, number, requests};
+use crate::pair::{Pair, Side, actions, answers, number, read, requests};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -196,12 +197,9 @@ fn a_frame_that_has_been_here_before_is_dropped_and_acknowledged_again() {
     assert_eq!(pair.client.deadline().unwrap().1, Timer::Acknowledge);
 }
 
-#[test]
-fn under_the_other_policy_requests_and_unsent_frames_go_into_the_next_session() {
-    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() };
-    let mut pair = Pair::new(config, LinkConfig::default());
-    pair.connect();
-    pair.run(SECOND);
+/// A session with a request and an action that were sent and, when its connection is gone, others that were not; and the next one.
+fn after_a_lost_session(config: LinkConfig) -> Pair {
+    let mut pair = Pair::up_with(config, LinkConfig::default());
     pair.ask(Side::Client, 1, None).unwrap();
     pair.act(Side::Client, 1).unwrap();
     pair.run(SECOND);
@@ -215,6 +213,88 @@ fn under_the_other_policy_requests_and_unsent_frames_go_into_the_next_session() 
     pair.events(Side::Server);
     pair.connect();
     pair.run(SECOND);
+    pair
+}
+
+/// What a side was told to do, in order.
+fn told(events: &[Event]) -> Vec<(&'static str, u32)> {
+    let told = events.iter().filter_map(|event| match event {
+        Event::Action { content, .. } => Some(("act", read(content))),
+        Event::Request { content, .. } => Some(("ask", read(content))),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn of_a_lost_session_each_policy_carries_over_what_it_says_in_the_order_of_the_calls() {
+    use {OpenRequests::*, Unsent::*};
+    let resent: &[_] = &[("ask", 1)];
+    let unsent: &[_] = &[("act", 2), ("ask", 2), ("act", 3)];
+    for (open_requests, policy, expected) in [
+        (Resend, Keep, [resent, unsent].concat()),
+        (Resend, Drop, resent.to_vec()),
+        (Fail, Keep, unsent.to_vec()),
+        (Fail, Drop, vec![]),
+    ] {
+        let mut pair = after_a_lost_session(LinkConfig { open_requests, unsent: policy, ..LinkConfig::default() });
+        assert_eq!(told(&pair.events(Side::Server)), expected, "{open_requests:?} {policy:?}");
+        let mut failed = vec![(3, Err(Code::CANCELLED))];
+        failed.extend((1..=2).filter(|n| !expected.contains(&("ask", *n))).map(|n| (n.into(), Err(Code::LINK_LOST))));
+        assert_eq!(answers(&pair.events(Side::Client)), failed, "{open_requests:?} {policy:?}");
+    }
+}
+
+#[test]
+fn a_request_that_one_session_has_sent_is_sent_again_in_every_next_one_also_if_it_never_got_so_far() {
+    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Drop, ..LinkConfig::default() };
+    let mut pair = Pair::up_with(config, LinkConfig::default());
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    // The next session breaks off before anything leaves in it.
+    pair.connect();
+    pair.congested[Side::Client as usize] = true;
+    pair.run(SECOND);
+    assert!(pair.client.is_up());
+    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
+    pair.run(SECOND);
+    pair.congested[Side::Client as usize] = false;
+    pair.lose(Side::Client);
+    pair.events(Side::Server);
+    pair.connect();
+    pair.run(SECOND);
+    assert_eq!(told(&pair.events(Side::Server)), [("ask", 1)]);
+    assert_eq!(answers(&pair.events(Side::Client)), []);
+}
+
+#[test]
+fn a_request_that_waited_has_less_time_left_at_the_peer() {
+    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() };
+    let mut pair = Pair::new(config, LinkConfig::default());
+    let timeout = 1000 * SECOND;
+    let due = pair.now + timeout;
+    pair.ask(Side::Client, 1, Some(timeout)).unwrap();
+    for _ in 0..3 {
+        pair.run(100 * SECOND);
+        pair.connect();
+        pair.run(SECOND);
+        let events = pair.events(Side::Server);
+        let Some(Event::Request { deadline: Some(deadline), .. }) = events.last() else { panic!("{events:?}") };
+        // What it took on the way is not known to the peer.
+        assert!((due..=due + SECOND).contains(deadline));
+        pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
+        pair.run(SECOND);
+        pair.events(Side::Server);
+    }
+}
+
+#[test]
+fn under_the_other_policy_requests_and_unsent_frames_go_into_the_next_session() {
+    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() };
+    let mut pair = after_a_lost_session(config);
     let events = pair.events(Side::Server);
     assert_eq!(actions(&events), [2, 3], "what had been sent is not repeated");
     let asked = requests(&events);
@@ -490,11 +570,70 @@ fn answers_that_are_not_taken_have_a_bound() {
     let mut overrun = false;
     for (id, _) in asked {
         let content = Bytes::from(vec![0; limits::FRAME / 2]);
-        let result = Ok(parlour_proto::link::Answer { content_type: ContentType::BYTES, content });
+        let result = Ok(Answer { content_type: ContentType::BYTES, content });
         overrun |= pair.command(Side::Server, Command::Answer { id, result }) == Err(LinkError::Overrun);
         assert!(pair.server.unacknowledged().1 <= 5 * limits::FRAME);
     }
     assert!(overrun && pair.server.is_ended());
+}
+
+#[test]
+fn a_client_whose_answers_are_not_taken_begins_another_session() {
+    let client = LinkConfig { unacked_bytes: limits::FRAME, ..LinkConfig::default() };
+    let mut pair = Pair::up_with(client, LinkConfig { keep_alive: None, ..LinkConfig::default() });
+    pair.act(Side::Client, 0).unwrap();
+    for tag in 0..9 {
+        pair.ask(Side::Server, tag, None).unwrap();
+    }
+    pair.run(SECOND);
+    let asked = requests(&pair.events(Side::Client));
+    pair.congested[Side::Client as usize] = true;
+    let content = Bytes::from(vec![0; limits::FRAME / 2]);
+    let answer = |id| Command::Answer { id, result: Ok(Answer { content_type: ContentType::BYTES, content: content.clone() }) };
+    let results: Vec<_> = asked.iter().map(|(id, _)| pair.command(Side::Client, answer(*id))).collect();
+    assert!(results.contains(&Err(LinkError::Overrun)));
+    pair.congested[Side::Client as usize] = false;
+    pair.drain();
+    pair.run(SECOND);
+    assert!(!pair.client.is_ended() && !pair.is_connected());
+    pair.connect();
+    pair.run(SECOND);
+    assert!(pair.client.is_up());
+}
+
+#[test]
+fn a_request_is_told_when_the_answers_before_it_have_left_room_for_its_own() {
+    let mut pair = Pair::up();
+    let header = Bytes::from(encode(&header::Request { name: "x".into(), deadline_ms: 0, origin: None }));
+    let now = pair.now;
+    for n in 1..=40 {
+        let request = Frame { seq: n, id: n, header: header.clone(), ..Frame::new(Kind::REQUEST) };
+        pair.server.handle(Input::Frame(request), now).unwrap();
+    }
+    let action = Frame { seq: 41, header: Bytes::from(encode(&header::Action { name: "x".into() })), ..Frame::new(Kind::ACTION) };
+    pair.server.handle(Input::Frame(action), now).unwrap();
+    let content = Bytes::from(vec![0; limits::FRAME - 1024]);
+    let (mut told, mut acted, mut sent) = (Vec::new(), false, 0);
+    while told.len() < 40 {
+        match pair.server.poll_event() {
+            Some(Event::Request { id, .. }) => {
+                told.push(id.number());
+                let result = Ok(Answer { content_type: ContentType::BYTES, content: content.clone() });
+                pair.server.handle(Input::Command(Command::Answer { id, result }), now).unwrap();
+                assert!(pair.server.unacknowledged().1 <= limits::UNACKED_BYTES + limits::FRAME);
+            }
+            Some(Event::Action { .. }) => acted = true,
+            Some(other) => panic!("{other:?}"),
+            None => {
+                assert!(acted, "what needs no room does not wait");
+                while let Some(Output::Send(frame)) = pair.server.poll_transmit() {
+                    sent = sent.max(frame.seq);
+                }
+                pair.server.handle(Input::Frame(Frame { id: sent, ..Frame::new(Kind::ACK) }), now).unwrap();
+            }
+        }
+    }
+    assert_eq!(told, (1..=40).collect::<Vec<_>>());
 }
 
 #[test]

@@ -32,6 +32,8 @@ enum Op {
     Pass(u16),
     /// Longer than the grace.
     Forget,
+    /// The server ends the session, for now.
+    Close,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -45,6 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Connect),
         8 => (0_u16..200).prop_map(Op::Pass),
         3 => Just(Op::Forget),
+        2 => Just(Op::Close),
     ]
 }
 
@@ -194,11 +197,19 @@ impl World {
                 self.pair.cut(0, 0);
                 self.pair.run(self.pair.grace + Duration::from_secs(1));
             }
+            Op::Close => {
+                let fault = Fault { code: Code::STOPPING, message: "for now".into(), retry_after_ms: None };
+                self.pair.command(Side::Server, Command::Close(fault)).unwrap();
+            }
         }
         self.listen();
     }
 
     fn done(&mut self, name: Origin) {
+        // A driver keeps an answer until there is room for it, and there is none in a session that is being closed.
+        if self.pair.server.is_closing() {
+            return;
+        }
         let content = self.driver.handlers[&name];
         let result = if content.is_multiple_of(5) {
             Err(Fault { code: Code::QUOTA, message: "five".into(), retry_after_ms: None })
@@ -262,7 +273,7 @@ impl World {
         for _ in 0..20 {
             self.apply(&Op::Connect);
             self.apply(&Op::Pass(500));
-            while !self.driver.handlers.is_empty() {
+            while !self.driver.handlers.is_empty() && !self.pair.server.is_closing() {
                 self.apply(&Op::Answer(0));
             }
         }
@@ -294,7 +305,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: super::cases(2000), ..ProptestConfig::default() })]
 
     #[test]
-    fn a_request_takes_effect_once_however_often_its_session_is_lost(
+    fn a_request_takes_effect_once_however_often_its_session_is_lost_or_closed(
         ops in proptest::collection::vec(op(), 1..100),
         room in proptest::option::weighted(0.3, 1_usize..4),
     ) {
