@@ -150,6 +150,38 @@ async fn an_answer_that_was_lost_with_its_session_is_given_again() {
 }
 
 #[tokio::test]
+async fn a_request_takes_effect_once_although_the_station_closes_its_session_for_now() {
+    let mut scene = scene(DedupeLimits::default()).await;
+    let reply = scene.agent.request::<u32>("count", &7).send();
+    assert_eq!(scene.begun.next().await, 7);
+    for code in [Code::OVERLOADED, Code::STOPPING, Code::LINK_LOST] {
+        let peer = scene.station.peer(&key(1)).unwrap();
+        bounded(peer.link().close_with(Fault::new(code, "for now"))).await;
+        assert_eq!(scene.ended.next().await, code);
+        scene.connected.next().await;
+    }
+    scene.gate.add_permits(10);
+    assert_eq!(bounded(reply).await.unwrap(), 1007);
+    assert_eq!(scene.runs(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_end_of_its_session_overtakes_is_given_again() {
+    let mut scene = scene(DedupeLimits::default()).await;
+    for n in 0..30 {
+        let reply = scene.agent.request::<u32>("count", &n).send();
+        assert_eq!(scene.begun.next().await, n);
+        let peer = scene.station.peer(&key(1)).unwrap();
+        scene.gate.add_permits(1);
+        bounded(peer.link().close_with(Fault::new(Code::OVERLOADED, "for now"))).await;
+        scene.ended.next().await;
+        scene.connected.next().await;
+        let answer = bounded(reply).await.unwrap();
+        assert_eq!((answer % 1000, scene.runs()), (n, n + 1));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_never_arrived_takes_effect_when_it_does() {
     let mut scene = scene(DedupeLimits::default()).await;
     scene.lose().await;
