@@ -7,13 +7,13 @@ use std::{
     time::Instant,
 };
 
-use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Tag};
+use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Remains, RequestId, Tag};
 use parlour_wire::{LinkSessionId, header::Fault};
 
 use crate::{
     asked::{AskCell, Progress},
     flows::Flows,
-    port::{Action, Call, Control, Port, closed},
+    port::{Action, Call, Control, Port, Reply, closed, weight},
     pump::Pump,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Desk {
     pub(crate) port: Arc<Port>,
     /// Taken from the port and not yet in the machine; empty between turns.
     batch: VecDeque<Call>,
+    /// The same of answers. They stay while the machine has no room.
+    answers: VecDeque<Reply>,
     waiting: BTreeMap<Tag, Arc<AskCell>>,
     last_tag: Tag,
     flows: Option<Box<Flows>>,
@@ -50,6 +52,7 @@ impl Desk {
         Self {
             port,
             batch: VecDeque::new(),
+            answers: VecDeque::new(),
             waiting: BTreeMap::new(),
             last_tag: 0,
             flows: None,
@@ -146,7 +149,6 @@ impl Desk {
     pub(crate) fn take_controls(&mut self, pump: &mut Pump, now: Instant) {
         for control in self.port.take_controls() {
             let command = match control {
-                Control::Answer { id, result } => Command::Answer { id, result },
                 Control::Progress { id, done, total } => Command::Progress { id, done, total },
                 Control::Cancel(tag) => Command::Cancel { tag },
                 Control::Reconnect => {
@@ -160,6 +162,35 @@ impl Desk {
             };
             pump.handle(Input::Command(command), now);
         }
+    }
+
+    /// Gives the machine the answers that it has room for.
+    pub(crate) fn take_answers(&mut self, pump: &mut Pump, now: Instant) {
+        self.port.take_answers(&mut self.answers);
+        if self.answers.is_empty() {
+            return;
+        }
+        // What was reported before an answer was given is told before it.
+        self.take_reports(pump, now);
+        let mut bytes = 0;
+        while pump.machine.has_answer_room()
+            && let Some((id, result)) = self.answers.pop_front()
+        {
+            bytes += weight(&result);
+            pump.handle(Input::Command(Command::Answer { id, result }), now);
+        }
+        self.port.answered(bytes);
+    }
+
+    /// A session is over: its answers that still wait here go with what it leaves.
+    pub(crate) fn leave_answers(&mut self, remains: &mut Remains) {
+        self.port.take_answers(&mut self.answers);
+        let mut bytes = 0;
+        for (id, result) in self.answers.drain(..) {
+            bytes += weight(&result);
+            add_answer(remains, id, result);
+        }
+        self.port.answered(bytes);
     }
 
     /// Delivers what belongs to callers; gives back what belongs to the driver.
@@ -248,6 +279,9 @@ impl Desk {
             self.batch = VecDeque::new();
             self.port.shrink();
         }
+        if self.answers.is_empty() {
+            self.answers = VecDeque::new();
+        }
     }
 
     /// The link is over: everybody who waits is told.
@@ -260,6 +294,14 @@ impl Desk {
         if let Some(mut flows) = self.flows.take() {
             flows.end();
         }
+    }
+}
+
+/// A request that was running has its answer, which the peer has not.
+pub(crate) fn add_answer(remains: &mut Remains, id: RequestId, result: Result<Answer, Fault>) {
+    if let Some(at) = remains.running.iter().position(|running| *running == id) {
+        remains.running.swap_remove(at);
+        remains.answers.push((id.number(), result));
     }
 }
 

@@ -158,6 +158,8 @@ impl Driver {
         if !more_calls {
             self.close_if_wanted(now);
         }
+        // After reading, because acknowledgements make room for answers.
+        self.desk.take_answers(&mut self.pump, now);
         self.desk.feed_streams(&mut self.pump, now);
         // Nobody waits for what is written for others.
         if self.pump.machine.has_transmit() {
@@ -273,7 +275,10 @@ impl Driver {
                     let content = self.settled(content);
                     self.events.push(LinkEvent::Request { id, name, content_type, content, deadline, origin });
                 }
-                Event::Remains(remains) => self.events.push(LinkEvent::Remains(remains)),
+                Event::Remains(mut remains) => {
+                    self.desk.leave_answers(&mut remains);
+                    self.events.push(LinkEvent::Remains(remains));
+                }
                 Event::Cancelled { id } => self.events.push(LinkEvent::Cancelled { id }),
                 Event::Ended(fault) => {
                     self.desk.port.set_down();

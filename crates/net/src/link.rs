@@ -116,12 +116,13 @@ impl Link {
         self.wait(|port| port.has_room().map(|room| room.then_some(())).transpose()).await
     }
 
-    /// Answers a request of the peer that came as [`crate::LinkEvent::Request`]. An answer that comes too late is dropped.
+    /// Answers a request of the peer that came as [`crate::LinkEvent::Request`]. An answer waits until the peer has taken those
+    /// before it; one that comes too late is dropped.
     ///
     /// # Errors
     /// [`SendError::Closed`] if the link has ended.
     pub fn answer(&self, id: RequestId, result: Result<Answer, Fault>) -> Result<(), SendError> {
-        self.port.control(Control::Answer { id, result })
+        self.port.answer((id, result))
     }
 
     /// Tells the peer how far its request has come. A report may be left out if there are many.

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::Context,
+    task::{Context, Waker},
     time::Instant,
 };
 
@@ -21,7 +21,7 @@ use parlour_wire::{LinkSessionId, header::Fault, limits};
 use tokio::sync::Notify;
 
 pub use orders::SendError;
-pub(crate) use orders::{Action, Call, Control, StreamControl, closed, late, lost};
+pub(crate) use orders::{Action, Call, Control, Reply, StreamControl, closed, late, lost, weight};
 
 use crate::{asked::AskCell, shared::SharedDriver, toolkit::Codecs};
 
@@ -31,6 +31,8 @@ const ACTIONS: usize = 1024;
 const ACTION_BYTES: usize = limits::FRAME;
 /// Reports of progress that may wait for the driver; more are dropped.
 const REPORTS: usize = 1024;
+/// Bytes of answers that may wait for room in the link before handlers wait with theirs.
+const ANSWER_BYTES: usize = limits::FRAME;
 /// Cancelled requests that may lie among the waiting ones before they are cleared out, beside as many as wait.
 const GONE: usize = 64;
 
@@ -51,6 +53,7 @@ struct State {
     /// Somebody waits for room.
     room_wanted: bool,
     controls: VecDeque<Control>,
+    answers: Answers,
     /// Calls wait until the peer is known to be the right one; those in here do not.
     #[expect(clippy::box_collection, reason = "hardly ever there, in a struct that a server has for every silent client")]
     held: Option<Box<VecDeque<Call>>>,
@@ -58,6 +61,16 @@ struct State {
     closed: bool,
     up: bool,
     session: Option<LinkSessionId>,
+}
+
+/// Answers to the peer that wait until the link has room for them.
+#[derive(Default)]
+struct Answers {
+    waiting: VecDeque<Reply>,
+    /// Of those, and of those that the driver has taken and the link has not.
+    bytes: usize,
+    /// Who has more of them.
+    answerer: Option<Waker>,
 }
 
 impl State {
@@ -226,6 +239,32 @@ impl Port {
         Ok(())
     }
 
+    /// Answers a request of the peer. The answer waits until the link has room for it.
+    pub(crate) fn answer(&self, reply: Reply) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        let first = state.answers.waiting.is_empty();
+        state.answers.bytes += weight(&reply.1);
+        state.answers.waiting.push_back(reply);
+        drop(state);
+        if first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether few answers wait. If not, the waker is woken when that has changed.
+    pub(crate) fn poll_answers(&self, cx: &Context<'_>) -> bool {
+        let answers = &mut self.lock().answers;
+        let room = answers.bytes < ANSWER_BYTES;
+        if !room {
+            answers.answerer = Some(cx.waker().clone());
+        }
+        room
+    }
+
     /// Asks for the end of the session, after the calls before it as far as there is room for them. The first reason counts.
     pub(crate) fn close(&self, fault: Fault) {
         self.lock().close.get_or_insert(fault);
@@ -364,6 +403,26 @@ impl Port {
         std::mem::take(&mut state.controls)
     }
 
+    /// Moves answers to the end of `batch`.
+    pub(crate) fn take_answers(&self, batch: &mut VecDeque<Reply>) {
+        let waiting = &mut self.lock().answers.waiting;
+        if batch.is_empty() {
+            std::mem::swap(batch, waiting);
+        } else {
+            batch.append(waiting);
+        }
+    }
+
+    /// The link has taken answers of so many bytes.
+    pub(crate) fn answered(&self, bytes: usize) {
+        let answers = &mut self.lock().answers;
+        answers.bytes = answers.bytes.saturating_sub(bytes);
+        let answerer = if answers.bytes < ANSWER_BYTES { answers.answerer.take() } else { None };
+        if let Some(answerer) = answerer {
+            answerer.wake();
+        }
+    }
+
     /// Why the session is to end, once there are no calls before it that find room.
     pub(crate) fn take_close(&self) -> Option<Fault> {
         self.lock().close.take()
@@ -414,7 +473,11 @@ impl Port {
         (state.closed, state.up) = (true, false);
         let (calls, controls) = (std::mem::take(&mut state.calls), std::mem::take(&mut state.controls));
         let held = state.held.take();
+        let answers = std::mem::take(&mut state.answers);
         drop(state);
+        if let Some(answerer) = answers.answerer {
+            answerer.wake();
+        }
         for call in calls.into_iter().chain(held.into_iter().flat_map(|held| *held)) {
             if let Call::Ask(cell) = call {
                 cell.complete(Err(closed()));

@@ -71,6 +71,13 @@ pub trait SessionService: Send + Sync + 'static {
         true
     }
 
+    /// Whether there are answers that the link has not taken, because the client is slow to take those before them. Until it has,
+    /// the futures of requests are not polled; a service that works outside of them does well to wait, too. Told before
+    /// [`SessionService::poll_room`].
+    fn hold_answers(&self, session: &mut Self::Session, hold: bool) {
+        let _ = (session, hold);
+    }
+
     /// Whether the service is behind with requests and actions. Then the client is asked to keep those that it has not sent yet;
     /// answers, and what else keeps a link going, come in all the same. Asked after [`SessionService::poll_room`].
     fn is_behind(&self, session: &Self::Session) -> bool {

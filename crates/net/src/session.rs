@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -18,9 +18,10 @@ use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limit
 use tokio::runtime::Handle;
 
 use crate::{
-    desk::Desk,
+    desk::{Desk, add_answer},
     listener::SessionInfo,
     mailbox::{Arrival, Mailbox},
+    port::weight,
     pump::{Pump, now},
     pusher::Pusher,
     registry::Registry,
@@ -57,6 +58,8 @@ pub(crate) struct SessionTask<S: SessionService> {
     session: Option<Box<S::Session>>,
     desk: Desk,
     pending: FuturesUnordered<Pending>,
+    /// Answers may be there that the link has not taken: nothing is done for more of them.
+    answers_wait: bool,
     /// The session was lost, and what is pending goes on without it.
     keep_pending: bool,
     /// The client is told to go when the requests in flight are answered, or then.
@@ -133,6 +136,7 @@ impl<S: SessionService> SessionTask<S> {
             session: None,
             desk,
             pending: FuturesUnordered::new(),
+            answers_wait: false,
             keep_pending: false,
             stop: None,
             look: None,
@@ -157,8 +161,9 @@ impl<S: SessionService> SessionTask<S> {
         self.drain_events(cx, now);
         // A service is asked for room in every turn, and has not been in this one.
         more |= strange && self.session.is_some();
+        // After reading, because acknowledgements make room for answers and pushes.
         more |= self.poll_pending(cx, now);
-        // After reading, because acknowledgements make room for pushes.
+        self.desk.take_answers(&mut self.pump, now);
         more |= self.take_calls(now);
         self.stop_when_done(now);
         self.end_strangers(now);
@@ -171,7 +176,10 @@ impl<S: SessionService> SessionTask<S> {
 
     /// Whether the client may go on.
     fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
-        let room = self.session.as_mut().is_none_or(|session| self.service.poll_room(session, cx));
+        let room = self.session.as_mut().is_none_or(|session| {
+            self.service.hold_answers(session, self.answers_wait);
+            self.service.poll_room(session, cx)
+        });
         let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
         self.pump.machine.hold_peer(behind);
         // Cancelled requests run to their end, so they count until then. Beside them there must be room for as many as may be open:
@@ -265,7 +273,8 @@ impl<S: SessionService> SessionTask<S> {
         self.look = Some(now + self.stranger_timeout);
     }
 
-    fn on_remains(&mut self, remains: Remains) {
+    fn on_remains(&mut self, mut remains: Remains) {
+        self.leave_answers(&mut remains);
         if let Some(session) = &mut self.session {
             self.keep_pending = true;
             self.service.remains(session, remains);
@@ -286,6 +295,11 @@ impl<S: SessionService> SessionTask<S> {
             return;
         }
         let mut future = self.service.request(session, request);
+        if !self.pump.machine.has_answer_room() {
+            self.answers_wait = true;
+            self.pending.push(Pending { id, future });
+            return;
+        }
         // Many answers are there at once; they need no place among the others.
         match future.as_mut().poll(cx) {
             Poll::Ready(result) => self.answer(id, result, now),
@@ -298,15 +312,37 @@ impl<S: SessionService> SessionTask<S> {
         self.pump.handle(Input::Command(Command::Answer { id, result: result.map(answer_of) }), now);
     }
 
-    /// Collects answers. `true` if there may be more.
+    /// Collects answers while the link has room for them: until it has, they are not even made. `true` if there is more to do.
     fn poll_pending(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let waited = std::mem::replace(&mut self.answers_wait, true);
         for _ in 0..ANSWER_BATCH {
+            if !self.pump.machine.has_answer_room() {
+                return false;
+            }
             match Pin::new(&mut self.pending).poll_next(cx) {
                 Poll::Ready(Some((id, result))) => self.answer(id, result, now),
-                Poll::Ready(None) | Poll::Pending => return false,
+                Poll::Ready(None) | Poll::Pending => {
+                    self.answers_wait = false;
+                    // The service has held back what it was told to.
+                    return waited;
+                }
             }
         }
         true
+    }
+
+    /// What has come to its end before its session does, and was not taken by the link any more.
+    fn leave_answers(&mut self, remains: &mut Remains) {
+        self.desk.leave_answers(remains);
+        let mut bytes = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        while bytes < limits::UNACKED_BYTES
+            && let Poll::Ready(Some((id, result))) = Pin::new(&mut self.pending).poll_next(&mut cx)
+        {
+            let result = result.map(answer_of);
+            bytes += weight(&result);
+            add_answer(remains, id, result);
+        }
     }
 
     fn stop_when_done(&mut self, now: Instant) {

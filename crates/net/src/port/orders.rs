@@ -51,9 +51,16 @@ impl Action {
     }
 }
 
+/// An answer to a request of the peer.
+pub(crate) type Reply = (RequestId, Result<Answer, Fault>);
+
+/// The bytes of an answer that a bound counts.
+pub(crate) fn weight(result: &Result<Answer, Fault>) -> usize {
+    result.as_ref().map_or(0, |answer| answer.content.len())
+}
+
 /// What must not wait behind calls that find no room. As many as requests and handles.
 pub(crate) enum Control {
-    Answer { id: RequestId, result: Result<Answer, Fault> },
     Progress { id: RequestId, done: u64, total: Option<u64> },
     Cancel(Tag),
     Reconnect,

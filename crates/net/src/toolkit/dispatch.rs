@@ -25,7 +25,10 @@ use super::{
     ledger::{Ledger, Record, Start},
     peer::Peer,
 };
-use crate::service::{Incoming, IncomingAction};
+use crate::{
+    port::weight,
+    service::{Incoming, IncomingAction},
+};
 
 /// Messages that may wait for an action's handler before the peer is asked to keep the others.
 const INBOX: usize = 1024;
@@ -40,6 +43,8 @@ const CROWD: usize = 16;
 /// Handlers of requests under way before nothing more is taken from the peer: as many as may be open, and as many that it has
 /// cancelled, which run to their ends.
 const REQUESTS: usize = 2 * parlour_wire::limits::REQUESTS_IN_FLIGHT;
+/// Bytes of answers that the link has not taken before nothing is done for more of them.
+const DUE_BYTES: usize = parlour_wire::limits::FRAME;
 /// Handlers that one turn starts or finishes, so that one peer never starves the others.
 const BATCH: usize = 256;
 
@@ -130,6 +135,9 @@ pub(crate) struct Dispatcher {
     /// Those of the requests under way.
     calls: BTreeMap<RequestId, Arc<CallState>>,
     due: VecDeque<Due>,
+    due_bytes: usize,
+    /// Something is left that only waits until answers are taken.
+    held: bool,
     waker: Option<Waker>,
 }
 
@@ -146,6 +154,8 @@ impl Dispatcher {
             requests: FuturesUnordered::new(),
             calls: BTreeMap::new(),
             due: VecDeque::new(),
+            due_bytes: 0,
+            held: false,
             waker: None,
         }
     }
@@ -165,7 +175,7 @@ impl Dispatcher {
     }
 
     fn accept(&mut self, mut message: Message) {
-        if self.is_clear() && self.inbox.is_empty() {
+        if self.is_clear() && self.inbox.is_empty() && !self.waits(&message) {
             self.start(message);
         } else {
             if self.inbox.len() >= CROWD {
@@ -181,6 +191,13 @@ impl Dispatcher {
         self.gates.is_empty() && self.action.is_none()
     }
 
+    /// Whether a message is one that waits until answers are taken.
+    fn waits(&mut self, message: &Message) -> bool {
+        let waits = matches!(message, Message::Request(..)) && self.due_bytes >= DUE_BYTES;
+        self.held |= waits;
+        waits
+    }
+
     /// The peer no longer waits for an answer.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         if let Some(call) = self.calls.get(&id) {
@@ -189,13 +206,29 @@ impl Dispatcher {
         let waits = self.inbox.iter().position(|message| matches!(message, Message::Request(request, _) if request.id == id));
         if let Some(message) = waits.and_then(|at| self.inbox.remove(at)) {
             self.inbox_bytes -= message.weight();
-            self.due.push_back((id, Err(Fault::new(Code::CANCELLED, "the request was cancelled"))));
+            self.push_due((id, Err(Fault::new(Code::CANCELLED, "the request was cancelled"))));
         }
     }
 
     /// The next answer that is due.
     pub(crate) fn next_due(&mut self) -> Option<Due> {
-        self.due.pop_front()
+        let due = self.due.pop_front()?;
+        self.due_bytes -= weight(&due.1);
+        if self.held && self.due_bytes < DUE_BYTES {
+            self.held = false;
+            self.wake();
+        }
+        Some(due)
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    fn push_due(&mut self, due: Due) {
+        self.due_bytes += weight(&due.1);
+        self.due.push_back(due);
     }
 
     /// The answer of the request that came last, if it was ready at once.
@@ -203,7 +236,9 @@ impl Dispatcher {
         if self.due.back().is_none_or(|(last, _)| *last != id) {
             return None;
         }
-        self.due.pop_back().map(|(_, result)| result)
+        let (_, result) = self.due.pop_back()?;
+        self.due_bytes -= weight(&result);
+        Some(result)
     }
 
     /// Whether more messages may come.
@@ -257,6 +292,10 @@ impl Dispatcher {
                 return false;
             }
             let Some(message) = self.inbox.pop_front() else { return false };
+            if self.waits(&message) {
+                self.inbox.push_front(message);
+                return false;
+            }
             self.inbox_bytes -= message.weight();
             self.start(message);
         }
@@ -266,6 +305,10 @@ impl Dispatcher {
     /// Collects what is done. `true` if there may be more to do.
     fn poll_requests(&mut self, cx: &mut Cx<'_>) -> bool {
         for _ in 0..BATCH {
+            if self.due_bytes >= DUE_BYTES {
+                self.held = true;
+                return false;
+            }
             match Pin::new(&mut self.requests).poll_next(cx) {
                 Poll::Ready(Some(due)) => self.settle(due),
                 Poll::Ready(None) | Poll::Pending => return false,
@@ -277,7 +320,7 @@ impl Dispatcher {
     fn settle(&mut self, due: Option<Due>) {
         if let Some((id, result)) = due {
             self.calls.remove(&id);
-            self.due.push_back((id, result));
+            self.push_due((id, result));
         }
     }
 
@@ -286,7 +329,7 @@ impl Dispatcher {
             Message::Request(request, kept) => {
                 let id = request.id;
                 if let Err(fault) = self.start_request(request, kept) {
-                    self.due.push_back((id, Err(fault)));
+                    self.push_due((id, Err(fault)));
                 }
             }
             Message::Action(IncomingAction { name, content_type, content }) => {
@@ -321,7 +364,7 @@ impl Dispatcher {
             None => kept,
             Some(Start::Run(record)) => Some(record),
             Some(Start::Done(result)) => {
-                self.due.push_back((id, result));
+                self.push_due((id, result));
                 return Ok(());
             }
             Some(Start::Wait(first, result)) => {
@@ -347,7 +390,8 @@ impl Dispatcher {
     fn launch(&mut self, mut running: Running, action: bool) {
         // What is not ready is polled again by `poll`, with a waker that counts.
         match Pin::new(&mut running).poll(&mut Cx::from_waker(Waker::noop())) {
-            Poll::Ready(due) => self.due.extend(due),
+            Poll::Ready(Some(due)) => self.push_due(due),
+            Poll::Ready(None) => {}
             Poll::Pending => {
                 if let (Some(id), Some(call)) = (running.id, &running.call) {
                     self.calls.insert(id, Arc::clone(call));
@@ -388,7 +432,7 @@ impl Dispatcher {
                 *kept = Some((Arc::clone(&calls[&request.id]), record));
             }
         }
-        for (id, result) in answered {
+        for (id, result) in answered.into_iter().chain(self.due.iter().cloned()) {
             if let Some(record) = records.remove(&id) {
                 record.finish(&result);
             }

@@ -65,6 +65,8 @@ struct Work {
     dispatcher: Dispatcher,
     replies: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     recent: Recent,
+    /// The link has not taken the answers that it was given.
+    held: bool,
 }
 
 impl Work {
@@ -74,7 +76,9 @@ impl Work {
     }
 
     fn deliver(&mut self) {
-        while let Some((id, result)) = self.dispatcher.next_due() {
+        while !self.held
+            && let Some((id, result)) = self.dispatcher.next_due()
+        {
             if let Some(reply) = self.replies.remove(&id) {
                 self.recent.keep((id, result.clone()));
                 // A session that is over takes no answer.
@@ -85,6 +89,7 @@ impl Work {
 
     /// Goes on without its session until nothing is left to do.
     async fn finish(mut self) {
+        self.held = false;
         std::future::poll_fn(|cx| {
             self.poll(cx);
             if self.dispatcher.is_idle() { Poll::Ready(()) } else { Poll::Pending }
@@ -172,7 +177,7 @@ impl SessionService for Reception {
             station: self.home.get().cloned(),
         });
         let dispatcher = Dispatcher::new(Arc::clone(&self.shared), peer.clone());
-        let work = Work { dispatcher, replies: BTreeMap::new(), recent: Recent::default() };
+        let work = Work { dispatcher, replies: BTreeMap::new(), recent: Recent::default(), held: false };
         let mut visit = Visit { peer, challenge: info.challenge, work, line: None, proof: None };
         if self.fleet.is_none() {
             self.admit(&mut visit);
@@ -208,6 +213,10 @@ impl SessionService for Reception {
     fn cancelled(&self, visit: &mut Visit, id: RequestId) {
         visit.work.dispatcher.cancel(id);
         visit.work.deliver();
+    }
+
+    fn hold_answers(&self, visit: &mut Visit, hold: bool) {
+        visit.work.held = hold;
     }
 
     fn poll_room(&self, visit: &mut Visit, cx: &mut Context<'_>) -> bool {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod keys;
+mod large;
 mod links;
 #[cfg(feature = "iroh")]
 mod quic;

@@ -50,6 +50,40 @@ async fn a_transfer_can_be_cancelled_while_it_waits_for_the_link() {
     assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_that_is_cancelled_while_the_link_is_down_leaves_nothing() {
+    let world = World::new().await;
+    std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
+    let transfer = world.agent.link().pull("box/x", world.here.path().join("back"));
+    reached(&transfer, 8 * MIB).await;
+    bounded(world.station.stop()).await;
+    transfer.cancel();
+    assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
+    assert!(names(world.here.path()).is_empty(), "{:?}", names(world.here.path()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_that_is_cancelled_before_it_goes_on_leaves_nothing_of_what_was_there() {
+    let world = World::new().await;
+    std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
+    let pull = || world.agent.link().pull("box/x", world.here.path().join("back"));
+    let transfer = pull();
+    reached(&transfer, SIZE / 2).await;
+    drop(transfer);
+    // The thread that writes keeps its part on its own time.
+    bounded(async {
+        while parts(world.here.path()).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let transfer = pull();
+    tokio::task::yield_now().await;
+    transfer.cancel();
+    assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
+    assert!(names(world.here.path()).is_empty(), "{:?}", names(world.here.path()));
+}
+
 #[tokio::test]
 async fn a_transfer_over_a_closed_link_fails_by_name() {
     let world = World::new().await;

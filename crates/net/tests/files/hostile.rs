@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_net::{Answer, Code, CopyOptions, Fault, FileError, Link, LinkEvent, Received, Source, Station, StationConfig};
+use parlour_net::{Answer, Code, CopyOptions, Fault, FileError, Link, LinkEvent, Peer, Received, Source, Station, StationConfig};
 use parlour_wire::{
     api::Call,
     decode, encode,
@@ -366,16 +366,21 @@ async fn liar(
     (station, link, answering)
 }
 
-async fn pulled_from(liar: &Station, options: CopyOptions) -> (FileError, Vec<String>) {
-    let peer = bounded(async {
+/// The one who lies, once it is there.
+async fn peer_of(station: &Station) -> Peer {
+    bounded(async {
         loop {
-            if let Some(peer) = liar.peer(&identity(3).key()) {
+            if let Some(peer) = station.peer(&identity(3).key()) {
                 return peer;
             }
             tokio::task::yield_now().await;
         }
     })
-    .await;
+    .await
+}
+
+async fn pulled_from(liar: &Station, options: CopyOptions) -> (FileError, Vec<String>) {
+    let peer = peer_of(liar).await;
     let folder = tempfile::tempdir().unwrap();
     let error = bounded(peer.link().pull_with("box/x", folder.path().join("x"), options)).await.unwrap_err();
     (error, names(folder.path()))
@@ -439,6 +444,52 @@ async fn a_peer_that_loses_every_transfer_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_sender_that_breaks_off_every_pull_is_given_up() {
+    let (station, _link, _task) = liar(|link, pull| {
+        Box::pin(async move {
+            let mut source = link.source(pull.stream, pull.credit);
+            say(&mut source, encode(&Opening { from: 0, size: 1 << 30, modified_ms: None }), &[]).await;
+            say(&mut source, vec![], &[1; 1000]).await;
+            source.abort(Fault::new(Code::CANCELLED, "so sorry"));
+            Ok(())
+        })
+    })
+    .await;
+    let (error, _) = pulled_from(&station, CopyOptions::default()).await;
+    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_drops_every_push_is_given_up() {
+    let here = tempfile::tempdir().unwrap();
+    let local = here.path().join("x");
+    std::fs::write(&local, content(8 * MIB, 1)).unwrap();
+    let station = Station::bind(StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let (link, mut events) = Link::connect(agent_config(&station, 3).connect);
+    let answering = tokio::spawn(async move {
+        let mut sink = None;
+        while let Some(event) = events.next().await {
+            let LinkEvent::Request { id, name, .. } = event else { continue };
+            // The settling is never answered: what becomes of the stream says enough.
+            if name == Push::NAME {
+                let taken = link.sink(1 << 20);
+                let into = Some(Destination { stream: taken.id(), credit: 1 << 20, part: NOTHING });
+                let _ = link.answer(id, Ok(Answer { content_type: CBOR, content: encode(&PushAnswer { into }).into() }));
+                sink = Some(taken);
+            } else if let Some(mut sink) = sink.take() {
+                let _ = sink.recv().await;
+                sink.stop(Fault::new(Code::CANCELLED, "so sorry"));
+                let _ = link.answer(id, Err(Fault::new(Code::LINK_LOST, "so sorry")));
+            }
+        }
+    });
+    let peer = peer_of(&station).await;
+    let error = bounded(peer.link().push(&local, "box/x")).await.unwrap_err();
+    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
+    answering.abort();
+}
+
+#[tokio::test]
 async fn a_push_that_the_receiver_claims_to_have_without_being_told_is_not_believed() {
     let here = tempfile::tempdir().unwrap();
     let local = here.path().join("x");
@@ -453,15 +504,7 @@ async fn a_push_that_the_receiver_claims_to_have_without_being_told_is_not_belie
             }
         }
     });
-    let peer = bounded(async {
-        loop {
-            if let Some(peer) = station.peer(&identity(3).key()) {
-                return peer;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let peer = peer_of(&station).await;
     let error = bounded(peer.link().push(&local, "box/x")).await.unwrap_err();
     assert!(matches!(error, FileError::Rules(_)), "{error:?}");
     answering.abort();

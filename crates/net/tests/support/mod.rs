@@ -49,7 +49,7 @@ pub enum Seen {
 }
 
 /// Answers `echo`, holds `hold` until the gate opens, counts how often each content arrives with `tally`, reports three steps of
-/// `steps` before it holds that, too.
+/// `steps` before it holds that, too. Gives `large` answers at once, and `large later` ones when the gate opens.
 pub struct Service {
     seen: mpsc::UnboundedSender<Seen>,
     pub gate: Arc<Semaphore>,
@@ -85,6 +85,15 @@ impl SessionService for Service {
         let Incoming { id, name, content_type, content, .. } = request;
         match name.as_str() {
             "echo" => Box::pin(async move { Ok((content_type, content)) }),
+            "large" => Box::pin(async move { Ok((content_type, large(&content))) }),
+            "large later" => {
+                let gate = Arc::clone(&self.gate);
+                self.held.send(()).ok();
+                Box::pin(async move {
+                    drop(gate.acquire().await.unwrap());
+                    Ok((content_type, large(&content)))
+                })
+            }
             "tally" => {
                 *self.tally.lock().unwrap().entry(content.clone()).or_default() += 1;
                 Box::pin(async move {
@@ -146,6 +155,13 @@ impl SessionService for Service {
     fn close(&self, _session: Pusher) {
         self.seen.send(Seen::Closed).ok();
     }
+}
+
+/// The largest answer that begins like that.
+pub fn large(begin: &[u8]) -> Bytes {
+    let mut content = begin.to_vec();
+    content.resize(parlour_wire::limits::FRAME - 1024, 7);
+    content.into()
 }
 
 pub struct Server {

@@ -10,6 +10,7 @@ mod codecs;
 mod fleet;
 mod flood;
 mod hooks;
+mod large;
 mod once;
 mod order;
 #[path = "../support/mod.rs"]

@@ -147,7 +147,7 @@ impl Task {
     fn work(&mut self, cx: &mut Context<'_>) {
         if let Some(visit) = &mut self.visit {
             visit.dispatcher.poll(cx);
-            visit.deliver(&self.link);
+            visit.deliver(&self.link, cx);
         }
     }
 
@@ -172,7 +172,6 @@ impl Task {
                     }
                     LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Failed(_) => {}
                 }
-                visit.deliver(&self.link);
             }
         }
     }
@@ -304,8 +303,12 @@ impl Task {
 }
 
 impl Visit {
-    fn deliver(&mut self, link: &Link) {
-        while let Some((id, result)) = self.dispatcher.next_due() {
+    /// Hands answers to the link while few wait there. The others keep the handlers from making more.
+    fn deliver(&mut self, link: &Link, cx: &Context<'_>) {
+        while self.dispatcher.has_due()
+            && link.port.poll_answers(cx)
+            && let Some((id, result)) = self.dispatcher.next_due()
+        {
             self.recent.keep((id, result.clone()));
             // A link that has ended takes no answers.
             let _ = link.answer(id, result);
