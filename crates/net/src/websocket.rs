@@ -26,8 +26,9 @@ use crate::{
 
 /// Bytes that may wait for the connection before no more frames are taken.
 const WRITE_HIGH: usize = 64 * 1024;
-/// Messages that are shorter do not get a buffer of their own.
-const LARGE: usize = 16 * 1024;
+/// Messages that are shorter do not get a buffer of their own: a chunk takes as much credit as it has bytes, and such a buffer is as
+/// large as the largest.
+const LARGE: usize = limits::STREAM_CHUNK;
 /// What must have arrived of a message before it gets one: an announcement alone costs the peer nothing.
 const LARGE_ARRIVED: usize = 4 * 1024;
 /// Largest control payload (RFC 6455, section 5.5).
@@ -383,5 +384,45 @@ fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
     }
     for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask) {
         *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_wire::Kind;
+    use tokio::io::{AsyncWriteExt, BufReader, DuplexStream};
+
+    use super::*;
+
+    fn server_end() -> (DuplexStream, WebSocket<BufReader<DuplexStream>, ()>) {
+        let (peer, own) = tokio::io::duplex(256 * 1024);
+        (peer, WebSocket::server(BufReader::new(own), BytesMut::new(), ()))
+    }
+
+    /// A WebSocket message with an empty mask.
+    fn message(frame: &Frame) -> Vec<u8> {
+        let length = u64::try_from(frame.size()).unwrap();
+        let mut bytes = BytesMut::from(&[0x82, 0xff][..]);
+        bytes.put_u64(length);
+        bytes.put_u32(0);
+        frame.encode(&mut bytes).unwrap();
+        bytes.to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_chunk_holds_no_more_memory_than_its_credit_covers() {
+        for size in [5 * 1024, 20 * 1024, 60 * 1024] {
+            let (mut peer, mut own) = server_end();
+            let frame = Frame { content: vec![7; size].into(), ..Frame::new(Kind::STREAM_DATA) };
+            let bytes = message(&frame);
+            let (first, second) = bytes.split_at(LARGE_ARRIVED + 100);
+            peer.write_all(first).await.unwrap();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(own.poll_recv(&mut cx).is_pending());
+            peer.write_all(second).await.unwrap();
+            let arrived = std::future::poll_fn(|cx| own.poll_recv(cx)).await.unwrap();
+            let content = arrived.content.try_into_mut().expect("a place of its own");
+            assert!(content.len() == size && content.capacity() <= 2 * size, "{size}: {}", content.capacity());
+        }
     }
 }

@@ -166,6 +166,8 @@ pub fn decompress(bytes: &[u8], encoding: Encoding, limit: usize) -> Result<Byte
         Encoding::Bzip2 => unbzip2(bytes, limit, &mut out)?,
         Encoding::Xz => unxz(bytes, limit, &mut out)?,
     }
+    // Whoever keeps it pays for its bytes, and not for the guess how many there would be.
+    out.shrink_to_fit();
     Ok(Bytes::from(out))
 }
 
@@ -267,6 +269,23 @@ mod tests {
 
     fn bomb(encoding: Encoding, size: usize) -> Vec<u8> {
         compress(&vec![0; size], encoding).expect("zeros shrink")
+    }
+
+    #[test]
+    fn what_was_decompressed_takes_no_more_room_than_it_needs() {
+        // Hardly smaller when it is compressed, so that a guess from its size is far too much.
+        let mut content = Vec::new();
+        for n in 0..3000_u32 {
+            content.extend_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+        }
+        content.resize(content.len() + 2000, 0);
+        for encoding in Encoding::ALL {
+            let Some(compressed) = compress(&content, encoding) else { panic!("{encoding:?}") };
+            let again = decompress(&compressed, encoding, 1 << 20).unwrap();
+            assert_eq!(again.len(), content.len());
+            let capacity = again.try_into_mut().unwrap().capacity();
+            assert!(capacity <= content.len() + content.len() / 4, "{encoding:?}: {capacity}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use ::iroh::endpoint::{ReadError, RecvStream, SendStream, WriteError};
 use bytes::{Buf, BufMut, BytesMut};
-use parlour_wire::{DecodeError, Frame};
+use parlour_wire::{DecodeError, Frame, limits};
 
 use crate::{
     buffers::{self, Buffer},
@@ -19,8 +19,9 @@ use crate::{
 const LENGTH: usize = 4;
 /// What one read takes at most.
 const READ: usize = 64 * 1024;
-/// Frames that are shorter do not get a buffer of their own.
-const LARGE: usize = 16 * 1024;
+/// Frames that are shorter do not get a buffer of their own: a chunk takes as much credit as it has bytes, and such a buffer is as
+/// large as the largest.
+const LARGE: usize = limits::STREAM_CHUNK;
 /// What must have arrived of a frame before it gets one: an announcement alone costs the peer nothing.
 const LARGE_ARRIVED: usize = 4 * 1024;
 
@@ -236,7 +237,7 @@ pub(super) fn cut(limit: usize, piece: usize, mut bytes: &[u8]) -> Result<(Vec<F
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use parlour_wire::{Kind, limits};
+    use parlour_wire::Kind;
     use proptest::prelude::*;
 
     use super::*;
@@ -293,6 +294,18 @@ mod tests {
                 prop_assert!(size as usize <= limits::FRAME);
             }
             prop_assert!(cutter.arrived.len() <= LENGTH + limits::FRAME);
+        }
+    }
+
+    #[test]
+    fn a_chunk_holds_no_more_memory_than_its_credit_covers() {
+        for size in [LARGE_ARRIVED, 20 * 1024, 60 * 1024] {
+            let frame = Frame { content: vec![7; size].into(), ..Frame::new(Kind::STREAM_DATA) };
+            let mut bytes = BytesMut::new();
+            put(&mut bytes, &frame).unwrap();
+            let mut frames = arrive(&mut Cutter::default(), &bytes, &[LARGE_ARRIVED + 100, READ]).unwrap();
+            let content = frames.remove(0).content.try_into_mut().expect("a place of its own");
+            assert!(content.capacity() <= 2 * size, "{size}: {}", content.capacity());
         }
     }
 
