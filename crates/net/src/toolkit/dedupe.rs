@@ -21,6 +21,10 @@ use crate::{
 
 /// What the fixed parts of a kept answer take, in bytes.
 const ENTRY_BYTES: usize = 96;
+/// What is remembered of a session or queue takes at least that.
+const BOOK_BYTES: usize = 256;
+/// What a run of numbers takes in a map of them.
+const RUN_BYTES: usize = 48;
 
 /// How much a program remembers of requests that may come again, and for how long.
 ///
@@ -33,8 +37,12 @@ const ENTRY_BYTES: usize = 96;
 /// ```
 ///
 /// Numbers cost little and stay for [`DedupeLimits::age`]: a request whose answer fell out is answered `already_exists` instead of
-/// being carried out again. Only what fell out of `age`, `origins` or `peers` altogether, or was known to a process that has ended,
-/// is carried out again if it comes again.
+/// being carried out again. Only what fell out of `age`, `origins`, `peers` or `bytes` altogether, or was known to a process that has
+/// ended, is carried out again if it comes again. A peer that counts in leaps takes room for each: when that is too much, the numbers
+/// between them count as carried out, too.
+///
+/// The peers share this memory. A station that admits any key gives it to whoever makes keys, who can crowd out what it remembers of
+/// others. Where that matters, admit known keys only ([`crate::Admission::Keys`]), or set a fleet's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupeLimits {
     /// Peers that are remembered. Those without a key count as one.
@@ -43,9 +51,9 @@ pub struct DedupeLimits {
     pub origins: usize,
     /// Answers that are kept for one peer.
     pub answers: usize,
-    /// Bytes of answers that are kept for one peer.
+    /// Bytes that are kept for one peer: answers, and what numbers take.
     pub peer_bytes: usize,
-    /// Bytes of answers that are kept for all peers together.
+    /// Bytes that are kept for all peers together.
     pub bytes: usize,
     /// How long a session is remembered in which nothing happens. Longer than a peer goes on trying. A durable queue, which goes on
     /// for ever, is remembered as long as there is room.
@@ -65,7 +73,7 @@ impl Default for DedupeLimits {
     }
 }
 
-/// Separate runs of numbers that are remembered of one session or queue. The lowest fall out.
+/// Separate runs of numbers that are remembered of one session or queue. Beyond, the lowest become one.
 const RUNS: usize = 1024;
 
 /// What is to be done with a request that names its origin.
@@ -96,6 +104,9 @@ struct Ledger {
     /// Kept answers, oldest first. Some may be gone already.
     order: VecDeque<(LinkSessionId, u64)>,
     answers: usize,
+    /// Of answers.
+    answer_bytes: usize,
+    /// In all, when it was last weighed.
     bytes: usize,
     touched: Instant,
 }
@@ -127,6 +138,7 @@ impl Dedupe {
             return Verdict::Forgotten;
         }
         book.running.insert(origin.number);
+        self.trim(peer);
         Verdict::Run
     }
 
@@ -140,6 +152,7 @@ impl Dedupe {
             if !result.as_ref().is_err_and(again) {
                 self.keep(peer, origin, result);
             }
+            self.trim(peer);
         }
     }
 
@@ -149,6 +162,7 @@ impl Dedupe {
             && book.running.remove(&origin.number)
         {
             book.done.insert(origin.number, origin.number);
+            self.trim(peer);
         }
     }
 
@@ -179,6 +193,7 @@ impl Dedupe {
         for (number, result) in answers.into_iter().filter(|(number, _)| !open.contains(number)) {
             self.keep(peer, Origin { session, number }, result);
         }
+        self.trim(peer);
     }
 
     /// The book of an origin, opened if there is none. Makes room for it, and throws out what is too old.
@@ -192,16 +207,15 @@ impl Dedupe {
             }
         }
         let limits = self.limits;
-        let fresh = || Ledger { origins: BTreeMap::new(), order: VecDeque::new(), answers: 0, bytes: 0, touched: now };
+        let fresh =
+            || Ledger { origins: BTreeMap::new(), order: VecDeque::new(), answers: 0, answer_bytes: 0, bytes: 0, touched: now };
         let ledger = self.peers.entry(peer).or_insert_with(fresh);
         ledger.touched = now;
         if !ledger.origins.contains_key(&session) {
-            let before = ledger.bytes;
             ledger.sweep(now, limits.age);
             if ledger.origins.len() >= limits.origins.max(1) {
                 ledger.forget_oldest();
             }
-            self.bytes -= before - ledger.bytes;
         }
         let book = ledger.origins.entry(session).or_insert_with(|| Book {
             running: BTreeSet::new(),
@@ -213,7 +227,7 @@ impl Dedupe {
         book
     }
 
-    /// Keeps an answer, within the bounds.
+    /// Keeps an answer, if it is not larger than all that may be kept.
     fn keep(&mut self, peer: Option<PeerKey>, origin: Origin, result: Result<Answer, Fault>) {
         let Some(ledger) = self.peers.get_mut(&peer) else { return };
         let Some(book) = ledger.origins.get_mut(&origin.session) else { return };
@@ -225,14 +239,28 @@ impl Dedupe {
         book.answers.insert(origin.number, result);
         ledger.order.push_back((origin.session, origin.number));
         ledger.answers += 1;
-        ledger.bytes += size;
-        self.bytes += size;
-        while ledger.answers > self.limits.answers || ledger.bytes > self.limits.peer_bytes {
-            self.bytes -= ledger.drop_oldest_answer();
+        ledger.answer_bytes += size;
+        while ledger.answers > self.limits.answers {
+            ledger.drop_oldest_answer();
+        }
+    }
+
+    /// Weighs what is remembered of a peer, and throws out what is too much, of it or of the peer with most.
+    fn trim(&mut self, peer: Option<PeerKey>) {
+        let Some(ledger) = self.peers.get_mut(&peer) else { return };
+        self.bytes = self.bytes - ledger.bytes + ledger.weigh();
+        while ledger.bytes > self.limits.peer_bytes {
+            self.bytes -= match ledger.shrink() {
+                0 => break,
+                freed => freed,
+            };
         }
         while self.bytes > self.limits.bytes {
-            let Some(largest) = self.peers.values_mut().max_by_key(|ledger| ledger.bytes) else { return };
-            self.bytes -= largest.drop_oldest_answer();
+            let largest = self.peers.values_mut().max_by_key(|ledger| ledger.bytes);
+            self.bytes -= match largest.map_or(0, Ledger::shrink) {
+                0 => break,
+                freed => freed,
+            };
         }
     }
 
@@ -273,24 +301,47 @@ impl Ledger {
         }
     }
 
+    /// Notes what all of it takes, and gives that.
+    fn weigh(&mut self) -> usize {
+        let books: usize = self.origins.values().map(|book| BOOK_BYTES + book.done.runs.len() * RUN_BYTES).sum();
+        self.bytes = books + self.answer_bytes;
+        self.bytes
+    }
+
+    /// Throws something out: an answer, or else the difference between numbers, or else a session in which nothing runs. Gives the
+    /// bytes that are free again.
+    fn shrink(&mut self) -> usize {
+        let before = self.bytes;
+        if !self.drop_oldest_answer() {
+            let most = self.origins.values_mut().max_by_key(|book| book.done.runs.len());
+            if let Some(book) = most.filter(|book| book.done.runs.len() > 1) {
+                book.done.join();
+            } else if self.origins.values().any(|book| book.running.is_empty()) {
+                self.forget_oldest();
+            } else {
+                return 0;
+            }
+        }
+        before - self.weigh()
+    }
+
     fn forget(&mut self, session: &LinkSessionId) {
         let Some(book) = self.origins.remove(session) else { return };
         self.answers -= book.answers.len();
-        self.bytes -= book.answers.values().map(size_of_result).sum::<usize>();
+        self.answer_bytes -= book.answers.values().map(size_of_result).sum::<usize>();
         self.order.retain(|(kept, _)| kept != session);
     }
 
-    /// Gives the bytes that are free again.
-    fn drop_oldest_answer(&mut self) -> usize {
+    /// `false` if there is none.
+    fn drop_oldest_answer(&mut self) -> bool {
         while let Some((session, number)) = self.order.pop_front() {
             if let Some(result) = self.origins.get_mut(&session).and_then(|book| book.answers.remove(&number)) {
-                let size = size_of_result(&result);
                 self.answers -= 1;
-                self.bytes -= size;
-                return size;
+                self.answer_bytes -= size_of_result(&result);
+                return true;
             }
         }
-        0
+        false
     }
 }
 
@@ -335,7 +386,16 @@ impl Runs {
         }
         self.runs.insert(first, last);
         while self.runs.len() > RUNS {
-            self.runs.pop_first();
+            self.join();
+        }
+    }
+
+    /// Makes the two lowest runs one.
+    fn join(&mut self) {
+        let first = self.runs.pop_first();
+        let second = self.runs.pop_first();
+        if let Some((start, end)) = first {
+            self.runs.insert(start, second.map_or(end, |(_, end)| end));
         }
     }
 }

@@ -133,7 +133,7 @@ proptest! {
     #[test]
     fn the_bounds_hold_and_what_runs_is_never_run_again(steps in steps(6, 6, 2000)) {
         let limits = DedupeLimits {
-            peers: 3, origins: 2, answers: 4, peer_bytes: 1000, bytes: 2000, age: Duration::from_secs(3600),
+            peers: 3, origins: 2, answers: 4, peer_bytes: 2000, bytes: 4000, age: Duration::from_secs(3600),
         };
         let (mut table, mut now) = (Dedupe::new(limits), Instant::now());
         let mut running: Vec<(u8, u8, u64)> = Vec::new();
@@ -158,7 +158,9 @@ proptest! {
             let mut bytes = 0;
             for ledger in table.peers.values() {
                 let kept: usize = ledger.origins.values().map(|book| book.answers.len()).sum();
-                let size: usize = ledger.origins.values().flat_map(|book| book.answers.values()).map(size_of_result).sum();
+                let answers: usize = ledger.origins.values().flat_map(|book| book.answers.values()).map(size_of_result).sum();
+                let runs: usize = ledger.origins.values().map(|book| book.done.runs.len()).sum();
+                let size = answers + 48 * runs + 256 * ledger.origins.len();
                 prop_assert_eq!((ledger.answers, ledger.bytes), (kept, size));
                 prop_assert!(ledger.origins.len() <= limits.origins && kept <= limits.answers && size <= limits.peer_bytes);
                 prop_assert!(ledger.order.len() >= kept && ledger.order.len() <= kept + limits.answers);
@@ -182,6 +184,27 @@ proptest! {
         let apart = runs.runs.iter().zip(runs.runs.iter().skip(1)).all(|((_, last), (first, _))| last + 1 < *first);
         prop_assert!(apart, "{:?}", runs);
     }
+}
+
+#[test]
+fn a_peer_that_counts_in_leaps_takes_no_more_memory_than_another() {
+    let (mut table, now) = (Dedupe::new(large()), Instant::now());
+    let limits = DedupeLimits::default();
+    for peer in 1..=30 {
+        for session in 0..64 {
+            for number in (1..=2001).step_by(2) {
+                if table.begin(key(peer), origin(session, number), now) == Verdict::Run {
+                    table.give_up(key(peer), origin(session, number));
+                }
+            }
+        }
+    }
+    let books = table.peers.values().flat_map(|ledger| ledger.origins.values());
+    let (count, runs) = books.fold((0, 0), |(count, runs), book| (count + 1, runs + book.done.runs.len()));
+    assert!(256 * count + 48 * runs <= limits.bytes, "{count} books with {runs} runs");
+    // What has been here is not carried out again, however much was to be remembered.
+    assert_eq!(table.begin(key(30), origin(63, 1), now), Verdict::Forgotten);
+    assert_eq!(table.begin(key(30), origin(63, 2001), now), Verdict::Forgotten);
 }
 
 #[test]
