@@ -23,6 +23,11 @@ pub(crate) fn mostly_dead(length: u64, live: u64) -> bool {
     length.saturating_sub(HEADER as u64 + live) > REWRITE.max(live)
 }
 
+/// The length at which a rewrite is tried again that has failed at this one: as much has been written by then as it would copy.
+pub(crate) fn next_rewrite(length: u64, live: u64) -> u64 {
+    length.saturating_add(REWRITE.max(live))
+}
+
 /// A message as it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -170,6 +175,11 @@ impl Index {
     /// Whether most of a file of this length is dead.
     pub(crate) fn wants_rewrite(&self, length: u64) -> bool {
         mostly_dead(length, self.bytes)
+    }
+
+    /// The length at which a rewrite is tried again that has failed at this one.
+    pub(crate) fn next_rewrite(&self, length: u64) -> u64 {
+        next_rewrite(length, self.bytes)
     }
 
     /// Everything that waits, with its place, in order.

@@ -351,7 +351,7 @@ impl Marker {
             }
             Err(error) => {
                 self.broken = matches!(error, QueueError::Broken);
-                self.rewrite_at = length.saturating_mul(2);
+                self.rewrite_at = self.shared.lock().next_rewrite(length);
                 tracing::warn!(%error, "the file of the marks cannot be made smaller");
             }
         }

@@ -58,7 +58,8 @@ pub type OnOutcome = Arc<dyn Fn(&Outcome) + Send + Sync>;
 pub struct DurableConfig {
     /// Most messages that wait at a time.
     pub max_records: usize,
-    /// Most bytes that they take in the file. The file itself stays below twice this and a few MiB.
+    /// Most bytes that they take in the file. The file itself stays below twice this and a few MiB, unless the disk is too full to
+    /// write it anew: then it grows on until there is room for that, which is looked for again and again.
     pub max_bytes: u64,
     /// Messages that are under way at a time, at most 64. With 1 a message is sent when the one before it is settled: that
     /// keeps the order even where the receiver puts a message off.

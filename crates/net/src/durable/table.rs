@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parlour_wire::LinkSessionId;
 
 use super::{
-    index::mostly_dead,
+    index::{mostly_dead, next_rewrite},
     log::Place,
     record::size_of,
     seen::{Known, MAP, Seen},
@@ -138,7 +138,16 @@ impl Table {
 
     /// Whether most of a file of this length is dead.
     pub(crate) fn wants_rewrite(&self, length: u64) -> bool {
-        mostly_dead(length, self.bytes + (self.queues.len() * size_of(NAME + MAP)) as u64)
+        mostly_dead(length, self.live())
+    }
+
+    /// The length at which a rewrite is tried again that has failed at this one.
+    pub(crate) fn next_rewrite(&self, length: u64) -> u64 {
+        next_rewrite(length, self.live())
+    }
+
+    fn live(&self) -> u64 {
+        self.bytes + (self.queues.len() * size_of(NAME + MAP)) as u64
     }
 
     /// Everything that is remembered.

@@ -176,7 +176,7 @@ impl Writer {
             }
             Err(error) => {
                 self.broken = matches!(error, QueueError::Broken);
-                self.rewrite_at = length.saturating_mul(2);
+                self.rewrite_at = self.shared.lock().next_rewrite(length);
                 tracing::warn!(%error, "the file of the queue cannot be made smaller");
             }
         }

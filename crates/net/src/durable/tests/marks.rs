@@ -137,6 +137,30 @@ async fn a_long_answer_and_an_old_message_are_refused_and_never_run_again() {
 }
 
 #[tokio::test]
+async fn a_rewrite_that_fails_forgets_nothing_and_is_tried_again_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, draft) = (folder.path().join("marks"), folder.path().join("marks.draft"));
+    let marks = open(&path).await;
+    fs::create_dir(&draft).unwrap();
+    let long = "x".repeat(8000);
+    let (failing, last) = (140, 220);
+    for number in 1..=last {
+        if number == failing {
+            assert!(fs::metadata(&path).unwrap().len() > 3_300_000, "it could not be made smaller");
+            fs::remove_dir(&draft).unwrap();
+        }
+        for queue in 1..=3 {
+            assert!(offer(&marks, queue, number, answer(&format!("{number} {long}"))).await.0);
+        }
+    }
+    let length = fs::metadata(&path).unwrap().len();
+    assert!(length < 3_500_000, "{length}");
+    for number in 1..=last {
+        assert!(!offer(&marks, 2, number, answer("again")).await.0);
+    }
+}
+
+#[tokio::test]
 async fn the_file_stays_small_and_a_rewrite_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("marks");
