@@ -120,8 +120,14 @@ impl Desk {
             timeout: ask.timeout,
             origin: ask.origin,
         };
-        match pump.machine.handle(Input::Command(command), now) {
-            Ok(()) => drop(self.waiting.insert(tag, cell)),
+        // Before, so that it is told whatever becomes of this link.
+        self.waiting.insert(tag, Arc::clone(&cell));
+        let taken = pump.try_handle(Input::Command(command), now);
+        if taken.is_err() {
+            self.waiting.remove(&tag);
+        }
+        match taken {
+            Ok(()) => {}
             Err(LinkError::Refused(refusal)) => {
                 let fault = Fault { code: refusal.code(), message: refusal.to_string(), retry_after_ms: None };
                 cell.complete(Err(fault));
@@ -288,7 +294,11 @@ impl Desk {
     pub(crate) fn end(&mut self) {
         self.port.end();
         self.wake_answered();
-        for cell in std::mem::take(&mut self.waiting).into_values() {
+        let taken = std::mem::take(&mut self.batch).into_iter().filter_map(|call| match call {
+            Call::Ask(cell) => Some(cell),
+            Call::Action(_) => None,
+        });
+        for cell in std::mem::take(&mut self.waiting).into_values().chain(taken) {
             cell.complete(Err(closed()));
         }
         if let Some(mut flows) = self.flows.take() {

@@ -111,6 +111,17 @@ impl Driver {
         Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false, holds: false }
     }
 
+    /// One that is connected.
+    #[cfg(test)]
+    pub(crate) fn over(carrier: Box<dyn crate::carrier::Carrier>, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
+        let url = "wss://localhost:1".parse().expect("a URL");
+        let mut driver = Self::new(ConnectConfig::new(url, crate::tls::Trust::Fingerprint([0; 32])), port, events);
+        let server = ServerFacts { fingerprint: [0; 32], trusted_by_system: false, peer_key: None };
+        driver.way = Way::Connected { since: now(), server };
+        driver.pump.connect(carrier, now());
+        driver
+    }
+
     /// Whether nothing is under way that has the task of the driver work anyway, or that a caller would have to work for.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.pump.is_connected() && !self.pump.machine.has_transmit() && self.desk.is_at_rest()
@@ -130,6 +141,12 @@ impl Driver {
     #[must_use]
     pub(crate) fn take_answered(&mut self) -> Option<Waker> {
         self.desk.take_answered()
+    }
+
+    /// It has panicked, and is dropped next: whoever listens to the link learns why it has ended.
+    pub(crate) fn on_panic(&self) {
+        let fault = Fault::new(Code::INTERNAL, "the driver of the link has failed");
+        self.events.push(LinkEvent::Failed(ConnectError::Refused(fault)));
     }
 
     fn rest(&mut self, cx: &mut Context<'_>) {

@@ -16,7 +16,7 @@ use crate::iroh::IrohEndpoint;
 use crate::{
     door::{Door, Porch},
     identity::{KeySet, PeerKey},
-    pump::{GOODBYE, now},
+    pump::{GOODBYE, later, now},
     service::SessionService,
     tls::ServerIdentity,
 };
@@ -182,8 +182,9 @@ impl Listener {
         }
         drop(doors);
         strangers.shutdown().await;
-        door.registry.stop(now() + door.config.stop_timeout);
-        let bound = door.config.stop_timeout + door.config.link.linger + GOODBYE + Duration::from_secs(1);
+        door.registry.stop(later(now(), door.config.stop_timeout));
+        let last_words = door.config.link.linger.saturating_add(GOODBYE + Duration::from_secs(1));
+        let bound = door.config.stop_timeout.saturating_add(last_words);
         if tokio::time::timeout(bound, door.registry.wait_until_empty()).await.is_err() {
             tracing::warn!("sessions are left at the end of the time to stop");
         }

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_proto::link::{Command, Input, Link as Machine, Output};
+pub(crate) use parlour_proto::later;
+use parlour_proto::link::{Command, Input, Link as Machine, LinkError, Output};
 use tokio::{task::JoinHandle, time::Sleep};
 
 use crate::carrier::{Carrier, CarrierError};
@@ -21,6 +22,10 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Bytes that a closed connection may still say unheard.
 const DISCARDED: usize = 1024 * 1024;
+
+/// A request of this name panics in the driver, as nothing should.
+#[cfg(test)]
+pub(crate) const PANIC: &str = "panic";
 
 /// The clock of the drivers: the one place in this crate that reads it.
 #[expect(clippy::disallowed_methods, reason = "drivers give the machines their time")]
@@ -65,9 +70,18 @@ impl Pump {
 
     /// Gives the machine an input whose failure is the peer's and has been dealt with by the machine.
     pub(crate) fn handle(&mut self, input: Input, now: Instant) {
-        if let Err(error) = self.machine.handle(input, now) {
+        if let Err(error) = self.try_handle(input, now) {
             tracing::debug!(%error, "link");
         }
+    }
+
+    /// Gives the machine an input that it may refuse.
+    pub(crate) fn try_handle(&mut self, input: Input, now: Instant) -> Result<(), LinkError> {
+        #[cfg(test)]
+        if matches!(&input, Input::Command(Command::Request { name, .. }) if name == PANIC) {
+            panic!("a test wants it");
+        }
+        self.machine.handle(input, now)
     }
 
     /// Reads frames into the machine if the application has room for what comes. `true` if there may be more.

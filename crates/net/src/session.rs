@@ -22,7 +22,7 @@ use crate::{
     listener::SessionInfo,
     mailbox::{Arrival, Mailbox},
     port::weight,
-    pump::{Pump, now},
+    pump::{Pump, later, now},
     pusher::Pusher,
     registry::Registry,
     service::{Incoming, IncomingAction, SessionService},
@@ -270,7 +270,7 @@ impl<S: SessionService> SessionTask<S> {
         info.capabilities = up.capabilities;
         let pusher = Pusher::new(Arc::clone(&self.mailbox));
         self.session = Some(Box::new(self.service.open(*info, pusher)));
-        self.look = Some(now + self.stranger_timeout);
+        self.look = Some(later(now, self.stranger_timeout));
     }
 
     fn on_remains(&mut self, mut remains: Remains) {
@@ -362,7 +362,7 @@ impl<S: SessionService> SessionTask<S> {
             return;
         }
         if due {
-            self.look = Some(now + self.stranger_timeout);
+            self.look = Some(later(now, self.stranger_timeout));
         }
         if !self.service.is_kept(session) {
             let message = "nobody has logged in".to_owned();

@@ -14,7 +14,10 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use crate::driver::{Driver, Turn};
+use crate::{
+    driver::{Driver, Turn},
+    toolkit::text_of,
+};
 
 /// See the module's documentation.
 pub(crate) struct SharedDriver {
@@ -40,7 +43,7 @@ impl SharedDriver {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Seat>> {
-        // After a panic in its task the driver is only dropped.
+        // A panic of the driver is caught under the lock; what else runs there cannot panic.
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,11 +57,22 @@ impl SharedDriver {
             return false;
         }
         let _context = self.runtime.enter();
-        // A driver that panics takes its link with it, and nothing of its caller's.
-        let turn = catch_unwind(AssertUnwindSafe(|| driver.turn_once(&mut Context::from_waker(waker))));
-        let (done, over) = (matches!(turn, Ok(Turn::Idle)), matches!(turn, Ok(Turn::Over) | Err(_)));
+        let turn = caught(driver, |driver| driver.turn_once(&mut Context::from_waker(waker)));
+        let (done, over) = (matches!(turn, Some(Turn::Idle)), matches!(turn, Some(Turn::Over) | None));
         leave(seat, over);
         done
+    }
+}
+
+/// A driver that panics takes its link with it, and nothing of whoever polls it.
+fn caught<T>(driver: &mut Driver, poll: impl FnOnce(&mut Driver) -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(|| poll(driver))) {
+        Ok(polled) => Some(polled),
+        Err(panic) => {
+            tracing::error!(reason = text_of(&*panic), "the driver of a link panicked");
+            driver.on_panic();
+            None
+        }
     }
 }
 
@@ -87,7 +101,7 @@ impl Future for Task {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        let polled = Pin::new(driver).poll(cx);
+        let polled = caught(driver, |driver| Pin::new(driver).poll(cx)).unwrap_or(Poll::Ready(()));
         leave(seat, polled.is_ready());
         polled
     }
@@ -96,5 +110,113 @@ impl Future for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         leave(self.0.lock(), true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::{FutureExt, future::join_all};
+    use parlour_wire::{Code, Frame, frame::ContentType, header::Fault};
+
+    use super::*;
+    use crate::{
+        Answer, Ask, ConnectError, Events, Link, LinkEvent,
+        carrier::{Carrier, CarrierError},
+        port::Port,
+        pump::PANIC,
+        queue::queue,
+    };
+
+    /// Takes everything and brings nothing.
+    struct Mute;
+
+    impl Carrier for Mute {
+        fn poll_recv(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Frame, CarrierError>> {
+            Poll::Pending
+        }
+
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn send(&mut self, _frame: &Frame) -> Result<(), CarrierError> {
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_discard(&mut self, _cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
+            Poll::Ready(Err(CarrierError::Closed))
+        }
+
+        fn set_limit(&mut self, _bytes: usize) {}
+    }
+
+    /// A link at rest: its task has polled the driver, so that callers may.
+    async fn link() -> (Link, Events) {
+        let port = Arc::new(Port::default());
+        let link = Link::new(Arc::clone(&port));
+        let (filler, taker) = queue();
+        port.share(SharedDriver::spawn(Driver::over(Box::new(Mute), Arc::clone(&port), filler)));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        (link, Events { queue: taker })
+    }
+
+    fn ask(name: &str) -> Ask {
+        Ask { name: name.to_owned(), content_type: ContentType::CBOR, content: Bytes::new(), timeout: None, origin: None }
+    }
+
+    fn assert_lost(result: Result<Answer, Fault>) {
+        assert_eq!(result.unwrap_err().code, Code::LINK_LOST);
+    }
+
+    async fn bounded<F: Future>(future: F) -> F::Output {
+        tokio::time::timeout(Duration::from_secs(30), future).await.expect("within the bound")
+    }
+
+    async fn assert_told(mut events: Events) {
+        match bounded(events.next()).await {
+            Some(LinkEvent::Failed(ConnectError::Refused(fault))) => assert_eq!(fault.code, Code::INTERNAL),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bounded(events.next()).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_panics_in_a_callers_poll_ends_its_link_and_not_its_caller() {
+        let (link, events) = link().await;
+        // No task has run in between: it was the caller's poll.
+        assert_lost(link.ask_awaited(ask(PANIC)).now_or_never().expect("it is known at once"));
+        assert_lost(bounded(link.ask(ask("more"))).await);
+        assert_told(events).await;
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_panics_in_its_task_ends_its_link() {
+        let (link, events) = link().await;
+        assert_lost(bounded(link.ask(ask(PANIC))).await);
+        assert_lost(bounded(link.ask(ask("more"))).await);
+        assert_told(events).await;
+    }
+
+    #[tokio::test]
+    async fn every_call_ends_that_a_panicking_driver_has_taken_or_not() {
+        let (link, events) = link().await;
+        let calls = (0..100).map(|n| link.ask(ask(if n == 5 { PANIC } else { "echo" })));
+        for result in bounded(join_all(calls)).await {
+            assert_lost(result);
+        }
+        assert_told(events).await;
     }
 }

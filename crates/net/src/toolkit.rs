@@ -24,6 +24,7 @@ pub use call::{Call, Reply};
 pub use codec::{Blob, Codec, CodecError, Codecs, Raw, Reader, Value};
 pub use context::Context;
 pub use dedupe::DedupeLimits;
+pub(crate) use dispatch::text_of;
 pub use fleet::{FleetSecret, SecretError};
 pub use handlers::{Handlers, Rule, refuse};
 pub use hooks::Hooks;

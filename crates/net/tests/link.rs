@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{ConnectConfig, ConnectError, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
+use parlour_net::{ConnectConfig, ConnectError, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
 use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
 use support::{BOUND, Proxy, Seen, Server, bounded, next, up};
 
@@ -15,6 +15,32 @@ const CBOR: ContentType = ContentType::CBOR;
 
 fn number(n: u32) -> Bytes {
     Bytes::copy_from_slice(&n.to_be_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_may_be_set_to_for_ever() {
+    let keep_alive = Some(KeepAlive { idle: Duration::MAX, interval: Duration::MAX, fails: u32::MAX });
+    let link = LinkConfig { keep_alive, handshake_timeout: Duration::MAX, linger: Duration::MAX, ..LinkConfig::default() };
+    let config = ListenConfig {
+        link: link.clone(),
+        grace: Duration::MAX,
+        stranger_timeout: Duration::MAX,
+        stop_timeout: Duration::MAX,
+        ..ListenConfig::default()
+    };
+    let mut server = Server::start(config).await;
+    let proxy = Proxy::start(server.address).await;
+    let (link, mut events) = Link::connect(ConnectConfig { link, ..server.config(proxy.address) });
+    for resumed in [false, true] {
+        assert_eq!(up(&mut events).await, resumed);
+        link.request_raw("echo", CBOR, Bytes::new(), Duration::MAX).await.unwrap();
+        proxy.cut();
+    }
+    assert!(up(&mut events).await);
+    bounded(link.close()).await;
+    while !matches!(server.next().await, Seen::Closed) {}
+    server.stop.send_replace(true);
+    bounded(server.task).await.unwrap();
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ pub use requests::Answer;
 pub use streams::chunk_cost;
 pub use vocabulary::{Command, Event, Input, Output, RequestId, StreamId, Tag, Timer, Up};
 
+use crate::later;
 use handshake::Role;
 use hold::Hold;
 use keepalive::{Heart, Pulse};
@@ -106,7 +107,7 @@ impl Link {
     /// The end that is connected to; it is one session.
     #[must_use]
     pub fn server(config: Arc<LinkConfig>, identity: ServerSession, now: Instant) -> Self {
-        let until = Some(now + config.handshake_timeout);
+        let until = Some(later(now, config.handshake_timeout));
         Self { phase: Phase::Down { until }, ..Self::new(config, Role::server(identity)) }
     }
 
@@ -238,7 +239,7 @@ impl Link {
             return;
         }
         self.disconnect = None;
-        self.phase = Phase::Greeting { until: now + self.config.handshake_timeout };
+        self.phase = Phase::Greeting { until: later(now, self.config.handshake_timeout) };
         self.greet();
     }
 
@@ -340,7 +341,7 @@ impl Link {
         }
         // A welcome that is still to leave goes before what follows it.
         self.end_streams(&fault);
-        self.phase = Phase::Closing { fault, until: now + self.config.linger, flush: flush && up };
+        self.phase = Phase::Closing { fault, until: later(now, self.config.linger), flush: flush && up };
     }
 
     /// The connection is gone.
@@ -362,7 +363,7 @@ impl Link {
             self.finish(End::Lost, reason);
             return;
         }
-        let until = now + self.role.grace();
+        let until = later(now, self.role.grace());
         self.phase = Phase::Down { until: (!self.role.is_client()).then_some(until) };
         self.outbox.shrink();
         if was_up {

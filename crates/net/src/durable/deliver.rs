@@ -1,6 +1,12 @@
 //! Sending what waits in a queue over a link: in order, a window at a time, again after every loss, until it is settled.
 
-use std::{collections::VecDeque, future::Future, pin::pin, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parlour_proto::link::Answer;
@@ -18,7 +24,7 @@ use super::{
     queue::{DurableQueue, Outcome},
     writer::Job,
 };
-use crate::{Ask, Link};
+use crate::{Ask, Link, toolkit::text_of};
 
 /// Content that is under way at a time, in bytes, before the next message waits: what a session keeps for a resume.
 const BYTES: usize = limits::UNACKED_BYTES;
@@ -113,8 +119,10 @@ impl DurableQueue {
         if let Err(fault) = &outcome.result {
             tracing::info!(number, name = %outcome.name, reason = %fault.message, "a message of the queue is refused for good");
         }
-        if let Some(told) = &self.inner.config.on_outcome {
-            told(&outcome);
+        if let Some(told) = &self.inner.config.on_outcome
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| told(&outcome)))
+        {
+            tracing::error!(number, reason = text_of(&*panic), "the application panicked that was told of an outcome");
         }
         let waiter = self.inner.shared.lock().settle(number);
         if let Some(waiter) = waiter {

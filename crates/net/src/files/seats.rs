@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::error::FileError;
-use crate::pump::now;
+use crate::pump::{later, now};
 
 /// Who a peer is for counting, and for telling part files apart: its key, or the session of a peer without one.
 pub(super) type Who = Vec<u8>;
@@ -112,7 +112,7 @@ impl Seats {
         table.last += 1;
         let number = table.last;
         let (notice, noticed) = watch::channel(false);
-        let taken = Taken { who: who.clone(), moved: 0, due: now + self.bounds.within, leaving: false, notice };
+        let taken = Taken { who: who.clone(), moved: 0, due: later(now, self.bounds.within), leaving: false, notice };
         table.taken.insert(number, taken);
         drop(table);
         Ok(Seat { seats: Arc::clone(self), number, noticed })
@@ -122,7 +122,7 @@ impl Seats {
         if let Some(taken) = self.lock().taken.get_mut(&number) {
             taken.moved = taken.moved.saturating_add(bytes);
             if taken.moved >= self.bounds.least {
-                (taken.moved, taken.due) = (0, now + self.bounds.within);
+                (taken.moved, taken.due) = (0, later(now, self.bounds.within));
             }
         }
     }

@@ -216,6 +216,10 @@ impl Station {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
+        // The zone of an address is this machine's business, and no address of the web has one.
+        if let SocketAddr::V6(address) = &mut reachable {
+            address.set_scope_id(0);
+        }
         format!("wss://{reachable}").parse().expect("an address and a port")
     }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::config::KeepAlive;
+use crate::later;
 
 /// What a tick of the keep-alive asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Heart {
     }
 
     pub(super) fn deadline(&self, config: &KeepAlive) -> Instant {
-        self.last + if self.unanswered == 0 && !self.paused { config.idle } else { config.interval }
+        later(self.last, if self.unanswered == 0 && !self.paused { config.idle } else { config.interval })
     }
 
     pub(super) fn tick(&mut self, config: &KeepAlive, now: Instant) -> Pulse {
