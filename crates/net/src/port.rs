@@ -60,6 +60,8 @@ struct State {
     close: Option<Fault>,
     closed: bool,
     up: bool,
+    /// Counts connections.
+    connection: u64,
     session: Option<LinkSessionId>,
 }
 
@@ -294,6 +296,11 @@ impl Port {
         self.lock().up
     }
 
+    /// The number of the connection at hand, or of the last one.
+    pub(crate) fn connection(&self) -> u64 {
+        self.lock().connection
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -333,6 +340,7 @@ impl Port {
     pub(crate) fn set_up(&self, session: LinkSessionId) {
         let mut state = self.lock();
         state.up = true;
+        state.connection += 1;
         state.session = Some(session);
         drop(state);
         self.changed.notify_waiters();

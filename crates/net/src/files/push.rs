@@ -40,6 +40,7 @@ async fn attempt(job: &Job, before: Before, sent: &Mutex<Option<Hash>>) -> Resul
         // It can only know that if it was told the hash.
         return hash.map(|hash| Whole { size, hash }).ok_or(FileError::Rules("the peer has a file that it was not told of"));
     };
+    job.has(into.part.size);
     let asked = ask(&job.link, &Settle { stream: into.stream });
     let source = job.link.source(into.stream, into.credit);
     let mut settling = Settling { asked, answer: None, failed: false };

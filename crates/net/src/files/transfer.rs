@@ -5,7 +5,10 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,22 +17,20 @@ use parlour_wire::{
     Code,
     api::Call,
     decode, encode,
-    files::{RemotePath, Stat, Whole},
+    files::{MARK_INTERVAL, RemotePath, Stat, Whole},
     frame::ContentType,
     header::Fault,
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{oneshot, watch};
 
 use super::{error::FileError, meter::Meter};
 use crate::{
     asked::{Ask, Asked, Progress},
     link::Link,
+    pump::{later, now},
 };
 
-/// Tries in a row that may be lost without a byte moved.
+/// Tries that may be lost, with the link up all the time, before the receiver has [`MARK_INTERVAL`] more of the file than it had.
 const FRUITLESS: u32 = 8;
 /// The wait after such a try, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -180,6 +181,8 @@ pub(super) struct Job {
     pub(super) options: CopyOptions,
     pub(super) meter: Arc<Meter>,
     pub(super) stop: Stop,
+    /// See [`Job::has`].
+    pub(super) furthest: AtomicU64,
 }
 
 impl Link {
@@ -242,7 +245,8 @@ impl Link {
     fn transfer(&self, local: &Path, remote: &str, options: CopyOptions, work: impl FnOnce(Job) -> Work) -> Transfer {
         match remote.parse() {
             Ok(remote) => Transfer::start(|meter, stop| {
-                work(Job { link: self.clone(), local: local.to_owned(), remote, options, meter, stop })
+                let (link, local, furthest) = (self.clone(), local.to_owned(), AtomicU64::new(0));
+                work(Job { link, local, remote, options, meter, stop, furthest })
             }),
             Err(error) => Transfer::refused(FileError::Path(error)),
         }
@@ -256,25 +260,53 @@ pub(super) struct Before {
     pub(super) afresh: bool,
 }
 
+/// The tries that were lost, and whether another one makes sense. What has left this side says nothing: the other one may throw it
+/// away for ever. What the receiver has when the next try begins does.
+#[derive(Debug, Default)]
+struct Losses {
+    fruitless: u32,
+    /// What the receiver had when it last had enough more.
+    had: u64,
+}
+
+impl Losses {
+    /// Counts a loss. `None` if it was one too many.
+    fn count(&mut self, has: u64, link_was_down: bool) -> Option<u32> {
+        if has >= self.had.saturating_add(MARK_INTERVAL) {
+            *self = Self { fruitless: 0, had: has };
+        }
+        // Who has to connect again has waited for that, and a bad network is no fault of the peer.
+        if link_was_down {
+            return Some(0);
+        }
+        self.fruitless += 1;
+        (self.fruitless <= FRUITLESS).then_some(self.fruitless)
+    }
+}
+
 impl Job {
-    /// Tries until the file has arrived, or an error says that another try is of no use: after a loss as often as something moves,
-    /// and once if the file was changed while it was sent. One that has had to make room for others tries to get back in.
+    /// The receiver has so much of the file: a try begins with what is left.
+    pub(super) fn has(&self, bytes: u64) {
+        self.furthest.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Tries until the file has arrived, or an error says that another try is of no use: after a loss as often as the receiver gets
+    /// further, and once if the file was changed while it was sent. One that has had to make room for others tries to get back in.
     pub(super) async fn persist<F>(&self, mut attempt: impl FnMut(Before) -> F) -> Result<Copied, FileError>
     where
         F: Future<Output = Result<Whole, FileError>>,
     {
-        let (mut before, mut fruitless, mut lost, mut changed) = (Before::default(), 0, false, false);
+        let (mut before, mut losses, mut lost, mut changed) = (Before::default(), Losses::default(), false, false);
         loop {
             self.up().await?;
-            let moved = self.meter.total_moved();
+            let (moved, connection) = (self.meter.total_moved(), self.link.port.connection());
             let error = match attempt(before).await {
                 Ok(Whole { size, hash }) => return Ok(Copied { bytes: size, hash, moved: self.meter.total_moved() }),
                 Err(error) => error,
             };
             before = Before::default();
-            let has_moved = self.meter.total_moved() > moved;
             // It was under way, and had to make room for another peer.
-            let displaced = has_moved && error.is_from_peer() && error.code() == Code::RATE_LIMITED;
+            let displaced = self.meter.total_moved() > moved && error.is_from_peer() && error.code() == Code::RATE_LIMITED;
             lost |= displaced || matches!(error, FileError::Lost(_));
             // What the peer has not yet noticed to be over may still be in the way.
             let in_the_way = lost && matches!(error.code(), Code::RATE_LIMITED | Code::FILE_BUSY);
@@ -282,10 +314,10 @@ impl Job {
                 changed = true;
                 before.afresh = true;
             } else if matches!(error, FileError::Lost(_)) || in_the_way {
-                fruitless = if has_moved && !displaced { 0 } else { fruitless + 1 };
-                if fruitless > FRUITLESS {
+                let link_was_down = self.link.port.connection() != connection || !self.link.is_up();
+                let Some(fruitless) = losses.count(self.furthest.load(Ordering::Relaxed), link_was_down) else {
                     return Err(error);
-                }
+                };
                 self.pause(fruitless).await?;
             } else {
                 return Err(error);
@@ -332,7 +364,7 @@ pub(super) async fn patiently(mut asked: Pin<&mut Asked>, link: &Link, idle: Dur
             return Poll::Ready(result.map_err(FileError::from));
         }
         if asked.is_alive() {
-            patience.as_mut().reset(Instant::now() + idle);
+            patience.as_mut().reset(later(now(), idle).into());
         }
         match patience.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,

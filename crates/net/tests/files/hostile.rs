@@ -449,7 +449,10 @@ async fn a_sender_that_breaks_off_every_pull_is_given_up() {
         Box::pin(async move {
             let mut source = link.source(pull.stream, pull.credit);
             say(&mut source, encode(&Opening { from: 0, size: 1 << 30, modified_ms: None }), &[]).await;
-            say(&mut source, vec![], &[1; 1000]).await;
+            // More than waits here, so that some of it arrives.
+            for _ in 0..16 {
+                say(&mut source, vec![], &[1; limits::STREAM_CHUNK]).await;
+            }
             source.abort(Fault::new(Code::CANCELLED, "so sorry"));
             Ok(())
         })
