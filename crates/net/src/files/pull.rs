@@ -16,7 +16,23 @@ use super::{
 use crate::asked::Asked;
 
 pub(super) async fn pull(job: Job) -> Result<Copied, FileError> {
-    job.persist(|before| attempt(&job, before)).await
+    let result = job.persist(|before| attempt(&job, before)).await;
+    if result == Err(FileError::Cancelled) {
+        forget(&job).await;
+    }
+    result
+}
+
+/// Removes what tries have left. One that is under way does that by itself, but a transfer may be cancelled between two of them.
+async fn forget(job: &Job) {
+    let tag = tag(&job.remote);
+    let removed = unless_busy(|| {
+        let local = job.local.clone();
+        in_thread(move || Ok(local_place(&local, tag)?.open()?.remove()))
+    });
+    if let Err(error) = removed.await {
+        tracing::debug!(%error, "a part file is left");
+    }
 }
 
 /// Tells the part files of different files at the peer apart that are to get the same name here.

@@ -122,8 +122,10 @@ impl Transfer {
         self.meter.total_moved()
     }
 
-    /// Gives the file up: nothing of it is kept, at either end. The transfer then comes to its end as [`FileError::Cancelled`],
-    /// unless it was complete before; a peer that does not answer is given two seconds to hear of it.
+    /// Gives the file up: nothing of it is kept here, nor at a peer to which it is being sent and which hears of it. The transfer then
+    /// comes to its end as [`FileError::Cancelled`], unless it was complete before; a peer that does not answer is given two seconds.
+    /// One that hears nothing, because the link is down or it had not begun to take the file, keeps what it has of it as after any
+    /// other loss.
     pub fn cancel(&self) {
         self.wish.send_replace(Wish::Cancel);
     }

@@ -1,8 +1,11 @@
 //! Transfers that are given up: nothing half-done is left under a name.
 
-use parlour_net::FileError;
+use parlour_net::{Agent, FileError, Target};
 
-use crate::world::{MIB, World, bounded, content, names, parts, reached};
+use crate::{
+    support::Proxy,
+    world::{MIB, World, agent_config, bounded, content, names, parts, reached},
+};
 
 const SIZE: u64 = 256 * MIB;
 
@@ -54,9 +57,22 @@ async fn a_transfer_can_be_cancelled_while_it_waits_for_the_link() {
 async fn a_pull_that_is_cancelled_while_the_link_is_down_leaves_nothing() {
     let world = World::new().await;
     std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
-    let transfer = world.agent.link().pull("box/x", world.here.path().join("back"));
+    let proxy = Proxy::start(world.station.local_addr()).await;
+    let mut config = agent_config(&world.station, 2);
+    config.connect.target = Target::WebSocket(format!("wss://{}", proxy.address).parse().unwrap());
+    let agent = Agent::connect(config);
+    let transfer = agent.link().pull("box/x", world.here.path().join("back"));
     reached(&transfer, 8 * MIB).await;
-    bounded(world.station.stop()).await;
+    proxy.set_open(false);
+    proxy.cut();
+    // Nobody writes it any more: the transfer waits for the link.
+    let part = world.here.path().join(&parts(world.here.path())[0]);
+    bounded(async {
+        while std::fs::File::open(&part).unwrap().try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     transfer.cancel();
     assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
     assert!(names(world.here.path()).is_empty(), "{:?}", names(world.here.path()));
