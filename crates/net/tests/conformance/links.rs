@@ -1,11 +1,11 @@
 //! What a link promises: answers, order, and sessions that outlive connections.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{Link, LinkEvent, ListenConfig};
-use parlour_wire::{Code, frame::ContentType, limits};
+use parlour_net::{Ask, ConnectConfig, Link, LinkConfig, LinkEvent, ListenConfig, OpenRequests, Progress};
+use parlour_wire::{Code, Encoding, frame::ContentType, limits};
 
 use crate::{
     over_every_carrier,
@@ -31,6 +31,65 @@ over_every_carrier! {
     a_session_is_closed_by_either_side_with_a_reason,
     nobody_at_the_address_is_told_and_the_link_comes_up_when_somebody_is,
     a_server_may_ask_its_client,
+    progress_and_cancelling_arrive,
+    compressed_contents_arrive,
+    what_is_open_is_asked_again_in_the_next_session,
+}
+
+async fn progress_and_cancelling_arrive(way: Way) {
+    let mut rig = Rig::start(way, ListenConfig::default()).await;
+    let (link, mut events) = rig.connect().await;
+    assert!(!up(&mut events).await);
+    rig.server.opened().await;
+    let ask = |name: &str| {
+        let content = number(1);
+        link.ask(Ask { name: name.to_owned(), content_type: CBOR, content, timeout: Some(BOUND), origin: None })
+    };
+    let mut asked = ask("steps");
+    bounded(std::future::poll_fn(|cx| {
+        assert!(Pin::new(&mut asked).poll(cx).is_pending());
+        if asked.progress() == Some(Progress { done: 3, total: Some(3) }) { Poll::Ready(()) } else { Poll::Pending }
+    }))
+    .await;
+    drop(asked);
+    assert!(matches!(rig.server.next().await, Seen::Cancelled(_)));
+}
+
+async fn compressed_contents_arrive(way: Way) {
+    for encoding in Encoding::ALL {
+        let config = || LinkConfig { compression: vec![encoding], ..LinkConfig::default() };
+        let mut rig = Rig::start(way, ListenConfig { link: config(), ..ListenConfig::default() }).await;
+        let (link, mut events) = Link::connect(ConnectConfig { link: config(), ..rig.config(CLIENT).await });
+        assert!(!up(&mut events).await);
+        let (info, pusher) = rig.server.opened().await;
+        assert!(info.capabilities.iter().any(|known| *known == encoding.capability()), "{encoding:?}");
+        for size in [10, 1000, 200_000, limits::FRAME - 1024] {
+            let content = Bytes::from(vec![7; size]);
+            let answer = link.request_raw("echo", CBOR, content.clone(), BOUND).await.unwrap();
+            assert!(answer.content == content, "{size} bytes in {encoding:?}");
+            pusher.push("news", content.clone()).unwrap();
+            assert!(matches!(next(&mut events).await, LinkEvent::Action { content: told, .. } if told == content));
+        }
+        bounded(link.close()).await;
+    }
+}
+
+async fn what_is_open_is_asked_again_in_the_next_session(way: Way) {
+    let mut rig = Rig::start(way, ListenConfig::default()).await;
+    let config = rig.config(CLIENT).await;
+    let link = LinkConfig { open_requests: OpenRequests::Resend, ..LinkConfig::default() };
+    let (link, mut events) = Link::connect(ConnectConfig { link, ..config });
+    assert!(!up(&mut events).await);
+    let asked = link.ask(Ask { name: "hold".into(), content_type: CBOR, content: number(1), timeout: Some(BOUND), origin: None });
+    for _ in 0..2 {
+        let (_, pusher) = rig.server.opened().await;
+        bounded(rig.server.held.recv()).await.unwrap();
+        pusher.close(parlour_wire::header::Fault::new(Code::OVERLOADED, "for now"));
+        assert!(!up(&mut events).await);
+    }
+    bounded(rig.server.held.recv()).await.unwrap();
+    rig.server.service.gate.add_permits(10);
+    assert_eq!(bounded(asked).await.unwrap().content, number(1));
 }
 
 async fn a_request_comes_back_with_its_answer(way: Way) {
@@ -196,7 +255,7 @@ async fn a_server_that_dies_without_a_word_is_noticed_and_its_successor_gives_a_
     let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut rig = life.spawn(Rig::start(way, ListenConfig::default())).await.unwrap();
     let config = rig.config(CLIENT).await;
-    let (link, mut events) = Link::connect(parlour_net::ConnectConfig { link: watchful(), ..config });
+    let (link, mut events) = Link::connect(ConnectConfig { link: watchful(), ..config });
     assert!(!up(&mut events).await);
     let asked = tokio::spawn({
         let link = link.clone();

@@ -160,6 +160,25 @@ impl Raw {
         }
     }
 
+    /// Sends byte after byte of what was announced, each after a pause, until nobody takes them any more.
+    pub(crate) async fn drip(&mut self) {
+        let mut pause = tokio::time::interval(std::time::Duration::from_millis(5));
+        loop {
+            pause.tick().await;
+            let taken = match self {
+                Self::WebSocket(socket) => {
+                    let stream = socket.get_mut();
+                    stream.write_all(b"x").await.is_ok() && stream.flush().await.is_ok()
+                }
+                #[cfg(feature = "iroh")]
+                Self::Iroh(raw) => raw.send.write_all(b"x").await.is_ok(),
+            };
+            if !taken {
+                return;
+            }
+        }
+    }
+
     pub(crate) async fn send(&mut self, frame: &Frame) -> bool {
         let mut bytes = BytesMut::new();
         frame.encode(&mut bytes).unwrap();

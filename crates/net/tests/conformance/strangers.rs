@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use parlour_net::{LinkConfig, ListenConfig};
+use parlour_net::{KeepAlive, LinkConfig, ListenConfig};
 use parlour_wire::{Code, Frame, Kind, encode, frame::ContentType, header::Hello, limits};
 
 use crate::{
@@ -21,6 +21,8 @@ over_every_carrier! {
     frames_that_break_the_rules_end_the_session_with_a_name,
     what_is_not_known_is_ignored,
     a_client_that_never_reads_is_bounded_and_others_are_served,
+    a_client_that_drips_a_frame_is_given_up_with_a_name,
+    a_stranger_that_drips_has_no_longer_than_the_handshake_may_take,
     more_connections_than_allowed_are_turned_away,
 }
 
@@ -145,6 +147,30 @@ async fn a_client_that_never_reads_is_bounded_and_others_are_served(way: Way) {
     .await;
     assert!(sent < 1000, "{sent}");
     assert!(matches!(rig.server.next().await, Seen::Closed));
+    assert_eq!(rig.server.service.reasons.lock().unwrap()[0].code, Code::OVERLOADED);
+    assert_healthy(&rig).await;
+}
+
+async fn a_client_that_drips_a_frame_is_given_up_with_a_name(way: Way) {
+    let keep_alive = KeepAlive { idle: Duration::from_millis(30), interval: Duration::from_millis(30), fails: 2 };
+    let link = LinkConfig { keep_alive: Some(keep_alive), ..LinkConfig::default() };
+    let mut rig = Rig::start(way, ListenConfig { link, ..ListenConfig::default() }).await;
+    let mut raw = Raw::connect(&rig, CLIENT).await;
+    raw.greet().await;
+    rig.server.opened().await;
+    raw.announce(64 * 1024).await;
+    bounded(raw.drip()).await;
+    assert!(matches!(rig.server.next().await, Seen::Closed));
+    let reasons = rig.server.service.reasons.lock().unwrap().clone();
+    assert!(reasons[0].code == Code::LINK_LOST && reasons[0].message == "the peer is silent", "{reasons:?}");
+    assert_healthy(&rig).await;
+}
+
+async fn a_stranger_that_drips_has_no_longer_than_the_handshake_may_take(way: Way) {
+    let rig = Rig::start(way, ListenConfig { handshake_timeout: Duration::from_millis(1500), ..ListenConfig::default() }).await;
+    let mut raw = Raw::connect(&rig, CLIENT).await;
+    raw.announce(100).await;
+    bounded(raw.drip()).await;
     assert_healthy(&rig).await;
 }
 

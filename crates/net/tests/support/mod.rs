@@ -57,6 +57,8 @@ pub struct Service {
     pub held: mpsc::UnboundedSender<()>,
     /// Whether sessions are kept.
     pub keep: AtomicBool,
+    /// Why connections were lost and sessions ended, in order.
+    pub reasons: Mutex<Vec<Fault>>,
     /// Whether more is taken.
     room: AtomicBool,
     sleeper: Mutex<Option<Waker>>,
@@ -152,6 +154,15 @@ impl SessionService for Service {
         self.seen.send(Seen::Late(session, number, result)).ok();
     }
 
+    fn disconnected(&self, session: &mut Pusher, reason: &Fault) {
+        self.reasons.lock().unwrap().push(reason.clone());
+        self.connection(session, false);
+    }
+
+    fn ended(&self, _session: &mut Pusher, reason: &Fault) {
+        self.reasons.lock().unwrap().push(reason.clone());
+    }
+
     fn close(&self, _session: Pusher) {
         self.seen.send(Seen::Closed).ok();
     }
@@ -196,6 +207,7 @@ impl Server {
             tally: Mutex::default(),
             held: held_sender,
             keep: AtomicBool::new(true),
+            reasons: Mutex::default(),
             room: AtomicBool::new(true),
             sleeper: Mutex::default(),
         });
