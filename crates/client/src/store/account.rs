@@ -180,7 +180,7 @@ mod tests {
         let branch = key.add_device(&both, &other, 1).unwrap();
         let back = key.add_device(&branch, &device(&key, "fourth"), 1).unwrap();
         assert!(!accounts_for(&back, &ended), "a device that was ended is listed again");
-        let silent = key.sign_list(Some(&branch), &[other.clone()], &[], 1).unwrap();
+        let silent = key.sign_list(Some(&branch), std::slice::from_ref(&other), &[], 1).unwrap();
         assert!(!accounts_for(&silent, &both), "devices are gone and nobody ended them");
         let forgetful = key.sign_list(Some(&branch), &[laptop.clone(), other.clone()], &[], 1).unwrap();
         assert!(!accounts_for(&forgetful, &ended), "that a device was ended is forgotten");
@@ -197,7 +197,7 @@ mod tests {
         let both = key.add_device(&key.first_list(&laptop, 1).unwrap(), &phone, 1).unwrap();
         let ended = key.revoke_device(&both, &phone.get().device(), 1).unwrap();
         let many: Vec<_> = (0..limits::REVOKED_PER_ACCOUNT as u128).map(|n| DeviceId(n.to_be_bytes())).collect();
-        let full = key.sign_list(Some(&ended), &[laptop.clone()], &many, 1).unwrap();
+        let full = key.sign_list(Some(&ended), std::slice::from_ref(&laptop), &many, 1).unwrap();
         assert!(!full.get().revoked.contains(&phone.get().device()));
         assert!(accounts_for(&full, &ended) && accounts_for(&full, &both));
         let back = key.add_device(&full, &phone, 1).unwrap();
