@@ -22,6 +22,8 @@ pub enum Sabotage {
     Garble,
     /// Somebody's program sends one message twice.
     Repeat,
+    /// The server has a file no more.
+    Misplace,
 }
 
 impl Sabotage {

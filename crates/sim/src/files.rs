@@ -17,6 +17,7 @@ use rand::{Rng as _, RngCore as _, seq::SliceRandom as _};
 
 use crate::{
     check::Shelf,
+    faults::Sabotage,
     ledger::{Said, Verdict},
     world::World,
 };
@@ -124,6 +125,9 @@ impl World {
     }
 
     fn download(&mut self, node: usize, attachment: &Attachment) -> Result<Vec<u8>, Error> {
+        if self.sabotage == Some(Sabotage::Misplace) && *self.misplaced.get_or_insert(attachment.blob) == attachment.blob {
+            return Err(Error::new(Code::FILE_NOT_FOUND, "it has been misplaced"));
+        }
         let mut opener = Opener::new(attachment).map_err(broken)?;
         let (mut content, mut offset) = (Vec::new(), 0);
         while let Some(wanted) = opener.wanted() {

@@ -7,7 +7,7 @@ use parlour_client::{
     core::{Command, Core, Input, Now, Output, Reply, RequestId, Ticket, sim::Admission},
 };
 use parlour_e2ee::DeviceKeys;
-use parlour_wire::{Code, address::ServerUrl};
+use parlour_wire::{BlobId, Code, address::ServerUrl};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use zeroize::Zeroizing;
 
@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) trace: Vec<String>,
     pub(crate) sabotage: Option<Sabotage>,
+    /// What the server has no more.
+    pub(crate) misplaced: Option<BlobId>,
     /// See [`Plan::wide`].
     pub(crate) wide: bool,
     loud: bool,
@@ -115,6 +117,7 @@ impl World {
             ledger: Ledger::default(),
             trace: Vec::new(),
             sabotage: None,
+            misplaced: None,
             wide: plan.wide,
             loud: plan.loud,
         }

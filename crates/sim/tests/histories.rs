@@ -14,7 +14,8 @@ const FOUND: [u64; 14] = [355, 397, 1005, 3032, 3108, 4094, 4141, 4521, 5089, 51
 
 fn sabotaged(sabotage: Sabotage, found: impl Fn(&Verdict) -> bool) {
     // A history may not give the occasion; one of a few does.
-    let found = (1..=8).any(|seed| found(&run(&Plan { sabotage: Some(sabotage), ..Plan::new(seed) }).verdict));
+    let wide = sabotage == Sabotage::Misplace;
+    let found = (1..=8).any(|seed| found(&run(&Plan { sabotage: Some(sabotage), wide, ..Plan::new(seed) }).verdict));
     assert!(found, "{sabotage:?} goes unnoticed");
 }
 
@@ -71,4 +72,9 @@ fn a_message_that_is_sent_twice_is_found_to_be_doubled() {
 #[test]
 fn a_message_that_is_damaged_on_its_way_is_found_to_be_unreadable() {
     sabotaged(Sabotage::Garble, |verdict| !verdict.undecryptable.is_empty());
+}
+
+#[test]
+fn a_file_that_the_server_has_no_more_is_found_to_be_lost() {
+    sabotaged(Sabotage::Misplace, |verdict| verdict.lost.iter().any(|line| line.starts_with("the file of")));
 }
