@@ -145,7 +145,7 @@ impl Link {
             ..Frame::new(Kind::REQUEST)
         };
         let bytes = frame.size();
-        if self.requests.open_bytes + bytes > self.config.unacked_bytes {
+        if self.requests.open_bytes + bytes > self.open_bytes_most() {
             return Err(Refusal::TooManyRequests.into());
         }
         self.check_room(&frame)?;
@@ -165,9 +165,14 @@ impl Link {
     pub fn has_room(&self) -> bool {
         !self.is_held()
             && self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
-            && self.requests.open_bytes < self.config.unacked_bytes / 2
+            && self.requests.open_bytes < self.open_bytes_most() / 2
             && self.outbox.len() < self.config.unacked_frames
             && self.outbox.bytes() < self.config.unacked_bytes / 2
+    }
+
+    /// Bytes of open requests, at most: more than that is more than the peer lets in, whatever this side would keep.
+    fn open_bytes_most(&self) -> usize {
+        self.config.unacked_bytes.min(limits::UNACKED_BYTES)
     }
 
     /// The application has lost interest: it gets its answer here, and the peer is told.

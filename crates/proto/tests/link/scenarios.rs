@@ -430,6 +430,25 @@ fn requests_in_flight_are_bounded_and_the_bound_is_enforced() {
 }
 
 #[test]
+fn no_setting_makes_a_side_ask_more_than_its_peer_lets_in() {
+    let config = LinkConfig { unacked_bytes: 16 * limits::UNACKED_BYTES, ..LinkConfig::default() };
+    let mut pair = Pair::up_with(config, LinkConfig::default());
+    let ask = |tag| Command::Request {
+        tag,
+        name: "ask".into(),
+        content_type: ContentType::BYTES,
+        content: Bytes::from(vec![0; limits::FRAME - 1024]),
+        timeout: None,
+        origin: None,
+    };
+    let taken = (0..10).take_while(|tag| pair.command(Side::Client, ask(*tag)).is_ok()).count();
+    assert_eq!(taken, limits::UNACKED_BYTES / limits::FRAME);
+    assert_eq!(pair.command(Side::Client, ask(99)), Err(Refusal::TooManyRequests.into()));
+    pair.run(SECOND);
+    assert_eq!(pair.errors, []);
+}
+
+#[test]
 fn an_answer_that_is_too_large_becomes_an_error() {
     let mut pair = Pair::up();
     pair.ask(Side::Client, 1, None).unwrap();
