@@ -122,7 +122,7 @@ impl<S: SessionService> Door<S> {
         }
         if let Err(refused) = self.begin(arrival, peer, key, fingerprint) {
             let Refused { carrier, fault } = *refused;
-            tracing::warn!(%peer, reason = %fault.message, "refused");
+            tracing::info!(%peer, reason = %fault.message, "refused");
             send_away(carrier, fault).await;
         }
     }

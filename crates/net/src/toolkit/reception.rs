@@ -146,7 +146,7 @@ impl Reception {
                 self.admit(visit);
             }
             Ok(_) => {}
-            Err(fault) => tracing::warn!(peer = ?visit.peer, reason = %fault, "no proof of the fleet's secret"),
+            Err(fault) => tracing::info!(peer = ?visit.peer, reason = %fault, "no proof of the fleet's secret"),
         }
         if let Some(proof) = visit.proof.take() {
             // The gate that waits for it may have been given up.
