@@ -17,7 +17,7 @@ use parlour_net::{KeepAlive, LinkConfig, ListenConfig, Pusher};
 use parlour_wire::{Code, Frame, Kind, encode, header::Credit, limits};
 use support::{
     Seen, bounded,
-    door::{Door, Socket, closed_with, greeted},
+    door::{Door, Socket, closed_with, greet, greeted, websocket_over},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -118,6 +118,49 @@ async fn a_peer_that_never_reads_its_stream_costs_a_bounded_amount() {
     };
     send(&mut socket, &Frame { id: 1, header: encode(&stop).into(), ..Frame::new(Kind::STREAM_CREDIT) }).await;
     assert_eq!(bounded(flow).await.unwrap().code, Code::QUOTA, "a stuck connection still hears its peer");
+}
+
+/// What matters goes before chunks, but not before bytes that the kernel has taken: so that takes few of a stream.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_matters_waits_for_little_of_a_stream_that_is_under_way() {
+    let mut door = Door::open(ListenConfig::default()).await;
+    let tcp = tokio::net::TcpSocket::new_v4().unwrap();
+    // What has come and is not read counts, too; how much that is, is said here.
+    tcp.set_recv_buffer_size(64 * 1024).unwrap();
+    let tls = door.tls_over(tcp.connect(door.server.address).await.unwrap()).await;
+    let mut socket = greet(websocket_over(tls).await).await;
+    let (_, pusher) = door.server.opened().await;
+    let mut source = pusher.link().source(1, u64::MAX);
+    let taken = Arc::new(AtomicU64::new(0));
+    let flow = tokio::spawn({
+        let taken = Arc::clone(&taken);
+        async move {
+            while source.send(Bytes::new(), vec![0; limits::STREAM_CHUNK].into()).await.is_ok() {
+                taken.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    // Until it stands still for as long as it takes to serve others.
+    let mut before = u64::MAX;
+    while before != taken.load(Ordering::SeqCst) {
+        before = taken.load(Ordering::SeqCst);
+        door.assert_healthy().await;
+    }
+    pusher.push("news", Bytes::from_static(b"now")).unwrap();
+    door.assert_healthy().await;
+    let mut ahead = 0;
+    loop {
+        let Some(Ok(Message::Binary(bytes))) = bounded(socket.next()).await else { panic!("no news") };
+        let frame = Frame::decode(bytes).unwrap();
+        match frame.kind {
+            Kind::ACTION => break,
+            Kind::STREAM_DATA => ahead += frame.content.len(),
+            _ => {}
+        }
+    }
+    assert!(ahead > 0 && ahead < 512 * 1024, "{ahead} bytes were before it");
+    flow.abort();
 }
 
 #[tokio::test]

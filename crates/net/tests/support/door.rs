@@ -49,11 +49,15 @@ impl Door {
     }
 
     pub async fn tls(&self) -> TlsStream<TcpStream> {
-        self.tls.connect(ServerName::try_from("localhost").unwrap(), self.tcp().await).await.unwrap()
+        self.tls_over(self.tcp().await).await
+    }
+
+    pub async fn tls_over(&self, tcp: TcpStream) -> TlsStream<TcpStream> {
+        self.tls.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap()
     }
 
     pub async fn websocket(&self) -> Socket {
-        client_async("wss://localhost/v1/link", self.tls().await).await.unwrap().0
+        websocket_over(self.tls().await).await
     }
 
     pub async fn assert_healthy(&self) {
@@ -90,9 +94,17 @@ pub async fn closed_with(socket: &mut Socket) -> Option<Code> {
     code
 }
 
+pub async fn websocket_over(tls: TlsStream<TcpStream>) -> Socket {
+    client_async("wss://localhost/v1/link", tls).await.unwrap().0
+}
+
 /// A WebSocket after hello and welcome.
 pub async fn greeted(door: &Door) -> Socket {
-    let mut socket = door.websocket().await;
+    greet(door.websocket().await).await
+}
+
+/// Says hello, and hears the welcome.
+pub async fn greet(mut socket: Socket) -> Socket {
     let hello = Hello { capabilities: vec![], agent: "test".into() };
     let hello = Frame { header: Bytes::from(encode(&hello)), ..Frame::new(Kind::HELLO) };
     socket.send(Message::Binary(hello.to_bytes().unwrap())).await.unwrap();
