@@ -49,7 +49,8 @@ impl Link {
         Self { port }
     }
 
-    /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss.
+    /// Starts a link on the current Tokio runtime. It connects by itself, and again after every loss. [The
+    /// guide](crate#below-the-toolkit) has an example.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
         Self::connect_held(config, false)

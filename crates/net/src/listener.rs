@@ -108,6 +108,8 @@ impl Default for ListenConfig {
 }
 
 /// Where a server is reached: a TCP address, with the identity that is shown there, an iroh endpoint, or both.
+///
+/// [The guide](crate#below-the-toolkit) has an example.
 #[derive(Debug)]
 pub struct Listener {
     tcp: Option<(TcpListener, ServerIdentity)>,
@@ -194,10 +196,10 @@ impl Listener {
 impl Knock {
     fn turn_away(self) {
         match self {
-            Self::Tcp(_, peer) => tracing::warn!(%peer, "too many connections: closed"),
+            Self::Tcp(_, peer) => tracing::info!(%peer, "too many connections: closed"),
             #[cfg(feature = "iroh")]
             Self::Iroh(arriving) => {
-                tracing::warn!(peer = %arriving.peer(), "too many connections: refused");
+                tracing::info!(peer = %arriving.peer(), "too many connections: refused");
                 arriving.refuse();
             }
         }

@@ -45,6 +45,8 @@ pub struct IncomingAction {
 ///
 /// Everything is called from the session's task, one call at a time per session. No call may block: what takes time belongs
 /// into the future of [`SessionService::request`].
+///
+/// [The guide](crate#below-the-toolkit) has a whole one.
 pub trait SessionService: Send + Sync + 'static {
     /// What the service keeps for a session.
     type Session: Send;

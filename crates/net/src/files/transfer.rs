@@ -116,7 +116,7 @@ impl Transfer {
         self.progress.clone()
     }
 
-    /// Bytes of the file that went over the link so far.
+    /// Bytes of the file that were given to the link so far. Of those that a loss finds on their way, some go again.
     #[must_use]
     pub fn moved(&self) -> u64 {
         self.meter.total_moved()

@@ -17,9 +17,11 @@ pub struct LinkConfig {
     pub handshake_timeout: Duration,
     /// How long a close may wait for the frames before it to leave.
     pub linger: Duration,
-    /// What becomes of requests that were sent when a session is lost.
+    /// What becomes of requests that were sent when a session is lost. It means something at the end that connects: a server's session
+    /// is over with its client, and what it has asked fails with `link_lost`. What must survive that belongs into a queue on disk.
     pub open_requests: OpenRequests,
-    /// What becomes of frames that were never sent when a session is lost.
+    /// What becomes of frames that were never sent when a session is lost. At the end that connects, too; those of a server are
+    /// dropped.
     pub unsent: Unsent,
     /// Encodings for compressed content, in order of preference; empty for none. They are told to the peer as capabilities.
     pub compression: Vec<Encoding>,
@@ -28,7 +30,8 @@ pub struct LinkConfig {
     pub keep_remains: bool,
     /// Unacknowledged frames above which actions and requests are refused.
     pub unacked_frames: usize,
-    /// Bytes of unacknowledged frames above which actions and requests are refused.
+    /// Bytes of unacknowledged frames above which actions and requests are refused. Requests without an answer take no more than
+    /// [`limits::UNACKED_BYTES`] of it, which is what a peer lets in.
     pub unacked_bytes: usize,
 }
 
