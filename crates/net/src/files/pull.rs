@@ -28,7 +28,10 @@ async fn forget(job: &Job) {
     let tag = tag(&job.remote);
     let removed = unless_busy(|| {
         let local = job.local.clone();
-        in_thread(move || Ok(local_place(&local, tag)?.open()?.remove()))
+        in_thread(move || {
+            local_place(&local, tag)?.open()?.remove();
+            Ok(())
+        })
     });
     if let Err(error) = removed.await {
         tracing::debug!(%error, "a part file is left");
