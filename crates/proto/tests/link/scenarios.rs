@@ -3,22 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parlour_proto::link::{
-    Answer, Command, Event, Input, KeepAlive, Link, LinkConfig, LinkError, OpenRequests, Output, Refusal, Timer, Unsent,
-    Violation,
-};
+use parlour_proto::link::{Command, Event, Input, KeepAlive, Link, LinkConfig, LinkError, Output, Refusal, Timer, Violation};
 use parlour_wire::{
     Code, DecodeError, Frame, Kind, LinkSessionId, encode,
-    frame::ContentType,
     header::{self, Fault},
-    limits,
 };
 
-use crate::pair::{Pair, Side, actions, answers, number, read, requests};
+use crate::pair::{Pair, Side, actions, answers, number, requests};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-fn fault(code: Code) -> Fault {
+pub(crate) fn fault(code: Code) -> Fault {
     Fault { code, message: "test".into(), retry_after_ms: None }
 }
 
@@ -197,115 +192,6 @@ fn a_frame_that_has_been_here_before_is_dropped_and_acknowledged_again() {
     assert_eq!(pair.client.deadline().unwrap().1, Timer::Acknowledge);
 }
 
-/// A session with a request and an action that were sent and, when its connection is gone, others that were not; and the next one.
-fn after_a_lost_session(config: LinkConfig) -> Pair {
-    let mut pair = Pair::up_with(config, LinkConfig::default());
-    pair.ask(Side::Client, 1, None).unwrap();
-    pair.act(Side::Client, 1).unwrap();
-    pair.run(SECOND);
-    pair.cut(0, 0);
-    pair.act(Side::Client, 2).unwrap();
-    pair.ask(Side::Client, 2, None).unwrap();
-    pair.act(Side::Client, 3).unwrap();
-    pair.ask(Side::Client, 3, None).unwrap();
-    pair.command(Side::Client, Command::Cancel { tag: 3 }).unwrap();
-    pair.run(pair.grace);
-    pair.events(Side::Server);
-    pair.connect();
-    pair.run(SECOND);
-    pair
-}
-
-/// What a side was told to do, in order.
-fn told(events: &[Event]) -> Vec<(&'static str, u32)> {
-    let told = events.iter().filter_map(|event| match event {
-        Event::Action { content, .. } => Some(("act", read(content))),
-        Event::Request { content, .. } => Some(("ask", read(content))),
-        _ => None,
-    });
-    told.collect()
-}
-
-#[test]
-fn of_a_lost_session_each_policy_carries_over_what_it_says_in_the_order_of_the_calls() {
-    use {OpenRequests::*, Unsent::*};
-    let resent: &[_] = &[("ask", 1)];
-    let unsent: &[_] = &[("act", 2), ("ask", 2), ("act", 3)];
-    for (open_requests, policy, expected) in [
-        (Resend, Keep, [resent, unsent].concat()),
-        (Resend, Drop, resent.to_vec()),
-        (Fail, Keep, unsent.to_vec()),
-        (Fail, Drop, vec![]),
-    ] {
-        let mut pair = after_a_lost_session(LinkConfig { open_requests, unsent: policy, ..LinkConfig::default() });
-        assert_eq!(told(&pair.events(Side::Server)), expected, "{open_requests:?} {policy:?}");
-        let mut failed = vec![(3, Err(Code::CANCELLED))];
-        failed.extend((1..=2).filter(|n| !expected.contains(&("ask", *n))).map(|n| (n.into(), Err(Code::LINK_LOST))));
-        assert_eq!(answers(&pair.events(Side::Client)), failed, "{open_requests:?} {policy:?}");
-    }
-}
-
-#[test]
-fn a_request_that_one_session_has_sent_is_sent_again_in_every_next_one_also_if_it_never_got_so_far() {
-    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Drop, ..LinkConfig::default() };
-    let mut pair = Pair::up_with(config, LinkConfig::default());
-    pair.ask(Side::Client, 1, None).unwrap();
-    pair.run(SECOND);
-    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
-    pair.run(SECOND);
-    pair.events(Side::Server);
-    // The next session breaks off before anything leaves in it.
-    pair.connect();
-    pair.congested[Side::Client as usize] = true;
-    pair.run(SECOND);
-    assert!(pair.client.is_up());
-    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
-    pair.run(SECOND);
-    pair.congested[Side::Client as usize] = false;
-    pair.lose(Side::Client);
-    pair.events(Side::Server);
-    pair.connect();
-    pair.run(SECOND);
-    assert_eq!(told(&pair.events(Side::Server)), [("ask", 1)]);
-    assert_eq!(answers(&pair.events(Side::Client)), []);
-}
-
-#[test]
-fn a_request_that_waited_has_less_time_left_at_the_peer() {
-    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() };
-    let mut pair = Pair::new(config, LinkConfig::default());
-    let timeout = 1000 * SECOND;
-    let due = pair.now + timeout;
-    pair.ask(Side::Client, 1, Some(timeout)).unwrap();
-    for _ in 0..3 {
-        pair.run(100 * SECOND);
-        pair.connect();
-        pair.run(SECOND);
-        let events = pair.events(Side::Server);
-        let Some(Event::Request { deadline: Some(deadline), .. }) = events.last() else { panic!("{events:?}") };
-        // What it took on the way is not known to the peer.
-        assert!((due..=due + SECOND).contains(deadline));
-        pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
-        pair.run(SECOND);
-        pair.events(Side::Server);
-    }
-}
-
-#[test]
-fn under_the_other_policy_requests_and_unsent_frames_go_into_the_next_session() {
-    let config = LinkConfig { open_requests: OpenRequests::Resend, unsent: Unsent::Keep, ..LinkConfig::default() };
-    let mut pair = after_a_lost_session(config);
-    let events = pair.events(Side::Server);
-    assert_eq!(actions(&events), [2, 3], "what had been sent is not repeated");
-    let asked = requests(&events);
-    assert_eq!(asked.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2]);
-    for (id, n) in asked {
-        pair.answer(Side::Server, id, number(n));
-    }
-    pair.run(SECOND);
-    assert_eq!(answers(&pair.events(Side::Client)), [(3, Err(Code::CANCELLED)), (1, Ok(number(1))), (2, Ok(number(2)))]);
-}
-
 #[test]
 fn requests_before_the_first_connection_wait_for_it() {
     let mut pair = Pair::new(LinkConfig::default(), LinkConfig::default());
@@ -390,78 +276,6 @@ fn acknowledgements_wait_for_company_but_not_for_long() {
     assert_eq!(pair.server.deadline().unwrap().1, Timer::Acknowledge);
     pair.run(SECOND);
     assert_eq!((acks(&pair), pair.client.unacknowledged().0), (2, 0));
-}
-
-#[test]
-fn a_peer_that_does_not_acknowledge_is_full_at_a_bound() {
-    let mut pair = Pair::up();
-    pair.act(Side::Client, 0).unwrap();
-    pair.run(SECOND);
-    pair.cut(0, 0);
-    let mut taken = 0;
-    while pair.act(Side::Server, taken).is_ok() {
-        taken += 1;
-    }
-    assert_eq!(taken as usize, limits::UNACKED_FRAMES);
-    assert_eq!(pair.act(Side::Server, 0), Err(Refusal::Full.into()));
-    pair.connect();
-    pair.run(60 * SECOND);
-    assert_eq!(actions(&pair.events(Side::Client)), (0..taken).collect::<Vec<_>>());
-    pair.act(Side::Server, taken).unwrap();
-}
-
-#[test]
-fn requests_in_flight_are_bounded_and_the_bound_is_enforced() {
-    let mut pair = Pair::up();
-    for tag in 0..limits::REQUESTS_IN_FLIGHT as u64 {
-        pair.ask(Side::Client, tag, None).unwrap();
-    }
-    assert_eq!(pair.ask(Side::Client, 5000, None), Err(Refusal::TooManyRequests.into()));
-    assert!(!pair.client.has_room());
-    pair.run(SECOND);
-    let header = Bytes::from(encode(&header::Request { name: "x".into(), deadline_ms: 0, origin: None }));
-    let frame = Frame { seq: 1025, id: 9999, header, ..Frame::new(Kind::REQUEST) };
-    pair.forge(Side::Client, &frame);
-    pair.run(SECOND);
-    assert_eq!(pair.errors, [(Side::Server, Violation::TooManyRequests.into())]);
-    let answers = answers(&pair.events(Side::Client));
-    assert_eq!(answers.len(), limits::REQUESTS_IN_FLIGHT);
-    assert!(answers.iter().all(|(_, answer)| *answer == Err(Code::OVERLOADED)));
-}
-
-#[test]
-fn no_setting_makes_a_side_ask_more_than_its_peer_lets_in() {
-    let config = LinkConfig { unacked_bytes: 16 * limits::UNACKED_BYTES, ..LinkConfig::default() };
-    let mut pair = Pair::up_with(config, LinkConfig::default());
-    let ask = |tag| Command::Request {
-        tag,
-        name: "ask".into(),
-        content_type: ContentType::BYTES,
-        content: Bytes::from(vec![0; limits::FRAME - 1024]),
-        timeout: None,
-        origin: None,
-    };
-    let taken = (0..10).take_while(|tag| pair.command(Side::Client, ask(*tag)).is_ok()).count();
-    assert_eq!(taken, limits::UNACKED_BYTES / limits::FRAME);
-    assert_eq!(pair.command(Side::Client, ask(99)), Err(Refusal::TooManyRequests.into()));
-    pair.run(SECOND);
-    assert_eq!(pair.errors, []);
-}
-
-#[test]
-fn an_answer_that_is_too_large_becomes_an_error() {
-    let mut pair = Pair::up();
-    pair.ask(Side::Client, 1, None).unwrap();
-    pair.run(SECOND);
-    let asked = requests(&pair.events(Side::Server));
-    pair.answer(Side::Server, asked[0].0, Bytes::from(vec![0; limits::FRAME]));
-    pair.run(SECOND);
-    assert_eq!(answers(&pair.events(Side::Client)), [(1, Err(Code::TOO_LARGE))]);
-    let content = Bytes::from(vec![0; limits::FRAME]);
-    let command = Command::Action { name: "x".into(), content_type: ContentType::BYTES, content };
-    assert_eq!(pair.command(Side::Client, command), Err(Refusal::TooLarge.into()));
-    let command = Command::Action { name: "x".repeat(200), content_type: ContentType::BYTES, content: Bytes::new() };
-    assert_eq!(pair.command(Side::Client, command), Err(Refusal::NameTooLong.into()));
 }
 
 #[test]
@@ -572,110 +386,6 @@ fn a_resume_with_a_wrong_secret_or_a_wrong_count_is_refused() {
         pair.handle(Side::Server, Input::Connected);
         assert_eq!(pair.try_handle(Side::Server, Input::Frame(frame)), Err(LinkError::Violation(expected)));
     }
-}
-
-#[test]
-fn answers_that_are_not_taken_have_a_bound() {
-    let server = LinkConfig { unacked_bytes: limits::FRAME, ..LinkConfig::default() };
-    let mut pair = Pair::new(LinkConfig { keep_alive: None, ..LinkConfig::default() }, server);
-    pair.connect();
-    pair.run(SECOND);
-    for tag in 0..64 {
-        pair.ask(Side::Client, tag, None).unwrap();
-    }
-    pair.run(SECOND);
-    let asked = requests(&pair.events(Side::Server));
-    pair.lose(Side::Server);
-    let mut overrun = false;
-    for (id, _) in asked {
-        let content = Bytes::from(vec![0; limits::FRAME / 2]);
-        let result = Ok(Answer { content_type: ContentType::BYTES, content });
-        overrun |= pair.command(Side::Server, Command::Answer { id, result }) == Err(LinkError::Overrun);
-        assert!(pair.server.unacknowledged().1 <= 5 * limits::FRAME);
-    }
-    assert!(overrun && pair.server.is_ended());
-}
-
-#[test]
-fn a_client_whose_answers_are_not_taken_begins_another_session() {
-    let client = LinkConfig { unacked_bytes: limits::FRAME, ..LinkConfig::default() };
-    let mut pair = Pair::up_with(client, LinkConfig { keep_alive: None, ..LinkConfig::default() });
-    pair.act(Side::Client, 0).unwrap();
-    for tag in 0..9 {
-        pair.ask(Side::Server, tag, None).unwrap();
-    }
-    pair.run(SECOND);
-    let asked = requests(&pair.events(Side::Client));
-    pair.congested[Side::Client as usize] = true;
-    let content = Bytes::from(vec![0; limits::FRAME / 2]);
-    let answer = |id| Command::Answer { id, result: Ok(Answer { content_type: ContentType::BYTES, content: content.clone() }) };
-    let results: Vec<_> = asked.iter().map(|(id, _)| pair.command(Side::Client, answer(*id))).collect();
-    assert!(results.contains(&Err(LinkError::Overrun)));
-    pair.congested[Side::Client as usize] = false;
-    pair.drain();
-    pair.run(SECOND);
-    assert!(!pair.client.is_ended() && !pair.is_connected());
-    pair.connect();
-    pair.run(SECOND);
-    assert!(pair.client.is_up());
-}
-
-#[test]
-fn a_request_is_told_when_the_answers_before_it_have_left_room_for_its_own() {
-    let mut pair = Pair::up();
-    let header = Bytes::from(encode(&header::Request { name: "x".into(), deadline_ms: 0, origin: None }));
-    let now = pair.now;
-    for n in 1..=40 {
-        let request = Frame { seq: n, id: n, header: header.clone(), ..Frame::new(Kind::REQUEST) };
-        pair.server.handle(Input::Frame(request), now).unwrap();
-    }
-    let action = Frame { seq: 41, header: Bytes::from(encode(&header::Action { name: "x".into() })), ..Frame::new(Kind::ACTION) };
-    pair.server.handle(Input::Frame(action), now).unwrap();
-    let content = Bytes::from(vec![0; limits::FRAME - 1024]);
-    let (mut told, mut acted, mut sent) = (Vec::new(), false, 0);
-    while told.len() < 40 {
-        match pair.server.poll_event() {
-            Some(Event::Request { id, .. }) => {
-                told.push(id.number());
-                let result = Ok(Answer { content_type: ContentType::BYTES, content: content.clone() });
-                pair.server.handle(Input::Command(Command::Answer { id, result }), now).unwrap();
-                assert!(pair.server.unacknowledged().1 <= limits::UNACKED_BYTES + limits::FRAME);
-            }
-            Some(Event::Action { .. }) => acted = true,
-            Some(other) => panic!("{other:?}"),
-            None => {
-                assert!(acted, "what needs no room does not wait");
-                while let Some(Output::Send(frame)) = pair.server.poll_transmit() {
-                    sent = sent.max(frame.seq);
-                }
-                pair.server.handle(Input::Frame(Frame { id: sent, ..Frame::new(Kind::ACK) }), now).unwrap();
-            }
-        }
-    }
-    assert_eq!(told, (1..=40).collect::<Vec<_>>());
-}
-
-#[test]
-fn requests_wait_while_there_is_no_room_for_their_answers() {
-    let server = LinkConfig { unacked_frames: 4, ..LinkConfig::default() };
-    let mut pair = Pair::new(LinkConfig::default(), server);
-    pair.connect();
-    pair.run(SECOND);
-    pair.ask(Side::Client, 0, None).unwrap();
-    pair.run(SECOND);
-    assert_eq!(requests(&pair.events(Side::Server)).len(), 1);
-    for n in 0..4 {
-        pair.act(Side::Server, n).unwrap();
-    }
-    for tag in 1..4 {
-        pair.ask(Side::Client, tag, None).unwrap();
-    }
-    pair.run(Duration::from_millis(12));
-    assert_eq!(requests(&pair.events(Side::Server)), []);
-    pair.command(Side::Client, Command::Cancel { tag: 2 }).unwrap();
-    pair.run(SECOND);
-    let asked = requests(&pair.events(Side::Server));
-    assert_eq!(asked.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 3]);
 }
 
 #[test]
