@@ -29,6 +29,8 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::Once,
+    time::Duration,
 };
 
 use parlour_wire::{AccountId, identity::VerifiedList};
@@ -54,6 +56,32 @@ pub(crate) use self::{
     uploads::Upload,
 };
 
+/// Looks at whether the cipher is ready, and pauses between them.
+const LOOKS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until the cipher of SQLCipher is ready in this process. SQLite says that it is initialised before SQLCipher has done its part, so
+/// of several threads that open their first databases at once, one could find that it has no cipher.
+fn await_cipher() {
+    static READY: Once = Once::new();
+    READY.call_once(|| {
+        for _ in 0..LOOKS {
+            if is_cipher_ready().is_ok() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        // Whoever opens a database is told what is wrong.
+    });
+}
+
+fn is_cipher_ready() -> rusqlite::Result<()> {
+    let conn = Connection::open_in_memory()?;
+    conn.pragma_update(None, "cipher_log_level", "NONE")?;
+    conn.pragma_update(None, "key", format!("x'{}'", "0".repeat(64)))?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
 /// An open database.
 pub(crate) struct Store {
     conn: Connection,
@@ -67,6 +95,7 @@ impl Store {
     /// Opens or makes the database and brings its schema up to date.
     pub(crate) fn open(path: &Path, key: &[u8; 32]) -> Result<Self, Error> {
         create_private(path)?;
+        await_cipher();
         let conn = Connection::open(path)?;
         let literal = Zeroizing::new(format!("x'{}'", *Zeroizing::new(hex::encode(key))));
         // Its own log goes to standard error; failures come back as errors.
