@@ -42,6 +42,9 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 const RETENTION_BATCH: u32 = 2000;
 /// Looks at conversations, a few thousand each, that retention takes every time even if it finds nothing.
 const RETENTION_LOOKS: u32 = 50;
+/// How often, and after which pauses, the end looks whether the store is its own.
+const LOOKS: u32 = 200;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// How long the admin listener may take to end.
 const ADMIN_END: Duration = Duration::from_secs(2);
 
@@ -169,6 +172,13 @@ impl Parts {
 
 /// Carries out the writes that wait, closes the database, and lets go of the data directory.
 async fn close(store: Arc<SqliteStore>, fanning: Thread<()>, data: Arc<DataDir>) {
+    // Whoever has ended may not have let go of everything yet.
+    for _ in 0..LOOKS {
+        if Arc::strong_count(&store) == 1 {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
     let closing = spawn_blocking(move || {
         // A session that did not end in time holds the store; the last one closes it.
         if let Some(store) = Arc::into_inner(store) {
