@@ -62,6 +62,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until the cipher of SQLCipher is ready in this process. SQLite says that it is initialised before SQLCipher has done its part, so
 /// of several threads that open their first databases at once, one could find that it has no cipher.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when the cipher is ready")]
 fn await_cipher() {
     static READY: Once = Once::new();
     READY.call_once(|| {
