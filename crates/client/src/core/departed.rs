@@ -35,6 +35,14 @@ impl Core {
         self.request(&LeavesGet { conversation: group.id, accounts }, Pending::Leaves(group.id))
     }
 
+    /// Asks which members have left, all of them: this device has come in by itself, after the statement perhaps of who left while it did,
+    /// and what the server said of the members is from before.
+    pub(super) fn ask_who_left(&mut self, group: &Conversation) -> Result<(), Error> {
+        let members = self.store.members(&group.id)?.into_iter().map(|member| member.account);
+        let accounts = members.take(limits::LEAVE_STATEMENTS).collect();
+        self.request(&LeavesGet { conversation: group.id, accounts }, Pending::Leaves(group.id))
+    }
+
     pub(super) fn leaves_answered(&mut self, id: ConversationId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let answer: LeavesAnswer = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,

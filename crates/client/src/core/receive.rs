@@ -168,18 +168,7 @@ impl Core {
                 }
                 self.set_maintenance(conversation)?;
             }
-            Opened::OwnCommit { epoch, events } => {
-                if conversation.joined_epoch == 0 {
-                    self.store.set_joined_epoch(&conversation.id, epoch)?;
-                    conversation.joined_epoch = epoch;
-                }
-                if conversation.is_group() {
-                    self.own_group_commit(conversation, entry, &events)?;
-                    self.welcome_newcomers(conversation, &events)?;
-                    self.owe_history(&conversation.id, entry, &events)?;
-                }
-                self.set_maintenance(conversation)?;
-            }
+            Opened::OwnCommit { epoch, events } => self.own_commit_stands(conversation, entry, epoch, &events)?,
             Opened::Left { account } => {
                 let me = self.me()?;
                 self.somebody_left(conversation, entry, account)?;
@@ -204,6 +193,30 @@ impl Core {
             }
         }
         Ok(Taken::Done)
+    }
+
+    /// A commit of this device is in the log.
+    fn own_commit_stands(
+        &mut self,
+        conversation: &mut Conversation,
+        entry: &Entry,
+        epoch: u64,
+        events: &[GroupEvent],
+    ) -> Result<(), Error> {
+        let joins = conversation.joined_epoch == 0;
+        if joins {
+            self.store.set_joined_epoch(&conversation.id, epoch)?;
+            conversation.joined_epoch = epoch;
+        }
+        if conversation.is_group() {
+            self.own_group_commit(conversation, entry, events)?;
+            if joins && entry.seq > 1 {
+                self.ask_who_left(conversation)?;
+            }
+            self.welcome_newcomers(conversation, events)?;
+            self.owe_history(&conversation.id, entry, events)?;
+        }
+        self.set_maintenance(conversation)
     }
 
     /// Takes a message; one whose id a message of another conversation has gets an id of its own here.

@@ -54,7 +54,9 @@ impl Core {
                 self.session.blocked.insert(id, account);
                 return self.look_up_account(account);
             }
-            Err(E2eeError::Duplicate) if conversation.phase == ConversationPhase::Active => return Ok(()),
+            Err(E2eeError::Duplicate) if conversation.phase == ConversationPhase::Active => {
+                return self.invited_before(conversation);
+            }
             Err(error) => {
                 tracing::warn!(conversation = %id, %error, "a welcome could not be used");
                 self.replace_key_packages();
@@ -88,6 +90,13 @@ impl Core {
             self.session.rosters.insert(id, welcome.members);
         }
         Ok(())
+    }
+
+    /// An invitation from ahead of where this device reads, whose keys it has not, to where it is in already: it was taken out and asked
+    /// back after the copy was made that its profile is of. What stands between is for nobody who came in by the invitation. Told once a
+    /// session, whatever the server makes up.
+    fn invited_before(&mut self, conversation: &Conversation) -> Result<(), Error> {
+        if self.session.rolled_back.insert(conversation.id) { self.begin_anew(conversation) } else { Ok(()) }
     }
 
     /// This device is in the conversation, and reads on from here.

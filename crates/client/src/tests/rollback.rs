@@ -1,7 +1,11 @@
 //! An old copy of a profile comes back. Its ratchets may have been used: that is noticed before anything is encrypted with them, the
 //! device joins anew, and nothing is unreadable afterwards.
 
-use parlour_wire::{api::Role, limits, log::EntryKind};
+use parlour_wire::{
+    api::{Commit, Role},
+    limits,
+    log::EntryKind,
+};
 
 use super::{
     groups::{add, change, create, groups, members, people, remove, role},
@@ -175,6 +179,32 @@ fn who_left_before_the_copy_joined_anew_is_out_for_it_too() {
     copy.restore(&mut world, b);
     world.settle();
     assert_eq!(told(&mut world, b, "#club", "older copy"), 1);
+    assert_eq!(told(&mut world, b, "#club", "alice left."), 1);
+    assert_eq!(members(&mut world, b, "#club"), [("bob".to_owned(), Role::ADMIN)]);
+    change(&mut world, b, add(&["alice"])).unwrap();
+    world.settle();
+    all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
+}
+
+/// The statement comes into the log after the server has told of the members and before the entry by which the copy joins anew.
+#[test]
+fn who_leaves_while_the_copy_joins_anew_is_out_for_it_too() {
+    let (mut world, nodes) = people(12, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    let copy = OldCopy::of(&mut world, b);
+    world.settle();
+    world.send(a, "#club", "lost to b");
+    world.settle();
+    copy.restore(&mut world, b);
+    let request = world.hold::<Commit>(b);
+    change(&mut world, a, GroupCommand::Leave("#club".into())).unwrap();
+    world.settle();
+    world.release(b, request);
+    world.settle();
     assert_eq!(told(&mut world, b, "#club", "alice left."), 1);
     assert_eq!(members(&mut world, b, "#club"), [("bob".to_owned(), Role::ADMIN)]);
     change(&mut world, b, add(&["alice"])).unwrap();
@@ -368,6 +398,32 @@ fn a_copy_without_the_keys_by_which_it_is_invited_joins_by_itself_and_says_so() 
     assert!(!world.texts(b, "carol").contains(&"first of all".to_owned()));
     assert_eq!(told(&mut world, b, "carol", "invited in a way"), 1, "{:?}", world.texts(b, "carol"));
     all_well(&mut world, &[(a, "bob"), (b, "alice")], "others");
+}
+
+/// The copy is inside, the invitation is to where it is inside, and by which keys it is has been forgotten with all that came after the copy.
+#[test]
+fn a_copy_that_is_asked_back_by_keys_it_has_not_joins_by_itself() {
+    let (mut world, nodes) = people(11, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    let copy = OldCopy::of(&mut world, b);
+    world.settle();
+    change(&mut world, a, remove(&["bob"])).unwrap();
+    world.settle();
+    for _ in 0..limits::KEY_PACKAGES_PER_DEVICE {
+        drop(world.claim(1));
+    }
+    world.cut(b);
+    world.settle();
+    world.offline(b);
+    change(&mut world, a, add(&["bob"])).unwrap();
+    world.settle();
+    copy.restore(&mut world, b);
+    world.back(b);
+    world.settle();
+    assert_eq!(told(&mut world, b, "#club", "older copy"), 1, "{:?}", world.texts(b, "#club"));
+    all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
 }
 
 #[test]

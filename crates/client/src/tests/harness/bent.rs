@@ -199,6 +199,22 @@ impl World {
         self.nodes[node].asked - before
     }
 
+    /// Lets things happen until a device makes a request of this kind, which then waits until it is released.
+    pub(in crate::tests) fn hold<C: Call>(&mut self, node: usize) -> Output {
+        let is = |output: &Output| matches!(output, Output::Request { name, .. } if *name == C::NAME);
+        loop {
+            let outbox = &mut self.nodes[node].outbox;
+            if let Some(held) = outbox.iter().position(is).and_then(|at| outbox.remove(at)) {
+                return held;
+            }
+            assert!(self.step_any(), "no such request is made");
+        }
+    }
+
+    pub(in crate::tests) fn release(&mut self, node: usize, held: Output) {
+        self.nodes[node].outbox.push_back(held);
+    }
+
     /// The next request of a device if it is of this kind, taken from its way.
     pub(in crate::tests) fn intercept<C: Call>(&mut self, node: usize) -> Option<C> {
         let is = |output: &Output| matches!(output, Output::Request { name, .. } if *name == C::NAME);
