@@ -319,6 +319,8 @@ impl Core {
         step: Result<parlour_e2ee::Step<PendingCommit>, E2eeError>,
     ) -> Result<(), Error> {
         match step {
+            // Encrypted by keys that may have been used; it is found again once this device has joined anew.
+            Ok(_) if self.store.conversation(id)?.is_none_or(|conversation| conversation.astray) => Ok(()),
             Ok(step) => {
                 self.store.apply(&step.changes)?;
                 self.queue_commit(step.output, None)?;

@@ -135,6 +135,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the server has kept back again and again what comes next.
+    pub(super) fn is_refused_entries(&self, id: &ConversationId) -> bool {
+        self.session.empty_answers.get(id).is_some_and(|count| *count >= EMPTY_ANSWERS)
+    }
+
     /// The commit by which this device joins is of an epoch that has passed. That is a race once; told again and again for one epoch,
     /// the server offers a state that it does not take.
     pub(super) fn join_refused(&mut self, id: ConversationId, epoch: u64) {

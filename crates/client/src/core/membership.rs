@@ -14,7 +14,7 @@ use crate::{
     api::MessageKind,
     error::Error,
     event::Event,
-    store::{Conversation, ConversationPhase, Intent, MessageRow, OutboxKind},
+    store::{Conversation, ConversationPhase, Intent, MemberRow, MessageRow, OutboxKind},
 };
 
 /// Accounts that are looked up at the same time.
@@ -41,6 +41,45 @@ impl Core {
         let name = view.name.map(|name| name.to_string());
         self.event(Event::GroupChanged { conversation: *id, name });
         Ok(())
+    }
+
+    /// Takes over what a group is into which this device has come by what the server gave it, and says what is other than when it was
+    /// last inside. No commit has shown who did that, and a server with an account of its own could have made it up.
+    pub(super) fn come_in(&mut self, before: &Conversation) -> Result<(), Error> {
+        let old = self.store.members(&before.id)?;
+        self.refresh_view(&before.id)?;
+        let Some(group) = self.store.conversation(&before.id)? else { return Ok(()) };
+        if old.is_empty() || before.phase == ConversationPhase::Removed {
+            return Ok(());
+        }
+        let new = self.store.members(&before.id)?;
+        let role = |of: &[MemberRow], who: &AccountId| of.iter().find(|it| it.account == *who).map(|it| it.role);
+        let names = |of: &[MemberRow], wanted: &dyn Fn(&AccountId) -> bool| -> Result<String, Error> {
+            let found: Vec<_> = of.iter().map(|it| it.account).filter(wanted).collect();
+            Ok(found.iter().map(|it| self.object_in_text(it)).collect::<Result<Vec<_>, _>>()?.join(", "))
+        };
+        let became = |who: &AccountId, now| role(&old, who).is_some_and(|was| was != now) && role(&new, who) == Some(now);
+        let mut said = vec![
+            ("came in", names(&new, &|who| role(&old, who).is_none())?),
+            ("went out", names(&old, &|who| role(&new, who).is_none())?),
+            ("admin now", names(&new, &|who| became(who, Role::ADMIN))?),
+            ("admin no more", names(&new, &|who| became(who, Role::MEMBER))?),
+        ];
+        if group.name != before.name {
+            said.push(("its name", group.group_name().unwrap_or_default()));
+        }
+        if group.history != before.history {
+            said.push(("newcomers get", history_text(group.history)));
+        }
+        let said: Vec<_> = said.iter().filter(|(_, what)| !what.is_empty()).map(|(how, what)| format!("{how}: {what}")).collect();
+        if said.is_empty() {
+            return Ok(());
+        }
+        let name = before.group_name().unwrap_or_default();
+        self.note(
+            &group,
+            &format!("{name} is not as this device knew it, and it did not see who changed it. {}.", said.join("; ")),
+        )
     }
 
     /// Members whose list or name is not known here are looked up, a few at a time. The first of them, if there is any.
@@ -99,9 +138,14 @@ impl Core {
         conversation: &Conversation,
         entry: &Entry,
         events: &[GroupEvent],
+        joins: bool,
     ) -> Result<(), Error> {
         self.session.gone.remove(&conversation.id);
-        self.refresh_view(&conversation.id)?;
+        if joins {
+            self.come_in(conversation)?
+        } else {
+            self.refresh_view(&conversation.id)?
+        }
         self.report_again(&conversation.id)?;
         let me = self.me()?;
         let done = self.intent_done(&entry.id)?;

@@ -187,6 +187,7 @@ impl Core {
                 self.set_maintenance(conversation)?;
             }
             Opened::Own if self.session.rolled_back.insert(conversation.id) => return self.older_copy(conversation, entry),
+            Opened::Own if conversation.astray => {}
             Opened::Own => {
                 let text = "A message that was written on this device has been lost from it; the others have it.";
                 self.say(conversation, entry, text)?;
@@ -203,14 +204,15 @@ impl Core {
         epoch: u64,
         events: &[GroupEvent],
     ) -> Result<(), Error> {
-        let joins = conversation.joined_epoch == 0;
-        if joins {
+        let begins = conversation.joined_epoch == 0;
+        let joins = begins && entry.seq > 1;
+        if begins {
             self.store.set_joined_epoch(&conversation.id, epoch)?;
             conversation.joined_epoch = epoch;
         }
         if conversation.is_group() {
-            self.own_group_commit(conversation, entry, events)?;
-            if joins && entry.seq > 1 {
+            self.own_group_commit(conversation, entry, events, joins)?;
+            if joins {
                 self.ask_who_left(conversation)?;
             }
             self.welcome_newcomers(conversation, events)?;
@@ -253,15 +255,29 @@ impl Core {
 
     /// The log has what this device has encrypted since the copy was taken that its profile is of. The ratchet of the copy would give
     /// the same keys again.
-    fn older_copy(&mut self, conversation: &Conversation, entry: &Entry) -> Result<Taken, Error> {
+    fn older_copy(&mut self, conversation: &mut Conversation, entry: &Entry) -> Result<Taken, Error> {
+        self.say_older_copy(conversation, entry)?;
+        self.go_astray(conversation)?;
+        Ok(Taken::Done)
+    }
+
+    fn say_older_copy(&mut self, conversation: &Conversation, entry: &Entry) -> Result<(), Error> {
         let text = "This profile is an older copy of itself: what was written here since is with the others only.";
         // The entry's own id may be that of a message which is here.
         let notice = Entry { id: self.new_id(), ..entry.clone() };
         self.say(conversation, &notice, text)?;
-        self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
         self.replace_key_packages();
-        self.rejoin(conversation, "the log has an entry of this device that it does not know")?;
-        Ok(Taken::Gone)
+        Ok(())
+    }
+
+    /// From here on nothing is encrypted by these keys. Whoever can write here can make it look as if they were old, or of another
+    /// epoch, so what others wrote behind that entry is read first, as far as these keys go; then this device joins anew.
+    fn go_astray(&mut self, conversation: &mut Conversation) -> Result<(), Error> {
+        self.drop_commit(&conversation.id)?;
+        self.unseal_all(&conversation.id)?;
+        self.store.set_astray(&conversation.id, true)?;
+        conversation.astray = true;
+        Ok(())
     }
 
     /// Whether an entry's message is here already: ours, which the server has stored, or one that came before.
@@ -297,7 +313,7 @@ impl Core {
 
     /// What cannot be read stays visible. A commit that cannot be applied leaves this device behind the others, so it joins
     /// again.
-    fn unreadable(&mut self, conversation: &Conversation, entry: &Entry, error: &E2eeError) -> Result<Taken, Error> {
+    fn unreadable(&mut self, conversation: &mut Conversation, entry: &Entry, error: &E2eeError) -> Result<Taken, Error> {
         match error {
             E2eeError::Storage(error) => return Err(Error::internal(error)),
             E2eeError::BadReceipt => {
@@ -311,8 +327,13 @@ impl Core {
             E2eeError::AlreadyRead | E2eeError::Duplicate => return Ok(Taken::Done),
             E2eeError::Forgotten => {
                 self.session.rolled_back.insert(conversation.id);
-                return self.older_copy(conversation, entry);
+                self.say_older_copy(conversation, entry)?;
+                self.store.set_position(&conversation.id, entry.seq, &entry.hash())?;
+                // What comes after a commit is for those who have applied it.
+                self.rejoin(conversation, "the log has a commit of this device that it does not know")?;
+                return Ok(Taken::Gone);
             }
+            E2eeError::WrongEpoch { .. } if entry.kind == EntryKind::MESSAGE => return self.ahead(conversation, entry),
             // What the server lets through without a valid signature changes nothing.
             _ if entry.kind == EntryKind::LEAVE => return Ok(Taken::Done),
             _ => {}
@@ -334,6 +355,16 @@ impl Core {
             format!("A message could not be read on this device: {error}.")
         };
         self.say(conversation, entry, &text)?;
+        Ok(Taken::Done)
+    }
+
+    /// A message of an epoch that this device has not reached: it has lost its place, or somebody makes it look so.
+    fn ahead(&mut self, conversation: &mut Conversation, entry: &Entry) -> Result<Taken, Error> {
+        tracing::warn!(conversation = %conversation.id, seq = entry.seq, "a message is of a later epoch");
+        if !conversation.astray {
+            self.say(conversation, entry, "The encryption of this conversation had to be set up again on this device.")?;
+            self.go_astray(conversation)?;
+        }
         Ok(Taken::Done)
     }
 

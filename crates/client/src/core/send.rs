@@ -41,10 +41,13 @@ impl Core {
                 let head = self.session.heads.get(id).copied().unwrap_or(0);
                 // What is missing may be an entry of ours whose answer is under way.
                 let own = self.session.sending.values().any(|sending| sending == id);
+                if conversation.astray && (head <= conversation.seq || self.is_refused_entries(id)) {
+                    return self.rejoin(&conversation, "its keys are older than the log, or not those of the others");
+                }
                 if (head > conversation.seq || held) && !own {
                     self.read_on(&conversation)?;
                 }
-                if !self.session.reading.contains(id) {
+                if !self.session.reading.contains(id) && !conversation.astray {
                     if conversation.is_group() && head <= conversation.seq {
                         self.compare_roster(&conversation)?;
                         self.drive_intents(&conversation)?;

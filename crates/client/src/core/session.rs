@@ -218,6 +218,8 @@ pub(super) struct Session {
     pub(super) gone: BTreeMap<ConversationId, BTreeSet<AccountId>>,
     /// Conversations in which an entry of this device was found that it does not know.
     pub(super) rolled_back: BTreeSet<ConversationId>,
+    /// What cannot be joined by what the server has of it, and that this has been told.
+    pub(super) unjoinable: BTreeSet<ConversationId>,
     /// Where logs have been, and devices of which it was told that they are shown others.
     pub(super) trails: Trails,
     pub(super) doubted: BTreeSet<(ConversationId, DeviceId)>,

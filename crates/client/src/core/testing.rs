@@ -68,6 +68,11 @@ impl Core {
         self.account.as_ref().expect("an account").account
     }
 
+    /// Makes groups from here on as if another server signed their commits.
+    pub(crate) fn mistake_the_server_for_test(&mut self) {
+        self.account.as_mut().expect("an account").receipt_key = [3; 32];
+    }
+
     /// The position of a device in a log, by the conversation's name here.
     pub(crate) fn place_for_test(&self, with: &str) -> (ConversationId, u64, [u8; 32]) {
         let id = self.conversation_with(with).expect("a conversation");

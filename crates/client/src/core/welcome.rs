@@ -1,6 +1,6 @@
 //! Joining a conversation: by welcome, or by external commit when there is none.
 
-use parlour_e2ee::E2eeError;
+use parlour_e2ee::{E2eeError, Joined, Step};
 use parlour_wire::{
     Code, ConversationId,
     api::{self, GroupInfoAnswer, GroupInfoGet, Welcome},
@@ -45,8 +45,12 @@ impl Core {
             self.session.blocked.insert(id, account);
             return Ok(());
         }
+        let receipt_key = self.signed_in()?.receipt_key;
         let (engine, store) = self.engine()?;
-        let step = match engine.join(store, &welcome, store) {
+        // The server would be taken for a liar at the first commit, for what the founder has written into the group.
+        let is_of_here = |step: &Step<Joined>| step.output.receipt_key == receipt_key;
+        let joined = engine.join(store, &welcome, store);
+        let step = match joined.and_then(|step| if is_of_here(&step) { Ok(step) } else { Err(E2eeError::BadReceipt) }) {
             Ok(step) => step,
             Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
             Err(E2eeError::UnknownDevice { account }) if self.session.may_refresh(id, 0, account) => {
@@ -74,7 +78,7 @@ impl Core {
         let (epoch, devices, adder) = (step.output.epoch, step.output.members.len(), step.output.adder);
         self.store.set_joined_epoch(&id, epoch)?;
         if conversation.is_group() {
-            self.refresh_view(&id)?;
+            self.come_in(conversation)?;
         }
         let before = conversation;
         let Some(conversation) = self.store.conversation(&id)? else { return Ok(()) };
@@ -103,6 +107,7 @@ impl Core {
     pub(super) fn entered(&mut self, conversation: &Conversation, seq: u64, hash: &[u8; 32]) -> Result<(), Error> {
         let id = conversation.id;
         self.store.set_phase(&id, ConversationPhase::Active)?;
+        self.store.set_astray(&id, false)?;
         self.store.set_position(&id, seq, hash)?;
         self.unseal_all(&id)?;
         self.session.joining.remove(&id);
@@ -199,8 +204,16 @@ impl Core {
             }
             Err(E2eeError::GroupFull) => return self.group_full(&id),
             Err(error) => {
-                let message = format!("a conversation cannot be joined on this device: {error}");
-                self.trouble(Error::new(Code::SERVER_MISBEHAVED, message));
+                if self.session.unjoinable.insert(id) {
+                    let message = format!("a conversation cannot be joined on this device: {error}");
+                    self.trouble(
+                        Error::new(Code::SERVER_MISBEHAVED, message).hint("who made it may have done that, or the server"),
+                    );
+                }
+                if error == E2eeError::BadReceipt && conversation.is_group() {
+                    // It was founded for the signatures of another server, and stays so.
+                    self.session.joining.remove(&id);
+                }
                 self.rest(id);
                 return Ok(());
             }

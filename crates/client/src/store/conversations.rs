@@ -62,6 +62,9 @@ pub(crate) struct Conversation {
     pub(crate) joined_epoch: u64,
     /// Its devices did not fit the device lists when they were last compared.
     pub(crate) drifted: bool,
+    /// Its keys may be those of an older copy, or are not those of the others: it is read to its end by what there is, nothing is
+    /// encrypted in it, and this device joins it anew then.
+    pub(crate) astray: bool,
     /// Which version of our profile has been told in it.
     pub(crate) profile_sent: u64,
 }
@@ -82,7 +85,7 @@ impl Conversation {
     }
 }
 
-const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, kind, name, role, suite, history, profile_sent";
+const COLUMNS: &str = "id, peer, phase, seq, hash, joined_epoch, drifted, kind, name, role, suite, history, profile_sent, astray";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(Conversation {
@@ -99,6 +102,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Conversation> {
         suite: Suite(row.get(10)?),
         history: history_from_int(row.get(11)?),
         profile_sent: uint(row.get(12)?),
+        astray: row.get(13)?,
     })
 }
 
@@ -177,6 +181,12 @@ impl Store {
     pub(crate) fn set_drifted(&self, id: &ConversationId, drifted: bool) -> Result<(), Error> {
         let sql = "UPDATE conversations SET drifted = ?2 WHERE id = ?1 AND drifted <> ?2";
         self.conn.prepare_cached(sql)?.execute(params![id.0, drifted])?;
+        Ok(())
+    }
+
+    pub(crate) fn set_astray(&self, id: &ConversationId, astray: bool) -> Result<(), Error> {
+        let sql = "UPDATE conversations SET astray = ?2 WHERE id = ?1 AND astray <> ?2";
+        self.conn.prepare_cached(sql)?.execute(params![id.0, astray])?;
         Ok(())
     }
 

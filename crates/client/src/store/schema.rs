@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     super::uploads::WHOLE,
     super::packs::SENT,
     super::backup::REGISTERS,
+    ASTRAY,
 ];
 
 const FIRST: &str = "
@@ -226,6 +227,10 @@ CREATE TABLE intents (
 CREATE INDEX intents_by_conversation ON intents (conversation, id);
 
 ALTER TABLE receipts ADD COLUMN account BLOB;  -- whose device it is
+";
+
+const ASTRAY: &str = "
+ALTER TABLE conversations ADD COLUMN astray INTEGER NOT NULL DEFAULT 0;  -- read to its end, written to no more, and joined anew then
 ";
 
 impl Store {

@@ -302,6 +302,45 @@ fn a_message_of_an_epoch_that_does_not_exist_costs_a_rejoin_and_no_more() {
     }
 }
 
+/// An entry that looks as if this device had lost its place, or had written it in a life that it does not remember, before honest ones that
+/// it has not read.
+#[test]
+fn an_entry_that_makes_a_device_join_anew_costs_it_nothing_of_what_stands_behind() {
+    let (mut world, nodes) = club(10, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    for (node, behind) in [(m, "behind the first"), (a, "behind the second")] {
+        let mut entry = core(&mut world, node).forge_message_for_test("#club", MessageId([1; 16]), &NOWHERE, &text("x"));
+        if node == m {
+            entry.id = MessageId([2; 16]);
+            entry.payload[37..45].copy_from_slice(&900_u64.to_be_bytes());
+        }
+        assert_eq!(world.forge(node, &entry), Ok(()));
+        world.offline(a);
+        for n in 0..3 {
+            world.send(b, "#club", &format!("{behind} {n}"));
+        }
+        world.settle();
+        world.back(a);
+        world.settle();
+        let tally = world.tally(a, "#club");
+        assert!((0..3).all(|n| tally.get(&format!("{behind} {n}")) == Some(&1)), "{tally:?}");
+        world.send(a, "#club", &format!("read what is {behind}"));
+        world.settle();
+        assert_eq!(world.tally(b, "#club").get(&format!("read what is {behind}")), Some(&1));
+    }
+}
+
+#[test]
+fn a_group_that_is_made_for_the_signatures_of_another_server_is_not_blamed_on_the_one_that_brings_it() {
+    let (mut world, nodes) = club(11, &["bob", "mallory"]);
+    let [a, _, m] = nodes[..] else { panic!() };
+    core(&mut world, m).mistake_the_server_for_test();
+    world.command(m, Command::Group(create("trap", &["alice"])));
+    world.settle();
+    assert!(!world.complains(a, "broke the log"), "{:?}", world.troubles(a));
+    assert!(world.complains(a, "cannot be joined"), "{:?}", world.troubles(a));
+}
+
 #[test]
 fn a_stranger_can_neither_read_nor_write_nor_join() {
     let (mut world, nodes) = club(9, &["bob"]);

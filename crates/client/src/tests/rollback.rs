@@ -103,6 +103,9 @@ fn a_copy_whose_last_steps_the_server_was_never_told_of_is_noticed_by_its_own_en
     // It dies before it tells its cursor, so the server knows nothing of how far it was.
     world.send(a, "bob", "lost");
     world.run();
+    world.offline(a);
+    world.send(b, "alice", "behind it");
+    world.settle();
     let before = head(&world, b, "alice");
     copy.restore(&mut world, a);
     world.command(a, Command::Send { to: "bob".into(), text: "at once".into(), reply_to: None });
@@ -111,6 +114,7 @@ fn a_copy_whose_last_steps_the_server_was_never_told_of_is_noticed_by_its_own_en
     assert_eq!(told(&mut world, a, "bob", "older copy"), 1, "{:?}", world.texts(a, "bob"));
     all_well(&mut world, &[(a, "bob"), (b, "alice")], "after");
     assert_eq!((world.tally(b, "alice")["lost"], world.tally(b, "alice")["at once"]), (1, 1));
+    assert_eq!(world.tally(a, "bob")["behind it"], 1);
 }
 
 #[test]
@@ -153,6 +157,13 @@ fn a_group_that_changed_meanwhile_is_joined_as_it_is_now() {
     world.settle();
     first_word_is_a_commit(&mut world, a, "#club", before);
     assert_eq!(told(&mut world, b, "#club", "older copy"), 1);
+    // Whoever is in a group that this device is given back is named: it has seen no commit which brought them in.
+    assert_eq!(
+        told(&mut world, b, "#club", "came in: dave; went out: carol; admin now: you."),
+        1,
+        "{:?}",
+        world.texts(b, "#club")
+    );
     all_well(&mut world, &[(a, "#club"), (b, "#club"), (d, "#club")], "after");
     let inside = members(&mut world, a, "#club");
     assert_eq!(inside.len(), 3);
@@ -214,20 +225,21 @@ fn who_leaves_while_the_copy_joins_anew_is_out_for_it_too() {
 
 #[test]
 fn a_copy_from_before_a_removal_and_a_return_is_noticed() {
-    let (mut world, nodes) = people(5, &["alice", "bob"]);
-    let [a, b] = nodes[..] else { panic!() };
+    let (mut world, nodes) = people(5, &["alice", "bob", "carol"]);
+    let [a, b, _] = nodes[..] else { panic!() };
     change(&mut world, a, create("club", &["bob"])).unwrap();
     world.settle();
     let copy = OldCopy::of(&mut world, b);
     world.settle();
     change(&mut world, a, remove(&["bob"])).unwrap();
     world.settle();
-    change(&mut world, a, add(&["bob"])).unwrap();
+    change(&mut world, a, add(&["bob", "carol"])).unwrap();
     world.settle();
     world.send(b, "#club", "back again");
     world.settle();
     copy.restore(&mut world, b);
     world.settle();
+    assert_eq!(told(&mut world, b, "#club", "came in: carol."), 1, "{:?}", world.texts(b, "#club"));
     all_well(&mut world, &[(a, "#club"), (b, "#club")], "after");
 }
 

@@ -256,8 +256,9 @@ pub enum Opened {
         /// Which rule it breaks.
         why: E2eeError,
     },
-    /// A message that claims to be of this device, which cannot decrypt it: the echo of a message sent. The claim is not
-    /// authenticated, so an id that is not in the outbox means nothing.
+    /// A message that claims to be of this device, which cannot decrypt it: the echo of a message sent. The claim is not authenticated. Of
+    /// an id that this device does not know it means an older copy of its state, or another member that makes it look like one; nothing
+    /// may be encrypted by this state any more, and what stands behind can be read by it.
     Own,
 }
 
