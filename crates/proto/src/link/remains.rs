@@ -121,7 +121,7 @@ impl Link {
     }
 
     fn cancel_inbound(&mut self) {
-        self.requests.given = 0;
+        self.take_given();
         for id in self.take_inbound() {
             self.event(Event::Cancelled { id });
         }

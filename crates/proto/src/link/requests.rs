@@ -281,25 +281,49 @@ impl Link {
             }
             let event = self.events.pop_front()?;
             let Event::Request { id, .. } = &event else { return Some(event) };
+            let id = *id;
             if id.generation != self.requests.generation {
                 return Some(event);
             }
             // One that was cancelled needs no room; the event that says so is still to come.
-            if self.has_answer_room() || !self.requests.inbound.contains_key(&id.number) {
+            let needs_room = self.requests.inbound.contains_key(&id.number);
+            if self.requests.parked.is_empty() && (!needs_room || self.has_answer_room()) {
                 self.requests.given = self.requests.given.max(id.number);
                 return Some(event);
             }
-            self.requests.parked.push_back((id.number, event));
+            self.park(id, event);
         }
     }
 
-    /// The highest number of a request of this session that the application has been given, or will be when it takes its events.
+    /// Keeps a request back. None overtakes those that wait, or the highest number that was given would say that they were given, too:
+    /// one that was cancelled behind them is never told, and neither is that it was.
+    fn park(&mut self, id: RequestId, event: Event) {
+        if self.requests.inbound.contains_key(&id.number) {
+            self.requests.parked.push_back((id.number, event));
+            return;
+        }
+        let its_end = |event: &Event| matches!(event, Event::Cancelled { id: cancelled } if *cancelled == id);
+        if let Some(at) = self.events.iter().position(its_end) {
+            self.events.remove(at);
+        }
+    }
+
+    /// The highest number of a request of this session that the application has been given, or will be when it takes its events. To be
+    /// asked when the session is over.
     pub(super) fn take_given(&mut self) -> u64 {
-        let waiting = self.events.iter().filter_map(|event| match event {
-            Event::Request { id, .. } if id.generation == self.requests.generation => Some(id.number),
+        let generation = self.requests.generation;
+        let request = |event: &Event| match event {
+            Event::Request { id, .. } if id.generation == generation => Some(*id),
             _ => None,
-        });
-        let last = waiting.max().unwrap_or(0);
+        };
+        // What came behind requests that wait ends as they do.
+        while !self.requests.parked.is_empty()
+            && let Some((at, id)) = self.events.iter().enumerate().find_map(|(at, event)| Some((at, request(event)?)))
+            && let Some(event) = self.events.remove(at)
+        {
+            self.park(id, event);
+        }
+        let last = self.events.iter().filter_map(request).map(|id| id.number).max().unwrap_or(0);
         std::mem::take(&mut self.requests.given).max(last)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_proto::link::{Answer, Command, Event, LinkConfig, OpenRequests, Remains, Unsent};
+use parlour_proto::link::{Answer, Command, Event, Input, LinkConfig, OpenRequests, Remains, Unsent};
 use parlour_wire::{
     Code, LinkSessionId,
     frame::ContentType,
@@ -175,6 +175,61 @@ fn a_request_that_waited_for_room_has_not_been_received() {
     pair.connect();
     pair.run(SECOND);
     assert_eq!(asked(&pair.events(Side::Server)).len(), 2);
+}
+
+/// A pair in which the first request runs, and the server has no room for another answer until its client acknowledges.
+fn without_room() -> Pair {
+    let mut pair = Pair::up_with(resending(), LinkConfig { unacked_frames: 2, ..remembering() });
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    for n in 0..2 {
+        pair.act(Side::Server, n).unwrap();
+    }
+    pair
+}
+
+#[test]
+fn a_request_that_is_cancelled_does_not_overtake_those_that_wait_for_room() {
+    for batch in [1, 2, 64] {
+        let mut pair = without_room();
+        pair.batch = batch;
+        pair.ask(Side::Client, 2, None).unwrap();
+        pair.ask(Side::Client, 3, None).unwrap();
+        pair.command(Side::Client, Command::Cancel { tag: 3 }).unwrap();
+        // All three frames arrive, and the connection breaks.
+        pair.cut(0, 3);
+        pair.run(pair.grace);
+        let events = pair.events(Side::Server);
+        assert_eq!(asked(&events), [(1, 1, None)], "{batch}");
+        assert!(!events.iter().any(|event| matches!(event, Event::Cancelled { .. })), "{events:?}");
+        let remains = remains(&events);
+        assert_eq!((remains[0].received, remains[0].running.len()), (1, 1), "{batch}");
+        pair.connect();
+        pair.run(SECOND);
+        let again = asked(&pair.events(Side::Server));
+        assert_eq!(again, [(1, 1, origin(FIRST, 1)), (2, 2, origin(FIRST, 2))], "{batch}");
+    }
+}
+
+#[test]
+fn what_came_behind_a_request_that_waits_has_not_been_received_when_the_session_ends() {
+    let mut pair = without_room();
+    pair.ask(Side::Client, 2, None).unwrap();
+    pair.run(Duration::from_millis(10));
+    assert_eq!(asked(&pair.events(Side::Server)), [(1, 1, None)]);
+    pair.ask(Side::Client, 3, None).unwrap();
+    let (_, frame) = pair.frames.pop().unwrap();
+    pair.take_in(Side::Server, Input::Frame(frame)).unwrap();
+    let fault = Fault { code: Code::STOPPING, message: "test".into(), retry_after_ms: None };
+    pair.take_in(Side::Server, Input::Command(Command::Close(fault))).unwrap();
+    pair.take_in(Side::Server, Input::Lost).unwrap();
+    pair.cut(0, 0);
+    let events = pair.events(Side::Server);
+    assert_eq!(asked(&events), []);
+    assert_eq!(remains(&events)[0].received, 1);
+    pair.connect();
+    pair.run(SECOND);
+    assert_eq!(asked(&pair.events(Side::Server)).len(), 3);
 }
 
 #[test]

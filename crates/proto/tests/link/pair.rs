@@ -46,6 +46,10 @@ pub(crate) struct Pair {
     connected: [bool; 2],
     /// Connections that take nothing more, by their sender.
     pub(crate) congested: [bool; 2],
+    /// Frames that a side takes in before it looks at what came of them, if so many are there: a driver reads up to 64.
+    pub(crate) batch: usize,
+    /// Frames that a side has taken in since.
+    taken: [usize; 2],
     /// What this side says is forged, so it hears no acknowledgements: it would not know what they are for.
     pub(crate) puppet: Option<Side>,
     /// The server has seen the first frame of this connection.
@@ -75,6 +79,8 @@ impl Pair {
             wires: Default::default(),
             connected: [false; 2],
             congested: [false; 2],
+            batch: 1,
+            taken: [0; 2],
             puppet: None,
             greeted: false,
             server_config,
@@ -123,7 +129,7 @@ impl Pair {
         self.handle(Side::Client, Input::Connected);
     }
 
-    /// The connection breaks; of what is under way, this many frames still arrive.
+    /// The connection breaks; of what is under way, this many frames still arrive. That it is broken may come in the same batch.
     pub(crate) fn cut(&mut self, to_client: usize, to_server: usize) {
         for (side, frames) in [(Side::Client, to_client), (Side::Server, to_server)] {
             for _ in 0..frames {
@@ -168,10 +174,20 @@ impl Pair {
     }
 
     pub(crate) fn try_handle(&mut self, side: Side, input: Input) -> Result<(), LinkError> {
-        let now = self.now;
-        let result = self.link(side).handle(input, now);
-        self.drain();
+        let result = self.take_in(side, input);
+        self.look(side);
         result
+    }
+
+    /// Gives a side an input, and does not look at what comes of it.
+    pub(crate) fn take_in(&mut self, side: Side, input: Input) -> Result<(), LinkError> {
+        let now = self.now;
+        self.link(side).handle(input, now)
+    }
+
+    fn look(&mut self, side: Side) {
+        self.taken[side as usize] = 0;
+        self.drain();
     }
 
     pub(crate) fn command(&mut self, side: Side, command: Command) -> Result<(), LinkError> {
@@ -211,8 +227,11 @@ impl Pair {
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             for side in Side::BOTH {
-                if self.wires[side as usize].front().is_some_and(|(at, _)| *at <= self.now) {
+                if self.is_due(side) {
                     self.deliver(side);
+                    if self.taken[side as usize] > 0 && !self.is_due(side) {
+                        self.look(side);
+                    }
                 }
                 if self.link(side).deadline().is_some_and(|(at, _)| at <= self.now) {
                     self.handle(side, Input::Tick);
@@ -220,6 +239,11 @@ impl Pair {
             }
         }
         self.now = end;
+    }
+
+    /// Whether a frame is there for a side.
+    fn is_due(&self, side: Side) -> bool {
+        self.wires[side as usize].front().is_some_and(|(at, _)| *at <= self.now)
     }
 
     fn deliver(&mut self, side: Side) {
@@ -235,9 +259,19 @@ impl Pair {
                     self.greet(&frame);
                 }
                 if frame.kind != Kind::ACK || self.puppet != Some(side) {
-                    self.handle(side, Input::Frame(frame));
+                    self.read(side, frame);
                 }
             }
+        }
+    }
+
+    fn read(&mut self, side: Side, frame: Frame) {
+        if let Err(error) = self.take_in(side, Input::Frame(frame)) {
+            self.errors.push((side, error));
+        }
+        self.taken[side as usize] += 1;
+        if self.taken[side as usize] >= self.batch {
+            self.look(side);
         }
     }
 
@@ -271,6 +305,9 @@ impl Pair {
 
     pub(crate) fn drain(&mut self) {
         for side in Side::BOTH {
+            if self.taken[side as usize] > 0 {
+                continue;
+            }
             while let Some(event) = self.link(side).poll_event() {
                 self.events[side as usize].push(event);
             }
