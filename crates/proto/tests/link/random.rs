@@ -39,6 +39,16 @@ pub(crate) fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Client), Just(Side::Server)]
 }
 
+/// How many frames are taken in between two looks at the events: one, or up to what a driver reads.
+fn batch() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1_usize), 2_usize..=64]
+}
+
+/// With little room for answers, requests wait in the machine.
+fn room() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(LinkConfig::default().unacked_frames), 1 => 1_usize..8]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => side().prop_map(Op::Act),
@@ -59,6 +69,8 @@ struct App {
     received: Vec<u32>,
     /// Actions and requests of the peer in this session.
     told: Vec<u32>,
+    /// Those of them that are requests.
+    told_requests: Vec<u32>,
     /// Answers that each request got.
     asked: BTreeMap<Tag, Vec<Result<Bytes, Code>>>,
     /// Requests without a reason to fail.
@@ -73,18 +85,22 @@ struct World {
     apps: [App; 2],
     next: u32,
     forgotten: u32,
+    /// Requests may wait for room, and actions go past them.
+    may_wait: bool,
 }
 
 impl World {
-    fn new(config: LinkConfig) -> Self {
+    fn new(config: LinkConfig, batch: usize) -> Self {
+        let may_wait = config.unacked_frames < LinkConfig::default().unacked_frames;
         let mut pair = Pair::new(config.clone(), config);
+        pair.batch = batch;
         pair.connect();
         pair.run(Duration::from_millis(100));
         // Something has been said, so the session has something to come back to.
         pair.act(Side::Client, 0).unwrap();
         pair.run(Duration::from_millis(100));
         pair.events = Default::default();
-        Self { pair, apps: Default::default(), next: 1, forgotten: 0 }
+        Self { pair, apps: Default::default(), next: 1, forgotten: 0, may_wait }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -144,11 +160,15 @@ impl World {
             app.received.extend(actions(&events));
             for event in &events {
                 match event {
-                    Event::Up(up) if !up.resumed => app.told.clear(),
+                    Event::Up(up) if !up.resumed => (app.told, app.told_requests) = Default::default(),
                     Event::Action { content, .. } | Event::Request { content, .. } => app.told.push(read(content)),
                     _ => {}
                 }
-                assert!(app.told.is_sorted_by(|a, b| a < b), "in the order of the calls: {:?}", app.told);
+                if let Event::Request { content, .. } = event {
+                    app.told_requests.push(read(content));
+                }
+                let told = if self.may_wait { &app.told_requests } else { &app.told };
+                assert!(told.is_sorted_by(|a, b| a < b), "in the order of the calls: {told:?}");
             }
             for (id, n) in requests(&events) {
                 app.waiting.push((id, n));
@@ -220,8 +240,10 @@ proptest! {
     #[test]
     fn within_a_session_everything_arrives_once_in_order_and_every_request_is_answered_once(
         ops in proptest::collection::vec(op(), 1..80),
+        batch in batch(),
+        unacked_frames in room(),
     ) {
-        let mut world = World::new(LinkConfig::default());
+        let mut world = World::new(LinkConfig { unacked_frames, ..LinkConfig::default() }, batch);
         ops.iter().for_each(|op| world.apply(op));
         world.settle();
         world.check();
@@ -232,13 +254,16 @@ proptest! {
         ops in proptest::collection::vec(prop_oneof![12 => op(), 1 => Just(Op::Forget)], 1..80),
         resend in any::<bool>(),
         keep in any::<bool>(),
+        batch in batch(),
+        unacked_frames in room(),
     ) {
         let config = LinkConfig {
             open_requests: if resend { OpenRequests::Resend } else { OpenRequests::Fail },
             unsent: if keep { Unsent::Keep } else { Unsent::Drop },
+            unacked_frames,
             ..LinkConfig::default()
         };
-        let mut world = World::new(config);
+        let mut world = World::new(config, batch);
         ops.iter().for_each(|op| world.apply(op));
         world.settle();
         world.check();

@@ -3,7 +3,7 @@
 use parlour_proto::link::{LinkConfig, LinkError, Violation};
 use proptest::prelude::*;
 
-use super::{Op, World, cases, op, side};
+use super::{Op, World, batch, cases, op, side};
 use crate::pair::Side;
 
 #[derive(Clone, Debug)]
@@ -48,8 +48,9 @@ proptest! {
     #[test]
     fn frames_out_of_order_or_doubled_are_named_or_harmless_and_nothing_takes_effect_twice(
         steps in proptest::collection::vec(step(), 1..80),
+        batch in batch(),
     ) {
-        let mut world = World::new(LinkConfig::default());
+        let mut world = World::new(LinkConfig::default(), batch);
         for step in &steps {
             match step {
                 Step::Usual(op) => world.apply(op),

@@ -41,7 +41,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Act),
         8 => proptest::option::weighted(0.2, 1_u16..2000).prop_map(Op::Ask),
         8 => any::<usize>().prop_map(Op::Answer),
-        1 => any::<usize>().prop_map(Op::Cancel),
+        3 => any::<usize>().prop_map(Op::Cancel),
         4 => (0_usize..8, 0_usize..8).prop_map(|(client, server)| Op::Cut(client, server)),
         1 => (0..2).prop_map(|side| Op::Lose(Side::BOTH[side as usize])),
         6 => Just(Op::Connect),
@@ -308,10 +308,12 @@ proptest! {
     fn a_request_takes_effect_once_however_often_its_session_is_lost_or_closed(
         ops in proptest::collection::vec(op(), 1..100),
         room in proptest::option::weighted(0.3, 1_usize..4),
+        batch in super::batch(),
     ) {
         // With little room for answers, requests wait in the machine.
         let unacked_frames = room.unwrap_or(LinkConfig::default().unacked_frames);
         let mut world = World::new(LinkConfig { unacked_frames, ..LinkConfig::default() });
+        world.pair.batch = batch;
         ops.iter().for_each(|op| world.apply(op));
         world.settle();
         world.check();
