@@ -89,12 +89,30 @@ impl Outbox {
 
     /// Changes frames that have not been sent in this session.
     pub(super) fn rewrite(&mut self, mut change: impl FnMut(&mut Frame)) {
-        let first = usize::try_from((self.sent + 1).saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let first = self.first_unsent();
         for frame in self.frames.iter_mut().skip(first) {
             self.bytes -= frame.size();
             change(frame);
             self.bytes += frame.size();
         }
+    }
+
+    /// Takes back the first frame that has not been sent in this session and is the one that is meant, if there is one. Those behind it
+    /// move up: nobody has seen their numbers.
+    pub(super) fn take_back(&mut self, meant: impl FnMut(&Frame) -> bool) -> bool {
+        let first = self.first_unsent();
+        let Some(at) = self.frames.iter().skip(first).position(meant) else { return false };
+        let Some(frame) = self.frames.remove(first + at) else { return false };
+        self.bytes -= frame.size();
+        for frame in self.frames.iter_mut().skip(first + at) {
+            frame.seq -= 1;
+        }
+        true
+    }
+
+    /// Where the frames begin that have not been sent in this session.
+    fn first_unsent(&self) -> usize {
+        usize::try_from((self.sent + 1).saturating_sub(self.base)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn len(&self) -> usize {

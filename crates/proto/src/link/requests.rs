@@ -186,6 +186,10 @@ impl Link {
     fn give_up(&mut self, number: u64, fault: Fault) {
         let Some(open) = self.requests.close_open(number) else { return };
         self.event(Event::Answer { tag: open.tag, result: Err(fault) });
+        // What never left has no effect. One that an earlier session sent may run, so its peer hears of it and then of its end.
+        if !open.again && self.outbox.take_back(|frame| frame.kind == Kind::REQUEST && frame.id == number) {
+            return;
+        }
         self.outbox.push(Frame { id: number, ..Frame::new(Kind::CANCEL) });
     }
 

@@ -116,3 +116,61 @@ fn under_the_other_policy_requests_and_unsent_frames_go_into_the_next_session() 
     pair.run(SECOND);
     assert_eq!(answers(&pair.events(Side::Client)), [(3, Err(Code::CANCELLED)), (1, Ok(number(1))), (2, Ok(number(2)))]);
 }
+
+#[test]
+fn a_request_that_is_given_up_before_it_has_left_takes_no_effect() {
+    let mut pair = Pair::up();
+    pair.act(Side::Client, 0).unwrap();
+    pair.run(SECOND);
+    pair.cut(0, 0);
+    pair.events = Default::default();
+    let nothing = pair.client.unacknowledged();
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.ask(Side::Client, 2, Some(SECOND)).unwrap();
+    pair.command(Side::Client, Command::Cancel { tag: 1 }).unwrap();
+    pair.run(2 * SECOND);
+    assert_eq!(answers(&pair.events(Side::Client)), [(1, Err(Code::CANCELLED)), (2, Err(Code::TIMED_OUT))]);
+    assert_eq!(pair.client.unacknowledged(), nothing, "calls that fail while nobody is there take no room");
+
+    pair.act(Side::Client, 1).unwrap();
+    pair.ask(Side::Client, 3, None).unwrap();
+    pair.ask(Side::Client, 4, None).unwrap();
+    pair.act(Side::Client, 2).unwrap();
+    pair.ask(Side::Client, 5, None).unwrap();
+    pair.command(Side::Client, Command::Cancel { tag: 4 }).unwrap();
+    pair.connect();
+    pair.run(SECOND);
+    let events = pair.events(Side::Server);
+    assert_eq!(told(&events), [("act", 1), ("ask", 3), ("act", 2), ("ask", 5)]);
+    for (id, n) in requests(&events) {
+        pair.answer(Side::Server, id, number(n));
+    }
+    pair.run(SECOND);
+    let got = [(4, Err(Code::CANCELLED)), (3, Ok(number(3))), (5, Ok(number(5)))];
+    assert_eq!(answers(&pair.events(Side::Client)), got);
+    assert_eq!((pair.client.unacknowledged(), &pair.errors[..]), ((0, 0), &[][..]));
+}
+
+#[test]
+fn a_request_that_an_earlier_session_has_sent_is_cancelled_at_the_peer_though_it_has_not_left_again() {
+    let config = LinkConfig { open_requests: OpenRequests::Resend, ..LinkConfig::default() };
+    let mut pair = Pair::up_with(config, LinkConfig::default());
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.run(SECOND);
+    pair.command(Side::Server, Command::Close(fault(Code::STOPPING))).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    pair.connect();
+    pair.congested[Side::Client as usize] = true;
+    pair.run(SECOND);
+    assert!(pair.client.is_up());
+    pair.command(Side::Client, Command::Cancel { tag: 1 }).unwrap();
+    pair.congested[Side::Client as usize] = false;
+    pair.drain();
+    pair.run(SECOND);
+    let events = pair.events(Side::Server);
+    assert!(
+        matches!(&events[..], [Event::Up(_), Event::Request { id, .. }, Event::Cancelled { id: gone }] if id == gone),
+        "its peer may be carrying it out: {events:?}"
+    );
+}

@@ -4,11 +4,14 @@ mod disorder;
 mod origins;
 mod streams;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parlour_proto::link::{Command, Event, LinkConfig, OpenRequests, RequestId, Tag, Unsent};
-use parlour_wire::Code;
+use parlour_wire::{Code, Frame, Kind};
 use proptest::prelude::*;
 
 use crate::pair::{Pair, Side, actions, answers, number, read, requests};
@@ -73,6 +76,8 @@ struct App {
     told_requests: Vec<u32>,
     /// Answers that each request got.
     asked: BTreeMap<Tag, Vec<Result<Bytes, Code>>>,
+    /// Requests that had not left when they were given up.
+    never_left: BTreeSet<u32>,
     /// Requests without a reason to fail.
     must_succeed: BTreeMap<Tag, bool>,
     waiting: Vec<(RequestId, u32)>,
@@ -180,6 +185,11 @@ impl World {
                 }
             }
             for (tag, answer) in answers(&events) {
+                let asked = number(u32::try_from(tag).unwrap());
+                let is_it = |frame: &Frame| frame.kind == Kind::REQUEST && frame.content == asked;
+                if answer.is_err() && !self.pair.frames.iter().any(|(from, frame)| *from == side && is_it(frame)) {
+                    app.never_left.insert(read(&asked));
+                }
                 app.asked.get_mut(&tag).expect("an answer to a request").push(answer);
             }
         }
@@ -212,6 +222,7 @@ impl World {
                 assert_eq!(got.len(), 1, "request {tag} of the {side:?}: {got:?}");
                 self.check_answer(side, *tag, &got[0]);
             }
+            assert!(app.never_left.iter().all(|n| !peer.seen.contains_key(n)), "what never left takes no effect");
             assert!(peer.seen.values().all(|count| *count <= 1 + self.forgotten));
         }
         if self.forgotten == 0 {
