@@ -30,8 +30,8 @@ pub struct LinkConfig {
     pub keep_remains: bool,
     /// Unacknowledged frames above which actions and requests are refused.
     pub unacked_frames: usize,
-    /// Bytes of unacknowledged frames above which actions and requests are refused. Requests without an answer take no more than
-    /// [`limits::UNACKED_BYTES`] of it, which is what a peer lets in.
+    /// Bytes of unacknowledged frames above which actions and requests are refused; one frame always finds room where nothing else is.
+    /// Requests without an answer take no more than [`limits::UNACKED_BYTES`] of it, which is what a peer lets in.
     pub unacked_bytes: usize,
 }
 

@@ -145,10 +145,11 @@ impl Link {
             ..Frame::new(Kind::REQUEST)
         };
         let bytes = frame.size();
-        if self.requests.open_bytes + bytes > self.open_bytes_most() {
+        self.check_room(&frame)?;
+        // However small the setting is, a request that may be sent at all finds room when nothing else is open.
+        if self.requests.open_bytes + bytes > self.open_bytes_most().max(limits::FRAME) {
             return Err(Refusal::TooManyRequests.into());
         }
-        self.check_room(&frame)?;
         self.requests.last += 1;
         let deadline = ask.timeout.and_then(|timeout| now.checked_add(timeout));
         self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));

@@ -57,19 +57,40 @@ fn requests_in_flight_are_bounded_and_the_bound_is_enforced() {
 fn no_setting_makes_a_side_ask_more_than_its_peer_lets_in() {
     let config = LinkConfig { unacked_bytes: 16 * limits::UNACKED_BYTES, ..LinkConfig::default() };
     let mut pair = Pair::up_with(config, LinkConfig::default());
-    let ask = |tag| Command::Request {
-        tag,
-        name: "ask".into(),
-        content_type: ContentType::BYTES,
-        content: Bytes::from(vec![0; limits::FRAME - 1024]),
-        timeout: None,
-        origin: None,
-    };
+    let ask = |tag| large(tag, limits::FRAME - 1024);
     let taken = (0..10).take_while(|tag| pair.command(Side::Client, ask(*tag)).is_ok()).count();
     assert_eq!(taken, limits::UNACKED_BYTES / limits::FRAME);
     assert_eq!(pair.command(Side::Client, ask(99)), Err(Refusal::TooManyRequests.into()));
     pair.run(SECOND);
     assert_eq!(pair.errors, []);
+}
+
+/// A request with so many bytes of content.
+fn large(tag: u64, bytes: usize) -> Command {
+    let content = Bytes::from(vec![0; bytes]);
+    Command::Request { tag, name: "ask".into(), content_type: ContentType::BYTES, content, timeout: None, origin: None }
+}
+
+#[test]
+fn a_large_request_finds_room_however_small_the_setting_is_and_one_that_never_will_is_told_so() {
+    for unacked_bytes in [1000, limits::FRAME, limits::UNACKED_BYTES] {
+        let config = LinkConfig { unacked_bytes, ..LinkConfig::default() };
+        let mut pair = Pair::up_with(config, LinkConfig::default());
+        for bytes in [limits::FRAME, limits::UNACKED_BYTES, 2 * limits::UNACKED_BYTES] {
+            let refused = pair.command(Side::Client, large(1, bytes));
+            assert_eq!(refused, Err(Refusal::TooLarge.into()), "{bytes} with {unacked_bytes}");
+        }
+        for tag in 1..=3 {
+            assert!(pair.client.has_room());
+            pair.command(Side::Client, large(tag, limits::FRAME - 1024)).unwrap();
+            pair.run(SECOND);
+            let asked: Vec<_> = pair.events(Side::Server);
+            let [Event::Request { id, .. }] = &asked[..] else { panic!("{asked:?}") };
+            pair.answer(Side::Server, *id, Bytes::new());
+            pair.run(SECOND);
+        }
+        assert_eq!(pair.errors, []);
+    }
 }
 
 #[test]
