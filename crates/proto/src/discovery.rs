@@ -14,8 +14,10 @@
 //! **Floods.** Everything is bounded: signature checks a second, with a budget of their own for answers to our queries, which who
 //! has not heard the query cannot use up; queries a second; answers a second; stations in the table. One address can use up neither
 //! the checks nor the table for the others. Whoever forges hundreds can use up the checks, but then a sample of what is left is drawn by
-//! address, and the finder asks again: a true answer is heard after a few queries.
+//! address, and the finder asks again: a true answer is heard after a few queries. Of a station whose answers are played from many
+//! addresses those are kept that it signs or is heard at first.
 
+mod addresses;
 mod announcer;
 mod budget;
 mod dice;

@@ -10,6 +10,7 @@ use std::{
 use parlour_wire::announce::{Announcement, Boot, CarrierKind, Nonce, Query, Unverified};
 
 use super::{
+    addresses::Addresses,
     budget::{Budget, Firsts},
     dice::Dice,
     lottery::{Lottery, Ticket},
@@ -23,14 +24,10 @@ const ANSWERS_PER_SECOND: u32 = 200;
 /// Stations in the table. When it is full, another one takes the place of one of the address that has most of them, so that whoever
 /// makes up stations by the hundred crowds out its own; see [`Finder::make_room`].
 const STATIONS: usize = 256;
-/// Addresses of one station: its endpoints as heard over a few networks.
-const ADDRESSES: usize = 32;
 /// Queries are at least so far apart.
 const PAUSE_SHORTEST: Duration = Duration::from_millis(500);
 /// How long an answer to a query may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// An address is dropped when the station has answered so many queries later ones from elsewhere only.
-const ROUNDS: u64 = 3;
 /// The bounds of how long an announcement is believed, whatever it says itself.
 const VALID: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
@@ -178,8 +175,7 @@ struct Asked {
 #[derive(Clone, Debug)]
 struct Entry {
     found: Found,
-    /// Its addresses, each with the number of the last query that was answered from there.
-    confirmed: BTreeMap<(CarrierKind, SocketAddr), u64>,
+    confirmed: Addresses,
     window: Window,
     /// Where it answered from when it was found.
     source: IpAddr,
@@ -392,16 +388,12 @@ impl Finder {
         let mut window = same.map_or_else(Window::default, |entry| entry.window);
         window.see(said.sequence);
         // A station that is heard over several networks answers over each.
-        let mut confirmed = same.map_or_else(BTreeMap::new, |entry| entry.confirmed.clone());
-        confirmed.extend(addresses(&said, from).map(|address| (address, round)));
-        confirmed.retain(|_, last| *last + ROUNDS > round);
-        while confirmed.len() > ADDRESSES {
-            confirmed.pop_last();
-        }
+        let mut confirmed = same.map_or_else(Addresses::default, |entry| entry.confirmed.clone());
+        confirmed.confirm(&said, from, round, &mut self.dice);
         let found = Found {
             key: said.key,
             name: said.name,
-            addresses: confirmed.keys().copied().collect(),
+            addresses: confirmed.all(),
             boot: said.boot,
             age: Duration::from_millis(said.uptime_ms),
             rivals: said.rivals,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clock;
+mod crowds;
 mod finder;
 mod rivals;
 mod support;
