@@ -37,7 +37,8 @@ pub struct AnnounceConfig {
     pub endpoints: Vec<Endpoint>,
     /// Where to announce.
     pub network: Network,
-    /// How often to announce without being asked. A station that is not heard for three times as long counts as gone.
+    /// How often to announce without being asked: every 20 milliseconds at most, and every three minutes at least. A station that is not
+    /// heard for three times as long, and a second, counts as gone.
     pub interval: Duration,
     /// What to do about other stations of the same service.
     pub policy: Policy,
@@ -101,7 +102,7 @@ impl Announce {
     /// Begins, on the current Tokio runtime.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a service, name or endpoint that cannot be announced, with the reason; what the
+    /// [`io::ErrorKind::InvalidInput`] for a service, name, endpoint or interval that cannot be announced, with the reason; what the
     /// operating system says if there is no network.
     pub fn start(identity: &Identity, config: AnnounceConfig) -> io::Result<Self> {
         let mut seeds = [[0; 32]; 2];

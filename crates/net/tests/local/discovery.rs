@@ -121,6 +121,9 @@ async fn what_cannot_be_announced_or_looked_for_is_refused_at_once() {
         AnnounceConfig { name: "two\nlines".to_owned(), ..config(unicast(0, &[])) },
         AnnounceConfig { endpoints: vec![], ..config(unicast(0, &[])) },
         AnnounceConfig { endpoints: vec![Endpoint::iroh(0)], ..config(unicast(0, &[])) },
+        AnnounceConfig { interval: Duration::ZERO, ..config(unicast(0, &[])) },
+        AnnounceConfig { interval: Duration::from_secs(200), ..config(unicast(0, &[])) },
+        AnnounceConfig { interval: Duration::MAX, ..config(unicast(0, &[])) },
     ];
     for config in bad {
         let error = Announce::start(&identity(1), config).expect_err("out of bounds");

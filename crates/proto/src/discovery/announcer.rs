@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -13,10 +14,15 @@ use parlour_wire::{
 };
 
 use super::{budget::Budget, dice::Dice};
+use crate::later;
 
 /// Answers a second: enough for a fleet that is switched on at once to find its station within a few tries, and too few to make
 /// of a station a cannon against somebody whose address a query forges (a query is short, an answer may be a kilobyte).
 const ANSWERS_PER_SECOND: u32 = 50;
+
+/// How often a station may tell everyone that it is there. More often than it answers would be a flood, and who announces itself more
+/// seldom would not be believed for three times as long: a finder believes nothing for longer than ten minutes.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(180);
 
 /// What a station says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +112,12 @@ impl Announcer {
     /// Whether what it would say can be said.
     ///
     /// # Errors
-    /// [`DecodeError`] naming the part of the profile that is out of bounds.
+    /// [`DecodeError`] naming what is out of bounds: a part of the profile, or the interval, which is 20 milliseconds at least and three
+    /// minutes at most.
     pub fn check(&self) -> Result<(), DecodeError> {
+        if !INTERVALS.contains(&self.interval) {
+            return Err(DecodeError::Invalid("interval"));
+        }
         let mut trial = self.clone();
         trial.say(To::Everyone, None, self.valid(), self.started);
         trial.poll().map_or(Ok(()), |say| say.announcement.to_bytes().map(drop))
@@ -140,7 +150,7 @@ impl Announcer {
             }
             AnnouncerInput::Tick if next <= now => {
                 self.say(To::Everyone, None, self.valid(), now);
-                self.next = Some(now + self.dice.shorten(self.interval));
+                self.next = Some(later(now, self.dice.shorten(self.interval)));
             }
             AnnouncerInput::Tick => {}
             AnnouncerInput::Stop => {
@@ -165,7 +175,7 @@ impl Announcer {
 
     /// Two announcements may be lost before anybody thinks that the station is gone.
     fn valid(&self) -> Duration {
-        self.interval * 3 + Duration::from_secs(1)
+        self.interval.saturating_mul(3).saturating_add(Duration::from_secs(1))
     }
 
     fn say(&mut self, to: To, echo: Option<Nonce>, valid: Duration, now: Instant) {

@@ -16,6 +16,7 @@ use super::{
     lottery::{Lottery, Ticket},
     window::Window,
 };
+use crate::later;
 
 /// Signature checks a second for announcements that nobody asked for, at about 50 µs each.
 const CHECKS_PER_SECOND: u32 = 100;
@@ -297,8 +298,8 @@ impl Finder {
         self.open.push_back(Asked { nonce, number: self.asked, at: now });
         self.out.push_back(FinderOutput::Ask(Query { service: self.config.service.clone(), nonce }));
         let again = self.config.asks.count.is_none_or(|count| self.asked < count);
-        self.next = again.then(|| now + self.dice.shorten(self.pause).max(PAUSE_SHORTEST));
-        self.pause = (self.pause * 2).min(self.config.asks.longest);
+        self.next = again.then(|| later(now, self.dice.shorten(self.pause).max(PAUSE_SHORTEST)));
+        self.pause = self.pause.saturating_mul(2).min(self.config.asks.longest);
     }
 
     /// What the station of this key said when it last answered a query, and when that was.

@@ -4,5 +4,6 @@
 mod clock;
 mod crowds;
 mod finder;
+mod intervals;
 mod rivals;
 mod support;
