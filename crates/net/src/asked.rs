@@ -82,12 +82,12 @@ impl Asked {
         Self { link: link.clone(), cell }
     }
 
-    /// A request that goes before all others, also while calls are held back.
-    pub(crate) fn first(link: &Link, ask: Ask) -> Self {
-        let stage = Stage::Queued { ask, within: None, made: now(), deadline: None };
+    /// A request that goes before all that this session has not sent yet, also while that is kept back.
+    pub(crate) fn first(link: &Link, ask: Ask, session: LinkSessionId) -> Self {
+        let stage = Stage::Queued { ask, within: Some(session), made: now(), deadline: None };
         let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
-        if link.port.ask_first(&cell).is_err() {
+        if link.port.control(Control::First(Arc::clone(&cell))).is_err() {
             cell.complete(Err(closed()));
         }
         Self { link: link.clone(), cell }

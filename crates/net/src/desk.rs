@@ -11,7 +11,7 @@ use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Rem
 use parlour_wire::{LinkSessionId, header::Fault};
 
 use crate::{
-    asked::{AskCell, Progress},
+    asked::{Ask, AskCell, Progress},
     flows::Flows,
     port::{Action, Call, Control, Port, Reply, closed, weight},
     pump::Pump,
@@ -109,20 +109,29 @@ impl Desk {
     }
 
     fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
+        self.give(cell, pump, now, |pump, tag, ask| {
+            let Ask { name, content_type, content, timeout, origin } = ask;
+            pump.try_handle(Input::Command(Command::Request { tag, name, content_type, content, timeout, origin }), now)
+        });
+    }
+
+    fn ask_first(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
+        self.give(cell, pump, now, |pump, tag, ask| pump.machine.ask_first(tag, &ask.name, ask.content_type, ask.content));
+    }
+
+    fn give(
+        &mut self,
+        cell: Arc<AskCell>,
+        pump: &mut Pump,
+        now: Instant,
+        give: impl FnOnce(&mut Pump, Tag, Ask) -> Result<(), LinkError>,
+    ) {
         let tag = self.last_tag + 1;
         let Some(ask) = cell.take(tag, pump.machine.session(), now) else { return };
         self.last_tag = tag;
-        let command = Command::Request {
-            tag,
-            name: ask.name,
-            content_type: ask.content_type,
-            content: ask.content,
-            timeout: ask.timeout,
-            origin: ask.origin,
-        };
         // Before, so that it is told whatever becomes of this link.
         self.waiting.insert(tag, Arc::clone(&cell));
-        let taken = pump.try_handle(Input::Command(command), now);
+        let taken = give(pump, tag, ask);
         if taken.is_err() {
             self.waiting.remove(&tag);
         }
@@ -159,6 +168,14 @@ impl Desk {
                 Control::Cancel(tag) => Command::Cancel { tag },
                 Control::Reconnect => {
                     self.reconnect = true;
+                    continue;
+                }
+                Control::First(cell) => {
+                    self.ask_first(cell, pump, now);
+                    continue;
+                }
+                Control::Trust(session) => {
+                    pump.machine.trust(session, now);
                     continue;
                 }
                 Control::Stream(control) => {

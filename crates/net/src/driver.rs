@@ -97,8 +97,12 @@ pub(crate) enum Turn {
 }
 
 impl Driver {
-    pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
-        let pump = Pump::new(Machine::client(Arc::new(config.link.clone())));
+    pub(crate) fn new(config: ConnectConfig, port: Arc<Port>, events: Filler<LinkEvent>, guarded: bool) -> Self {
+        let mut machine = Machine::client(Arc::new(config.link.clone()));
+        if guarded {
+            machine.guard();
+        }
+        let pump = Pump::new(machine);
         let (route, way) = match Route::new(&config) {
             Ok(route) => {
                 let route = Arc::new(route);
@@ -115,7 +119,7 @@ impl Driver {
     #[cfg(test)]
     pub(crate) fn over(carrier: Box<dyn crate::carrier::Carrier>, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {
         let url = "wss://localhost:1".parse().expect("a URL");
-        let mut driver = Self::new(ConnectConfig::new(url, crate::tls::Trust::Fingerprint([0; 32])), port, events);
+        let mut driver = Self::new(ConnectConfig::new(url, crate::tls::Trust::Fingerprint([0; 32])), port, events, false);
         let server = ServerFacts { fingerprint: [0; 32], trusted_by_system: false, peer_key: None };
         driver.way = Way::Connected { since: now(), server };
         driver.pump.connect(carrier, now());

@@ -53,18 +53,15 @@ impl Link {
     /// guide](crate#below-the-toolkit) has an example.
     #[must_use]
     pub fn connect(config: ConnectConfig) -> (Self, Events) {
-        Self::connect_held(config, false)
+        Self::connect_guarded(config, false)
     }
 
-    /// As [`Link::connect`]; the calls are held back if the peer must first be known to be the right one.
-    pub(crate) fn connect_held(config: ConnectConfig, held: bool) -> (Self, Events) {
+    /// As [`Link::connect`]. A `guarded` link says nothing in a session before [`Control::Trust`], but for [`Asked::first`].
+    pub(crate) fn connect_guarded(config: ConnectConfig, guarded: bool) -> (Self, Events) {
         let port = Arc::new(Port::default());
-        if held {
-            port.hold_back();
-        }
         let link = Self::new(Arc::clone(&port));
         let (filler, taker) = queue();
-        let driver = Driver::new(config, Arc::clone(&port), filler);
+        let driver = Driver::new(config, Arc::clone(&port), filler, guarded);
         port.share(SharedDriver::spawn(driver));
         (link, Events { queue: taker })
     }

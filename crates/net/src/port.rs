@@ -54,9 +54,6 @@ struct State {
     room_wanted: bool,
     controls: VecDeque<Control>,
     answers: Answers,
-    /// Calls wait until the peer is known to be the right one; those in here do not.
-    #[expect(clippy::box_collection, reason = "hardly ever there, in a struct that a server has for every silent client")]
-    held: Option<Box<VecDeque<Call>>>,
     close: Option<Fault>,
     closed: bool,
     up: bool,
@@ -168,37 +165,6 @@ impl Port {
         if first {
             self.wake();
         }
-        Ok(())
-    }
-
-    /// Lets calls wait until [`Port::release_held`].
-    pub(crate) fn hold_back(&self) {
-        self.lock().held.get_or_insert_default();
-    }
-
-    /// Lets calls go.
-    pub(crate) fn release_held(&self) {
-        let mut state = self.lock();
-        for call in state.held.take().into_iter().flat_map(|held| held.into_iter().rev()) {
-            state.calls.push_front(call);
-        }
-        drop(state);
-        self.wake();
-    }
-
-    /// Queues a request that goes before the others, and does not wait for [`Port::release_held`].
-    pub(crate) fn ask_first(&self, cell: &Arc<AskCell>) -> Result<(), SendError> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(SendError::Closed);
-        }
-        let call = Call::Ask(Arc::clone(cell));
-        match &mut state.held {
-            Some(held) => held.push_back(call),
-            None => state.calls.push_front(call),
-        }
-        drop(state);
-        self.wake();
         Ok(())
     }
 
@@ -356,10 +322,6 @@ impl Port {
     /// Moves calls to the end of `batch`, `most` at most. With none left: whether pushes were refused and are taken again.
     pub(crate) fn take_calls(&self, batch: &mut VecDeque<Call>, most: usize) -> bool {
         let mut state = self.lock();
-        if let Some(held) = &mut state.held {
-            batch.extend(held.drain(..));
-            return false;
-        }
         let State { calls, actions, action_bytes, .. } = &mut *state;
         let count = calls.len().min(most);
         for call in calls.drain(..count) {
@@ -385,11 +347,6 @@ impl Port {
     /// Puts calls back that found no room.
     pub(crate) fn give_back(&self, batch: &mut VecDeque<Call>, earliest: Option<Instant>) {
         let mut state = self.lock();
-        if let Some(held) = &mut state.held {
-            while let Some(call) = batch.pop_back() {
-                held.push_front(call);
-            }
-        }
         while let Some(call) = batch.pop_back() {
             if let Call::Action(action) = &call {
                 state.actions += 1;
@@ -480,19 +437,19 @@ impl Port {
         let mut state = self.lock();
         (state.closed, state.up) = (true, false);
         let (calls, controls) = (std::mem::take(&mut state.calls), std::mem::take(&mut state.controls));
-        let held = state.held.take();
         let answers = std::mem::take(&mut state.answers);
         drop(state);
         if let Some(answerer) = answers.answerer {
             answerer.wake();
         }
-        for call in calls.into_iter().chain(held.into_iter().flat_map(|held| *held)) {
+        for call in calls {
             if let Call::Ask(cell) = call {
                 cell.complete(Err(closed()));
             }
         }
         for control in controls {
             match control {
+                Control::First(cell) => cell.complete(Err(closed())),
                 Control::Stream(StreamControl::Sink { cell, .. }) => cell.end(Err(closed())),
                 Control::Stream(StreamControl::Source { cell, .. }) => cell.end(closed()),
                 _ => {}

@@ -19,6 +19,7 @@
 mod compression;
 mod config;
 mod error;
+mod guard;
 mod handshake;
 mod hold;
 mod keepalive;

@@ -4,7 +4,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
 use parlour_proto::link::{Answer, RequestId, StreamId, Tag, action_header};
-use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
+use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault, limits};
 use thiserror::Error;
 
 use crate::{
@@ -61,8 +61,16 @@ pub(crate) fn weight(result: &Result<Answer, Fault>) -> usize {
 
 /// What must not wait behind calls that find no room. As many as requests and handles.
 pub(crate) enum Control {
-    Progress { id: RequestId, done: u64, total: Option<u64> },
+    Progress {
+        id: RequestId,
+        done: u64,
+        total: Option<u64>,
+    },
     Cancel(Tag),
+    /// A request that goes before the calls.
+    First(Arc<AskCell>),
+    /// The peer of this session is the right one.
+    Trust(LinkSessionId),
     Reconnect,
     Stream(StreamControl),
 }

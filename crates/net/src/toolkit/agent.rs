@@ -189,7 +189,7 @@ impl Agent {
             Target::Iroh { endpoint, .. } => Some(endpoint.key()),
         };
         let known = connect.trust != Trust::FirstUse;
-        let (link, events) = Link::connect_held(connect, fleet.is_some());
+        let (link, events) = Link::connect_guarded(connect, fleet.is_some());
         let link = link.with_codecs(codecs.clone());
         let shared = Arc::new(Shared { registry: Registry::new(handlers, codecs), ledger: Arc::new(Ledger::new(dedupe)) });
         let (sender, standing) = watch::channel(Standing::Coming);

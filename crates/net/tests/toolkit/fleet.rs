@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready as done};
 use parlour_net::{
-    Access, Admission, Agent, AgentConfig, AgentError, Code, ConnectConfig, ContentType, Fault, FleetSecret, Incoming,
+    Access, Admission, Agent, AgentConfig, AgentError, Code, ConnectConfig, ContentType, Context, Fault, FleetSecret, Incoming,
     IncomingAction, Link, ListenConfig, Listener, Pusher, ServerIdentity, SessionInfo, SessionService, Station, StationConfig,
     Trust,
 };
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::sync::{Semaphore, mpsc::UnboundedSender, watch};
 
 use crate::world::{
     STATION, agent_config, bounded, identity, key, ready, reports, station_config, stranger_config, through_proxy,
@@ -142,6 +142,84 @@ async fn a_fresh_session_proves_the_secret_again_before_what_is_sent_again() {
             bounded(reply).await.unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proof_does_not_wait_for_the_requests_that_a_lost_session_leaves() {
+    let mut config = fleet_station();
+    config.listen.grace = std::time::Duration::from_millis(20);
+    let (begun, mut begins) = reports();
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Arc::clone(&gate);
+    let hold = move |_cx: Context, n: u32| {
+        begun.send(()).unwrap();
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(n)
+        }
+    };
+    config.handlers.on_request("hold", hold).allow(Access::Authenticated);
+    let (ended, mut ends) = reports();
+    config.hooks.on_end(move |_peer, _reason| {
+        let _ = ended.send(());
+        async {}
+    });
+    let station = Station::bind(config).await.unwrap();
+    let mut config = member(agent_config(&station, 1));
+    let proxy = through_proxy(&station, &mut config).await;
+    let agent = ready(config).await;
+    // As many as may be open, so that there is no room for another one.
+    let asked: Vec<_> = (0..1024_u32).map(|n| agent.request::<u32>("hold", &n).send()).collect();
+    begins.take(asked.len()).await;
+    proxy.set_open(false);
+    proxy.cut();
+    ends.next().await;
+    proxy.set_open(true);
+    gate.add_permits(asked.len());
+    for (n, reply) in asked.into_iter().enumerate() {
+        assert_eq!(bounded(reply).await.unwrap() as usize, n);
+    }
+    assert!(begins.rest().is_empty(), "each is carried out once");
+}
+
+#[tokio::test]
+async fn a_station_that_has_lost_the_secret_is_not_told_what_a_lost_session_leaves() {
+    let mut config = fleet_station();
+    let (begun, mut begins) = reports();
+    config
+        .handlers
+        .on_request("secret-plan", move |_cx, ()| {
+            begun.send(()).unwrap();
+            std::future::pending::<Result<(), Fault>>()
+        })
+        .allow(Access::Authenticated);
+    config.listen.stop_timeout = std::time::Duration::from_millis(20);
+    let station = Station::bind(config).await.unwrap();
+    let mut config = agent_config(&station, 1);
+    config.fleet = Some(secret(1));
+    let proxy = through_proxy(&station, &mut config).await;
+    let agent = ready(config).await;
+    let asked = agent.request::<()>("secret-plan", &()).send();
+    begins.next().await;
+    // The same key, and so the one that the agent trusts.
+    let mut config = fleet_station();
+    config.fleet = None;
+    let (told, mut tells) = reports();
+    config
+        .handlers
+        .on_request("secret-plan", move |_cx, ()| {
+            told.send(()).unwrap();
+            async { Ok(()) }
+        })
+        .allow(Access::Anyone);
+    let impostor = Station::bind(config).await.unwrap();
+    proxy.lead_to(impostor.local_addr());
+    proxy.cut();
+    assert_eq!(bounded(agent.ended()).await, AgentError::NotOfTheFleet);
+    assert_eq!(bounded(asked).await.unwrap_err().code, Code::LINK_LOST);
+    bounded(impostor.stop()).await;
+    assert!(tells.rest().is_empty());
 }
 
 /// A station that has too much to do to look at a proof.

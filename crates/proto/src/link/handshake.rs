@@ -22,6 +22,8 @@ pub(super) enum Role {
     Client {
         /// The session to come back to.
         session: Option<Box<ClientSession>>,
+        /// Each new session begins with a proof of who the peer is.
+        guarded: bool,
     },
     Server {
         identity: Box<ServerSession>,
@@ -39,11 +41,17 @@ pub(super) struct ClientSession {
 
 impl Role {
     pub(super) fn client() -> Self {
-        Self::Client { session: None }
+        Self::Client { session: None, guarded: false }
     }
 
     pub(super) fn server(identity: ServerSession) -> Self {
         Self::Server { identity: Box::new(identity), begun: false }
+    }
+
+    pub(super) fn guard(&mut self) {
+        if let Self::Client { guarded, .. } = self {
+            *guarded = true;
+        }
     }
 
     pub(super) fn is_client(&self) -> bool {
@@ -53,14 +61,14 @@ impl Role {
     /// How long the session survives without a connection.
     pub(super) fn grace(&self) -> Duration {
         match self {
-            Self::Client { session } => session.as_ref().map_or(Duration::ZERO, |session| session.grace),
+            Self::Client { session, .. } => session.as_ref().map_or(Duration::ZERO, |session| session.grace),
             Self::Server { identity, .. } => identity.grace,
         }
     }
 
     pub(super) fn session(&self) -> Option<LinkSessionId> {
         match self {
-            Self::Client { session } => session.as_ref().map(|session| session.session),
+            Self::Client { session, .. } => session.as_ref().map(|session| session.session),
             Self::Server { identity, begun } => begun.then_some(identity.session),
         }
     }
@@ -68,7 +76,7 @@ impl Role {
     /// The session is over. Gives its id, if there was one.
     pub(super) fn forget(&mut self) -> Option<LinkSessionId> {
         match self {
-            Self::Client { session } => session.take().map(|session| session.session),
+            Self::Client { session, .. } => session.take().map(|session| session.session),
             Self::Server { identity, begun } => begun.then_some(identity.session),
         }
     }
@@ -83,7 +91,7 @@ impl Role {
 impl Link {
     /// Prepares the first frame of a connection.
     pub(super) fn greet(&mut self) {
-        let Role::Client { session } = &self.role else { return };
+        let Role::Client { session, .. } = &self.role else { return };
         let (capabilities, agent) = (self.offer(), self.config.agent.clone());
         let (kind, header) = match session {
             None => (Kind::HELLO, encode(&header::Hello { capabilities, agent })),
@@ -159,8 +167,8 @@ impl Link {
 
     fn on_welcome(&mut self, welcome: header::Welcome, now: Instant) -> Result<(), Violation> {
         parlour_wire::codec::bounded("capabilities", welcome.capabilities.len(), limits::CAPABILITIES)?;
-        let Role::Client { session } = &mut self.role else { return Err(Violation::OutOfState(Kind::WELCOME)) };
-        let grace = Duration::from_millis(welcome.grace_ms).min(GRACE_MAX);
+        let Role::Client { session, guarded } = &mut self.role else { return Err(Violation::OutOfState(Kind::WELCOME)) };
+        let (grace, guarded) = (Duration::from_millis(welcome.grace_ms).min(GRACE_MAX), *guarded);
         let header::Welcome { capabilities, session: id, resumed, challenge, .. } = welcome;
         if resumed {
             if session.as_ref().is_none_or(|known| known.session != id) {
@@ -173,6 +181,9 @@ impl Link {
                 self.forget_session(Some(lost.session), End::Lost, &fault(Code::LINK_LOST, "the session is lost"));
             }
             self.tell_what_time_is_left(now);
+            if guarded {
+                self.outbox.hold_back();
+            }
         }
         self.agree(&capabilities);
         self.phase = Phase::Up { heart: Heart::new(now) };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_wire::Frame;
+use parlour_wire::{Frame, Kind};
 
 use super::error::Violation;
 
@@ -27,11 +27,26 @@ pub(super) struct Outbox {
     /// The highest number that was ever written to a connection.
     sent: u64,
     bytes: usize,
+    /// If set, nothing leaves but what has left before, and the request of this number.
+    held: Option<u64>,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { frames: VecDeque::new(), base: 1, next: 1, sent: 0, bytes: 0 }
+        Self { frames: VecDeque::new(), base: 1, next: 1, sent: 0, bytes: 0, held: None }
+    }
+
+    /// Keeps back what has not left, until [`Outbox::release`].
+    pub(super) fn hold_back(&mut self) {
+        self.held = Some(0);
+    }
+
+    pub(super) fn release(&mut self) {
+        self.held = None;
+    }
+
+    pub(super) fn is_held_back(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Numbers a frame and queues it.
@@ -41,17 +56,50 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
+    /// Queues a request before all that is held back, and lets it leave. It takes the place of the one before it that has not left
+    /// either.
+    pub(super) fn push_first(&mut self, frame: Frame) {
+        let unsent = self.unsent();
+        let before = self.held.replace(frame.id);
+        if self.frames.get(unsent).is_some_and(|waits| waits.kind == Kind::REQUEST && before == Some(waits.id))
+            && let Some(given_up) = self.frames.remove(unsent)
+        {
+            self.bytes -= given_up.size();
+        }
+        self.bytes += frame.size();
+        self.frames.insert(unsent, frame);
+        for (seq, frame) in (self.base..).zip(&mut self.frames).skip(unsent) {
+            frame.seq = seq;
+        }
+    }
+
+    /// Where the frames begin that have not left.
+    fn unsent(&self) -> usize {
+        usize::try_from((self.sent + 1).saturating_sub(self.base)).unwrap_or(usize::MAX)
+    }
+
+    /// Frames that have left and wait for their acknowledgement.
+    pub(super) fn under_way(&self) -> usize {
+        self.unsent().min(self.frames.len())
+    }
+
+    fn next(&self) -> Option<&Frame> {
+        let index = usize::try_from(self.next - self.base).expect("the queue fits memory");
+        self.frames.get(index).filter(|frame| {
+            self.held.is_none_or(|first| frame.seq <= self.sent || frame.kind == Kind::REQUEST && frame.id == first)
+        })
+    }
+
     /// The next frame to write to the connection.
     pub(super) fn take_next(&mut self) -> Option<Frame> {
-        let index = usize::try_from(self.next - self.base).expect("the queue fits memory");
-        let frame = self.frames.get(index)?.clone();
+        let frame = self.next()?.clone();
         self.sent = self.sent.max(self.next);
         self.next += 1;
         Some(frame)
     }
 
     pub(super) fn has_next(&self) -> bool {
-        self.next < self.base + self.frames.len() as u64
+        self.next().is_some()
     }
 
     /// Forgets the frames up to `received`. An old acknowledgement is no news.
@@ -89,8 +137,8 @@ impl Outbox {
 
     /// Changes frames that have not been sent in this session.
     pub(super) fn rewrite(&mut self, mut change: impl FnMut(&mut Frame)) {
-        let first = self.first_unsent();
-        for frame in self.frames.iter_mut().skip(first) {
+        let unsent = self.unsent();
+        for frame in self.frames.iter_mut().skip(unsent) {
             self.bytes -= frame.size();
             change(frame);
             self.bytes += frame.size();
@@ -100,7 +148,7 @@ impl Outbox {
     /// Takes back the first frame that has not been sent in this session and is the one that is meant, if there is one. Those behind it
     /// move up: nobody has seen their numbers.
     pub(super) fn take_back(&mut self, meant: impl FnMut(&Frame) -> bool) -> bool {
-        let first = self.first_unsent();
+        let first = self.unsent();
         let Some(at) = self.frames.iter().skip(first).position(meant) else { return false };
         let Some(frame) = self.frames.remove(first + at) else { return false };
         self.bytes -= frame.size();
@@ -108,11 +156,6 @@ impl Outbox {
             frame.seq -= 1;
         }
         true
-    }
-
-    /// Where the frames begin that have not been sent in this session.
-    fn first_unsent(&self) -> usize {
-        usize::try_from((self.sent + 1).saturating_sub(self.base)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use parlour_wire::{
-    Frame, Kind, LinkSessionId, decode, encode,
+    Code, Frame, Kind, LinkSessionId, decode, encode,
     header::{self, Fault, Origin},
 };
 
@@ -46,6 +46,8 @@ impl Link {
     /// The session is over. What the configuration does not carry into the next one fails with `fault`.
     pub(super) fn forget_session(&mut self, session: Option<LinkSessionId>, end: End, fault: &Fault) {
         let over = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        // That this peer is not trusted, or does not trust, is no answer to what it was never asked.
+        let unasked = self.outbox.is_held_back().then(|| Fault { code: Code::LINK_LOST, ..fault.clone() });
         let frames: Vec<(Frame, bool)> = self.outbox.take_all().collect();
         self.inbox = super::outbox::Inbox::default();
         match session {
@@ -56,7 +58,7 @@ impl Link {
         }
         let kept = if over { Vec::new() } else { self.kept(session, frames) };
         let numbers = kept.iter().filter(|frame| frame.kind == Kind::REQUEST).map(|frame| frame.id).collect();
-        self.fail_open_except(&numbers, fault);
+        self.fail_open_except(&numbers, unasked.as_ref().unwrap_or(fault));
         for frame in kept {
             self.outbox.push(frame);
         }

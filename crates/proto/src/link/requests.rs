@@ -46,12 +46,23 @@ pub(super) struct Open {
     pub(super) named: bool,
     /// A session that is over had sent it.
     pub(super) again: bool,
+    /// It went before all others ([`Link::ask_first`]).
+    first: bool,
+}
+
+impl Open {
+    /// One that goes before all others. It is answered at once or never, and whoever asks it bounds how many there are.
+    pub(super) fn first(tag: Tag) -> Self {
+        Self { tag, deadline: None, bytes: 0, frame: None, named: true, again: false, first: true }
+    }
 }
 
 /// The table of requests of one link.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    last: u64,
+    pub(super) last: u64,
+    /// Of those that go before all others.
+    pub(super) last_proof: u64,
     pub(super) open: BTreeMap<u64, Open>,
     deadlines: BTreeSet<(Instant, u64)>,
     open_bytes: usize,
@@ -156,7 +167,9 @@ impl Link {
         self.requests.open_bytes += bytes;
         let named = ask.origin.is_some();
         let kept = (self.config.open_requests == OpenRequests::Resend && !named).then(|| frame.clone());
-        self.requests.open.insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false });
+        self.requests
+            .open
+            .insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false, first: false });
         self.outbox.push(frame);
         Ok(())
     }
@@ -191,7 +204,9 @@ impl Link {
         if !open.again && self.outbox.take_back(|frame| frame.kind == Kind::REQUEST && frame.id == number) {
             return;
         }
-        self.outbox.push(Frame { id: number, ..Frame::new(Kind::CANCEL) });
+        if !open.first {
+            self.outbox.push(Frame { id: number, ..Frame::new(Kind::CANCEL) });
+        }
     }
 
     pub(super) fn expire_requests(&mut self, now: Instant) {

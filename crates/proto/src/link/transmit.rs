@@ -61,7 +61,7 @@ impl Link {
         self.disconnect.is_some()
             || self.greeting.is_some()
             || matches!(self.phase, Phase::Closing { .. })
-            || up && (control || self.outbox.has_next() || self.has_stream_frame())
+            || up && (control || self.outbox.has_next() || !self.outbox.is_held_back() && self.has_stream_frame())
     }
 
     fn next_frame(&mut self) -> Option<Frame> {
@@ -77,7 +77,8 @@ impl Link {
         if let Some(received) = self.inbox.take_ack() {
             return Some(Frame { id: received, ..Frame::new(Kind::ACK) });
         }
-        let frame = if self.streams.is_none() { self.outbox.take_next() } else { self.next_with_streams() };
+        let frame =
+            if self.streams.is_none() || self.outbox.is_held_back() { self.outbox.take_next() } else { self.next_with_streams() };
         if self.encoding.is_none() { frame } else { frame.map(|frame| self.compressed(frame)) }
     }
 

@@ -7,6 +7,7 @@ mod bytes;
 mod carried;
 mod compression;
 mod corpus;
+mod guarded;
 mod hold;
 mod hostile;
 mod origins;

@@ -19,7 +19,7 @@ use crate::{
     event::{Events, LinkEvent},
     identity::PeerKey,
     link::Link,
-    port::Action,
+    port::{Action, Control},
     service::{Incoming, IncomingAction},
     toolkit::{
         aftercare::Aftercare,
@@ -223,7 +223,8 @@ impl Task {
             && visit.exchange.is_none()
         {
             let keys = (self.credentials.key, visit.peer.key());
-            visit.exchange = Some(Box::pin(exchange(self.link.clone(), secret.clone(), keys, visit.challenge)));
+            let session = (visit.session, visit.challenge);
+            visit.exchange = Some(Box::pin(exchange(self.link.clone(), secret.clone(), keys, session)));
         }
     }
 
@@ -246,9 +247,10 @@ impl Task {
         match result {
             Ok(()) => {
                 visit.peer.set_authenticated();
-                let proven = visit.proven.take();
+                let (proven, session) = (visit.proven.take(), visit.session);
                 self.admit();
-                self.link.port.release_held();
+                // A link that has ended has nothing left to say.
+                let _ = self.link.port.control(Control::Trust(session));
                 // After the hooks have been told, so that their gates are there.
                 proven.map(|proven| proven.send(()));
             }
@@ -331,7 +333,7 @@ async fn exchange(
     link: Link,
     secret: FleetSecret,
     (agent, station): (Option<PeerKey>, Option<PeerKey>),
-    challenge: [u8; 32],
+    (session, challenge): (LinkSessionId, [u8; 32]),
 ) -> Result<(), AgentError> {
     // Without a key to name, a proof could be passed on.
     let station = station.ok_or(AgentError::NotOfTheFleet)?;
@@ -343,10 +345,10 @@ async fn exchange(
         name: FLEET.to_owned(),
         content_type: ContentType::CBOR,
         content: proof.content.clone(),
-        timeout: Some(PROOF_TIMEOUT),
+        timeout: None,
         origin: None,
     };
-    let answered = tokio::time::timeout(PROOF_TIMEOUT, Asked::first(&link, ask)).await;
+    let answered = tokio::time::timeout(PROOF_TIMEOUT, Asked::first(&link, ask, session)).await;
     match answered.unwrap_or_else(|_| Err(Fault::new(Code::TIMED_OUT, "no proof in time"))) {
         Ok(answer) if proof.is_met(&answer.content) => Ok(()),
         Err(fault) if fault.code.retry() => {
