@@ -88,6 +88,10 @@ impl Weigh for LinkEvent {
             Self::Up { .. } | Self::Down { .. } | Self::Cancelled { .. } | Self::Remains(_) | Self::Failed(_) => 0,
         }
     }
+
+    fn is_news(&self) -> bool {
+        matches!(self, Self::Up { .. } | Self::Down { .. } | Self::Remains(_) | Self::Failed(_))
+    }
 }
 
 /// The events of a link, in order.

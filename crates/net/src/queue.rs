@@ -15,12 +15,30 @@ const KEPT: usize = 64;
 pub(crate) trait Weigh {
     /// In bytes, beside the item itself.
     fn weight(&self) -> usize;
+
+    /// Whether it is news that should not wait long behind others.
+    fn is_news(&self) -> bool {
+        false
+    }
+}
+
+/// What speaks for taking more from a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Nothing.
+    None,
+    /// News wait in it.
+    News,
+    /// Nothing more will come.
+    Closed,
 }
 
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
     weight: usize,
+    /// News among the items.
+    news: usize,
     /// Nothing more will come.
     closed: bool,
     /// Nobody listens.
@@ -50,7 +68,7 @@ pub(crate) struct Filler<T: Weigh>(Arc<Shared<T>>);
 pub(crate) struct Taker<T>(Arc<Shared<T>>);
 
 pub(crate) fn queue<T: Weigh>() -> (Filler<T>, Taker<T>) {
-    let state = Mutex::new(State { items: VecDeque::new(), weight: 0, closed: false, abandoned: false });
+    let state = Mutex::new(State { items: VecDeque::new(), weight: 0, news: 0, closed: false, abandoned: false });
     let shared = Arc::new(Shared { state, arrived: AtomicWaker::new(), taken: AtomicWaker::new() });
     (Filler(Arc::clone(&shared)), Taker(shared))
 }
@@ -61,12 +79,14 @@ impl<T: Weigh> Filler<T> {
         if state.abandoned {
             return;
         }
+        let is_news = item.is_news();
         state.weight += item.weight();
+        state.news += usize::from(is_news);
         state.items.push_back(item);
-        // Whoever put the first one in has woken the other end; it takes all.
+        // Whoever put the first one in has woken the other end; it takes all, or waits for news.
         let first = state.items.len() == 1;
         drop(state);
-        if first {
+        if first || is_news {
             self.0.arrived.wake();
         }
     }
@@ -79,6 +99,7 @@ impl<T: Weigh> Filler<T> {
             && let Some(last) = state.items.pop_back()
         {
             state.weight -= last.weight();
+            state.news -= usize::from(last.is_news());
         }
         drop(state);
         self.push(item);
@@ -122,10 +143,22 @@ impl<T: Weigh> Taker<T> {
         }
     }
 
+    /// What speaks for taking more. With nothing, the task is woken when that changes.
+    pub(crate) fn poll_urgency(&self, cx: &mut Context<'_>) -> Urgency {
+        self.0.arrived.register(cx.waker());
+        let state = self.0.lock();
+        match (state.closed, state.news) {
+            (true, _) => Urgency::Closed,
+            (false, 0) => Urgency::None,
+            (false, _) => Urgency::News,
+        }
+    }
+
     fn take(&self) -> Option<T> {
         let mut state = self.0.lock();
         let item = state.items.pop_front()?;
         state.weight -= item.weight();
+        state.news -= usize::from(item.is_news());
         if state.items.is_empty() && state.items.capacity() > KEPT {
             state.items = VecDeque::new();
         }
@@ -139,7 +172,7 @@ impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.abandoned = true;
-        (state.items, state.weight) = (VecDeque::new(), 0);
+        (state.items, state.weight, state.news) = (VecDeque::new(), 0, 0);
         drop(state);
         self.0.taken.wake();
     }

@@ -244,7 +244,9 @@ impl Dispatcher {
 
     /// Whether more messages may come.
     pub(crate) fn has_room(&self) -> bool {
-        self.inbox.len() < INBOX * OVERSHOOT && self.inbox_bytes < INBOX_BYTES * OVERSHOOT
+        self.inbox.len() < INBOX * OVERSHOOT
+            && self.inbox_bytes < INBOX_BYTES * OVERSHOOT
+            && self.requests.len() < REQUESTS * OVERSHOOT
     }
 
     /// Whether the peer should keep its messages for now.

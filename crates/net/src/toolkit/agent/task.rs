@@ -20,6 +20,7 @@ use crate::{
     identity::PeerKey,
     link::Link,
     port::{Action, Control},
+    queue::Urgency,
     service::{Incoming, IncomingAction},
     toolkit::{
         aftercare::Aftercare,
@@ -127,8 +128,7 @@ impl Task {
 
     fn take_events(&mut self, cx: &mut Context<'_>) -> Turn {
         for taken in 0..BATCH {
-            // What does not go to the handlers stays in the queue of the link, which knows when it is too much.
-            if self.visit.as_ref().is_some_and(|visit| visit.dispatcher.is_behind()) {
+            if self.may_wait(cx) {
                 return if taken > 0 { Turn::Busy } else { Turn::Idle };
             }
             match self.events.queue.poll_next(cx) {
@@ -141,6 +141,19 @@ impl Task {
             }
         }
         Turn::Busy
+    }
+
+    /// Whether events stay in the queue of the link, which knows when it is too much, because the handlers are behind. Handlers that
+    /// do not come to an end keep neither the end of the link nor another session from being noticed: then they are given what is
+    /// before that, the more so as nothing is added to it.
+    fn may_wait(&self, cx: &mut Context<'_>) -> bool {
+        let Some(dispatcher) = self.visit.as_ref().map(|visit| &visit.dispatcher) else { return false };
+        dispatcher.is_behind()
+            && match self.events.queue.poll_urgency(cx) {
+                Urgency::None => true,
+                Urgency::News => !dispatcher.has_room(),
+                Urgency::Closed => false,
+            }
     }
 
     /// Moves the handlers on, and hands their answers to the link.
@@ -361,3 +374,6 @@ async fn exchange(
         Ok(_) | Err(_) => Err(AgentError::NotOfTheFleet),
     }
 }
+
+#[cfg(test)]
+mod tests;
