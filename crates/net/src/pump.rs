@@ -101,6 +101,7 @@ impl Pump {
                 Poll::Ready(Ok(frame)) => {
                     bytes += frame.content.len();
                     self.handle(Input::Frame(frame), now);
+                    bytes += self.machine.take_unpacked();
                     if bytes >= TURN_BYTES {
                         return true;
                     }
@@ -262,5 +263,93 @@ impl Alarm {
         if sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+    use bytes::Bytes;
+    use parlour_proto::link::{Event, LinkConfig, ServerSession};
+    use parlour_wire::{Encoding, Frame, LinkSessionId, frame::ContentType};
+
+    use super::*;
+
+    /// Brings these frames.
+    struct Feed(VecDeque<Frame>);
+
+    impl Carrier for Feed {
+        fn poll_recv(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Frame, CarrierError>> {
+            self.0.pop_front().map_or(Poll::Pending, |frame| Poll::Ready(Ok(frame)))
+        }
+
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn send(&mut self, _frame: &Frame) -> Result<(), CarrierError> {
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_discard(&mut self, _cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
+            Poll::Ready(Err(CarrierError::Closed))
+        }
+
+        fn set_limit(&mut self, _bytes: usize) {}
+    }
+
+    fn sent(machine: &mut Machine) -> impl Iterator<Item = Frame> {
+        std::iter::from_fn(|| match machine.poll_transmit() {
+            Some(Output::Send(frame)) => Some(frame),
+            _ => None,
+        })
+    }
+
+    /// What a server says that sends so many actions of zeros, compressed.
+    fn said(config: &Arc<LinkConfig>, actions: usize, size: usize) -> VecDeque<Frame> {
+        let mut client = Machine::client(Arc::clone(config));
+        client.handle(Input::Connected, now()).unwrap();
+        let grace = Duration::from_secs(60);
+        let identity = ServerSession { session: LinkSessionId([1; 16]), token: [1; 32], challenge: [1; 32], grace };
+        let mut server = Machine::server(Arc::clone(config), identity, now());
+        server.handle(Input::Connected, now()).unwrap();
+        server.handle(Input::Frame(sent(&mut client).next().unwrap()), now()).unwrap();
+        for _ in 0..actions {
+            let (content_type, content) = (ContentType::BYTES, Bytes::from(vec![0; size]));
+            let action = Command::Action { name: "act".to_owned(), content_type, content };
+            server.handle(Input::Command(action), now()).unwrap();
+        }
+        sent(&mut server).collect()
+    }
+
+    #[tokio::test]
+    async fn a_turn_reads_no_more_than_its_share_of_what_comes_out_of_compressed_frames() {
+        let config = Arc::new(LinkConfig { compression: vec![Encoding::Zstd], ..LinkConfig::default() });
+        let (actions, size) = (3, 1_000_000);
+        let frames = said(&config, actions, size);
+        let arrived: usize = frames.iter().map(Frame::size).sum();
+        assert!(frames.len() == actions + 1 && arrived < TURN_BYTES, "all of it would fit a turn as it arrives");
+        let mut pump = Pump::new(Machine::client(config));
+        pump.connect(Box::new(Feed(frames)), now());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut turns = Vec::new();
+        while turns.len() < 10 {
+            let more = pump.poll_read(&mut cx, true, now());
+            let events = std::iter::from_fn(|| pump.machine.poll_event());
+            turns.push(events.filter(|event| matches!(event, Event::Action { content, .. } if content.len() == size)).count());
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(turns, [1, 1, 1, 0]);
     }
 }

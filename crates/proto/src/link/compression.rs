@@ -34,6 +34,12 @@ impl Link {
         frame
     }
 
+    /// The bytes that frames have come to beyond those that arrived, since this was last asked. A driver counts them to what it reads.
+    #[must_use]
+    pub fn take_unpacked(&mut self) -> usize {
+        self.inbox.take_unpacked()
+    }
+
     /// Undoes the peer's compression, within the bounds that hold for content that is not compressed.
     pub(super) fn decompress(&mut self, frame: &mut Frame) -> Result<(), Violation> {
         let number = frame.flags & ENCODING_FLAGS;
@@ -50,9 +56,11 @@ impl Link {
         };
         let arrived = frame.size();
         frame.content = decompress(&frame.content, encoding, limit).map_err(|error| Violation::Compressed(kind, error))?;
+        let more = frame.size().saturating_sub(arrived);
+        self.inbox.unpacked(more);
         // The sender keeps the frame as it was before compression, so that is what an acknowledgement relieves it of.
         if kind.is_sequenced() {
-            self.inbox.weigh(frame.size().saturating_sub(arrived));
+            self.inbox.weigh(more);
         }
         frame.flags &= !ENCODING_FLAGS;
         Ok(())

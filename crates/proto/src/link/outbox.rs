@@ -178,6 +178,7 @@ pub(super) struct Inbox {
     received: u64,
     acknowledged: u64,
     bytes: usize,
+    unpacked: usize,
     due: bool,
     deadline: Option<Instant>,
 }
@@ -205,6 +206,16 @@ impl Inbox {
         self.due |= self.bytes >= ACK_BYTES;
     }
 
+    /// What arrived takes more memory than it did on the wire.
+    pub(super) fn unpacked(&mut self, more: usize) {
+        self.unpacked += more;
+    }
+
+    /// What it takes more since the last look.
+    pub(super) fn take_unpacked(&mut self) -> usize {
+        std::mem::take(&mut self.unpacked)
+    }
+
     /// The number to acknowledge, if it is time.
     pub(super) fn take_ack(&mut self) -> Option<u64> {
         self.due.then(|| self.told())
@@ -212,7 +223,7 @@ impl Inbox {
 
     /// The last number received, which the caller tells the peer.
     pub(super) fn told(&mut self) -> u64 {
-        *self = Self { received: self.received, acknowledged: self.received, ..Self::default() };
+        *self = Self { received: self.received, acknowledged: self.received, unpacked: self.unpacked, ..Self::default() };
         self.received
     }
 
