@@ -42,7 +42,8 @@
 //! - *at least once* otherwise: a receiver without marks that is killed before its answer has arrived runs the handler again
 //!   when it is back.
 //!
-//! It is never *at most once*: nothing is given up because it might have been taken. It is given up only when the receiver says
+//! It is never *at most once*: nothing is given up because it might have been taken. A handler that outlives its session by eight
+//! more lost sessions of the same peer is dropped where it stands, and runs again when its message comes again. A message is given up only when the receiver says
 //! that trying again does not help; then [`DurableConfig::on_outcome`] is told, and the next message has its turn.
 //!
 //! # The file

@@ -156,10 +156,12 @@ impl Dedupe {
         }
     }
 
-    /// A request that runs was given up. It may have taken effect, so it is not carried out again.
+    /// A request that runs was given up. It may have taken effect, so it is not carried out again; unless it is of a durable queue,
+    /// which rather has it twice than not at all.
     pub(crate) fn give_up(&mut self, peer: Option<PeerKey>, origin: Origin) {
         if let Some(book) = self.peers.get_mut(&peer).and_then(|ledger| ledger.origins.get_mut(&origin.session))
             && book.running.remove(&origin.number)
+            && !is_queue(&origin.session)
         {
             book.done.insert(origin.number, origin.number);
             self.trim(peer);

@@ -17,7 +17,7 @@ use super::{
     context::CallState,
     dedupe::{Dedupe, DedupeLimits, Verdict},
 };
-use crate::{identity::PeerKey, pump::now};
+use crate::{durable::is_queue, identity::PeerKey, pump::now};
 
 /// A request of a peer by where it was sent first.
 type Name = (Option<PeerKey>, [u8; 16], u64);
@@ -114,7 +114,7 @@ impl Ledger {
         }
         let open = state.open.remove(&name(peer, origin));
         drop(state);
-        let result = result.cloned().unwrap_or_else(|| Err(forgotten()));
+        let result = result.cloned().unwrap_or_else(|| Err(given_up(origin)));
         for waiting in open.into_iter().flat_map(|open| open.waiting) {
             // Who has gone wants no answer.
             let _ = waiting.send(result.clone());
@@ -122,7 +122,8 @@ impl Ledger {
     }
 }
 
-/// Where the result of a request goes that may come again. Dropped without one, the request counts as done, its result unknown.
+/// Where the result of a request goes that may come again. Dropped without one, the request counts as done, its result unknown; one of
+/// a durable queue counts as new.
 pub(crate) struct Record {
     ledger: Arc<Ledger>,
     peer: Option<PeerKey>,
@@ -145,6 +146,28 @@ impl Drop for Record {
     }
 }
 
+/// What they are told who wait for a request that was given up. A queue sends its message again then.
+fn given_up(origin: Origin) -> Fault {
+    if is_queue(&origin.session) { Fault::new(Code::LINK_LOST, "the request was given up") } else { forgotten() }
+}
+
 fn forgotten() -> Fault {
     Fault::new(Code::ALREADY_EXISTS, "the request was carried out before; its result is no longer known")
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_wire::LinkSessionId;
+
+    use super::*;
+    use crate::durable::again;
+
+    #[test]
+    fn a_queue_is_not_told_that_what_was_given_up_is_refused_for_good() {
+        let mut queue = [0; 16];
+        queue[..4].copy_from_slice(b"PLQ1");
+        assert!(again(&given_up(Origin { session: LinkSessionId(queue), number: 7 })));
+        let of_link = given_up(Origin { session: LinkSessionId([1; 16]), number: 7 });
+        assert_eq!(of_link.code, Code::ALREADY_EXISTS);
+    }
 }

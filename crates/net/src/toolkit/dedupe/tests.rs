@@ -281,3 +281,14 @@ fn a_durable_queue_does_not_grow_old() {
     assert_eq!(table.begin(key(1), queue, later), Verdict::Done(answer(b"once")));
     assert_eq!(table.begin(key(1), origin(1, 1), later), Verdict::Run);
 }
+
+#[test]
+fn what_was_given_up_of_a_durable_queue_is_carried_out_again_and_of_a_session_not() {
+    let (mut table, now) = (Dedupe::new(large()), Instant::now());
+    let queue = Origin { session: LinkSessionId(*b"PLQ1 of somebody"), number: 1 };
+    for (origin, then) in [(queue, Verdict::Run), (origin(1, 1), Verdict::Forgotten)] {
+        assert_eq!(table.begin(key(1), origin, now), Verdict::Run);
+        table.give_up(key(1), origin);
+        assert_eq!(table.begin(key(1), origin, now), then);
+    }
+}
