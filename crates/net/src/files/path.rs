@@ -63,10 +63,7 @@ pub(super) fn place_below(
         Some(folder) => match root.open_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let reserved = room(missing(root, folder))?;
-                let made = make_folders(root, folder)?;
-                if let Some(reserved) = reserved {
-                    reserved.made(made);
-                }
+                make_folders(root, folder, reserved)?;
                 root.open_dir(folder)
             }
             result => result,
@@ -87,14 +84,25 @@ fn missing(root: &Dir, path: &str) -> u64 {
     prefixes(path).rev().take_while(|folder| root.symlink_metadata(folder).is_err()).count() as u64
 }
 
-/// Makes the folders of a path, each durable in the one above it. Gives how many were made.
-fn make_folders(root: &Dir, path: &str) -> Result<u64, FileError> {
+/// Makes the folders of a path in the space that is set aside for them. Those that were made before one that fails are there, so they
+/// count.
+fn make_folders(root: &Dir, path: &str, reserved: Option<Reservation>) -> Result<(), FileError> {
+    let mut made = 0;
+    let result = make_each(root, path, &mut made);
+    if let Some(reserved) = reserved {
+        reserved.made(made);
+    }
+    result
+}
+
+/// Makes the folders of a path, each durable in the one above it, and counts them.
+fn make_each(root: &Dir, path: &str, made: &mut u64) -> Result<(), FileError> {
     let failed = |error: io::Error| FileError::io("write", &error);
-    let (mut above, mut made): (Option<&str>, u64) = (None, 0);
+    let mut above: Option<&str> = None;
     for folder in prefixes(path) {
         match root.create_dir(folder) {
             Ok(()) => {
-                made += 1;
+                *made += 1;
                 match above {
                     None => sync_folder(root)?,
                     Some(above) => sync_folder(&root.open_dir(above).map_err(failed)?)?,
@@ -105,7 +113,7 @@ fn make_folders(root: &Dir, path: &str) -> Result<u64, FileError> {
         }
         above = Some(folder);
     }
-    Ok(made)
+    Ok(())
 }
 
 /// The place for a file of this machine, in a folder that is there.
@@ -124,4 +132,24 @@ fn local_folder(path: &Path) -> Result<(Dir, &std::ffi::OsStr), FileError> {
     let folder =
         Dir::open_ambient_dir(folder, ambient_authority()).map_err(|error| FileError::io("open the folder of", &error))?;
     Ok((folder, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::files::quota::{Amount, Quota};
+
+    #[test]
+    fn folders_that_were_made_before_one_could_not_be_made_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let quota = Arc::new(Quota::new(Amount { bytes: 1000, entries: 10 }, Amount::default()));
+        let reserved = quota.reserve_folders(3, 0).unwrap();
+        // No file system takes such a name.
+        let path = format!("a/b/{}", "c".repeat(300));
+        assert!(make_folders(&root, &path, Some(reserved)).is_err());
+        assert_eq!(quota.used(), (Amount { bytes: 0, entries: 2 }, Amount::default()));
+    }
 }
