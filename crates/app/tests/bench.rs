@@ -1,0 +1,52 @@
+//! That a load runs to its end and prints what it measures. What comes out is the machine's business.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use self::support::{parlour, run};
+
+/// The figures of the link, each with what it is compared with.
+const LINK: [(&str, Option<&str>); 23] = [
+    ("raw TLS round trip, 64 B, p50", None),
+    ("raw TLS round trip, p99", None),
+    ("request without codec, p50", Some("raw TLS")),
+    ("request with types, p50", Some("raw TLS")),
+    ("request with types, p99", Some("raw TLS p99")),
+    ("raw TLS echo, 256 B, pipelined", None),
+    ("requests without codec, pipelined", Some("raw TLS echo")),
+    ("requests with types, pipelined", Some("raw TLS echo")),
+    ("actions with types", Some("raw TLS echo")),
+    ("raw TLS copy, memory to memory", None),
+    ("raw TLS copy, file to file, fsync", Some("memory to memory")),
+    ("file pulled", Some("raw TLS, file to file")),
+    ("file pushed", Some("raw TLS, file to file")),
+    ("file pushed over another", Some("raw TLS, file to file")),
+    ("file pulled, against memory", Some("raw TLS, memory to memory")),
+    ("16 MiB pulled", None),
+    ("ping on an idle link, p50", None),
+    ("ping on an idle link, p99", None),
+    ("ping beside a pull, p50", None),
+    ("ping beside a pull, p99", Some("idle p99")),
+    ("raw fsync", None),
+    ("durable actions, on disk", Some("raw fsync")),
+    ("durable actions, delivered", None),
+];
+
+#[test]
+fn the_load_of_the_link_runs_to_its_end_and_prints_every_figure_with_its_ratio() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let bench = parlour(&["--json", "bench", "link", "--requests", "100", "--file-mib", "1", "--data", data]);
+    let rows = run(bench, "").ok().rows();
+    let told: Vec<_> = rows.iter().map(|row| (row["what"].as_str().unwrap(), row["baseline"]["name"].as_str())).collect();
+    assert_eq!(told, LINK);
+    for row in &rows {
+        assert!(row["value"].is_number() && row["unit"].is_string(), "{row}");
+        assert_eq!(
+            (row["ratio"].is_number(), row["met"].is_boolean()),
+            (!row["baseline"].is_null(), !row["target"].is_null()),
+            "{row}"
+        );
+    }
+}
