@@ -315,6 +315,7 @@ impl Core {
                 }
                 Timer::Maintain(conversation) => self.maintain(&conversation)?,
                 Timer::Transfers => self.session.transfers_rest = false,
+                Timer::Room => self.look_for_room()?,
                 Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
                 Timer::Handover(ask) => self.offer_handover(ask)?,
                 Timer::History => self.history_due()?,

@@ -48,6 +48,11 @@ impl Error {
         TRANSIENT.contains(&self.code)
     }
 
+    /// Whether the server, which refused a part of a blob, is the reason, so that it may take the same part later.
+    pub(crate) fn passes(&self) -> bool {
+        self.is_transient() || matches!(self.code, Code::DISK_FULL | Code::FILE_BUSY)
+    }
+
     /// Whether this side's disk or program is the reason, so that nothing of a step may stay.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self.code, Code::DISK_FULL | Code::READ_ONLY | Code::INTERNAL)

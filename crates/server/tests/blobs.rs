@@ -27,12 +27,16 @@ struct Setting {
 
 /// Alice and Bob in a conversation, and Carol.
 fn setting() -> Setting {
+    setting_with(QUOTA)
+}
+
+fn setting_with(quota: u64) -> Setting {
     let fanout = Arc::new(Fanout::new());
     let store = Arc::new(MemoryStore::new(Arc::clone(&fanout) as Arc<_>));
     let mut rng = StdRng::seed_from_u64(7);
     let secrets = block_on(Secrets::load(&*store, &mut rng)).unwrap();
     let bytes = Arc::new(MemoryBlobs::default());
-    let room = BlobRoom { bytes: Arc::clone(&bytes) as Arc<_>, quota: QUOTA };
+    let room = BlobRoom { bytes: Arc::clone(&bytes) as Arc<_>, quota };
     let service = Service::with_blobs(config(), Arc::clone(&store), fanout, secrets, [3; 32], room);
     let mut world = World { service, store, now_ms: NOW, rng };
     let (alice, mut alices) = world.person("alice", 1);
@@ -92,6 +96,34 @@ fn a_file_goes_from_its_author_to_the_members_and_to_nobody_else() {
     let began = world.ask(&mut carol, &api::BlobBegin { blob: id, size: 600_000 }).unwrap();
     assert_eq!(began, api::BlobProgress { received: 0, complete: false }, "nor by beginning: she has to bring the bytes");
     assert_eq!(world.refused(&mut carol, &get(id, 0)), Code::FILE_NOT_FOUND);
+}
+
+/// Whoever is slow, or comes back now and then, is not begun anew.
+#[test]
+fn an_upload_may_take_longer_than_a_day_as_long_as_it_goes_on() {
+    let Setting { mut world, mut alice, .. } = setting_with(64 << 20);
+    let (id, bytes) = blob(1, 50 << 20);
+    let pass = |world: &mut World| {
+        world.now_ms += DAY * 3 / 4;
+        block_on(world.service.collect_blobs(None, world.now())).unwrap();
+    };
+    world.ask(&mut alice, &api::BlobBegin { blob: id, size: 50 << 20 }).unwrap();
+    let mut progress = api::BlobProgress { received: 0, complete: false };
+    for (n, part) in bytes.chunks(250_000).enumerate() {
+        if n % 70 == 0 {
+            pass(&mut world);
+        }
+        progress = world.ask(&mut alice, &api::BlobPut { blob: id, offset: progress.received, data: part.to_vec() }).unwrap();
+    }
+    assert!(progress.complete);
+    let (id, bytes) = blob(2, 9);
+    for byte in 0..9 {
+        pass(&mut world);
+        let begun = world.ask(&mut alice, &api::BlobBegin { blob: id, size: 9 }).unwrap();
+        assert_eq!(begun.received, byte);
+        let at = usize::try_from(byte).unwrap();
+        world.ask(&mut alice, &api::BlobPut { blob: id, offset: byte, data: bytes[at..=at].to_vec() }).unwrap();
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! its name, so a file under an id is that blob, whatever happened in between.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -31,7 +31,8 @@ use tokio::sync::oneshot;
 /// Threads, and the calls that may wait for each: with chunks of the largest size 32 MiB.
 const THREADS: usize = 4;
 const WAITING: usize = 128;
-/// Uploads of which one thread knows the state of the hash; others are hashed again when they go on.
+/// Uploads of which one thread knows the state of the hash. One more, and the one that has rested longest has to be begun again, and
+/// is hashed again.
 const KNOWN: usize = 4096;
 /// Bytes that are hashed at once when an upload goes on.
 const BUFFER: usize = 256 * 1024;
@@ -48,13 +49,17 @@ struct Known {
     size: u64,
     received: u64,
     hasher: blake3::Hasher,
+    /// The job of this thread that was the last for it.
+    job: u64,
 }
 
 struct Worker {
     folder: Arc<Path>,
     /// Largest file; beyond it the disk is full. For tests.
     room: Option<u64>,
-    known: HashMap<Upload, Known>,
+    known: BTreeMap<Upload, Known>,
+    /// Jobs so far.
+    jobs: u64,
 }
 
 fn disk(error: &io::Error) -> BlobError {
@@ -76,7 +81,7 @@ impl DiskBlobs {
         let mut threads = Vec::with_capacity(THREADS);
         for number in 0..THREADS {
             let (jobs, waiting) = sync_channel(WAITING);
-            let worker = Worker { folder: Arc::clone(&folder), room, known: HashMap::new() };
+            let worker = Worker { folder: Arc::clone(&folder), room, known: BTreeMap::new(), jobs: 0 };
             std::thread::Builder::new().name(format!("blobs-{number}")).spawn(move || worker.run(&waiting))?;
             threads.push(jobs);
         }
@@ -162,6 +167,7 @@ fn read(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
+            self.jobs += 1;
             job(&mut self);
         }
     }
@@ -177,8 +183,10 @@ impl Worker {
     fn begin(&mut self, upload: Upload, size: u64) -> Result<Received, BlobError> {
         if self.known.get(&upload).is_none_or(|known| known.size != size) {
             let known = self.resume(&upload, size).map_err(|error| disk(&error))?;
-            if self.known.len() >= KNOWN {
-                self.known.clear();
+            if self.known.len() >= KNOWN
+                && let Some(rested) = self.known.iter().min_by_key(|(_, known)| known.job).map(|(upload, _)| *upload)
+            {
+                self.known.remove(&rested);
             }
             self.known.insert(upload, known);
         }
@@ -192,7 +200,7 @@ impl Worker {
         if file.metadata()?.len() > size {
             file.set_len(0)?;
         }
-        let mut known = Known { size, received: 0, hasher: blake3::Hasher::new() };
+        let mut known = Known { size, received: 0, hasher: blake3::Hasher::new(), job: 0 };
         let mut buffer = vec![0; BUFFER];
         loop {
             let read = file.read(&mut buffer)?;
@@ -223,8 +231,9 @@ impl Worker {
 
     /// How far an upload is. With its last byte it is compared with its id and synced.
     fn progress(&mut self, upload: Upload) -> Result<Received, BlobError> {
-        let known = self.known.get(&upload).ok_or(BlobError::Missing)?;
-        let received = Received { bytes: known.received, whole: known.received == known.size };
+        let known = self.known.get_mut(&upload).ok_or(BlobError::Missing)?;
+        known.job = self.jobs;
+        let received = Received { bytes: known.received, size: known.size, whole: known.received == known.size };
         if received.whole {
             if known.hasher.finalize().as_bytes() != upload.blob.as_bytes() {
                 self.discard(upload).map_err(|error| disk(&error))?;
@@ -265,4 +274,34 @@ fn append(path: &Path, received: u64, data: &[u8], room: Option<u64>) -> io::Res
         file.set_len(received)?;
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use parlour_server::store::suite::block_on;
+    use parlour_wire::AccountId;
+
+    use super::*;
+
+    /// All of one thread, since the first bytes of their ids are the same.
+    fn upload(n: usize) -> Upload {
+        let mut blob = BlobId([0; 32]);
+        blob.0[24..].copy_from_slice(&(n as u64).to_be_bytes());
+        Upload { account: AccountId([1; 32]), blob }
+    }
+
+    #[test]
+    fn of_more_uploads_than_a_thread_knows_the_one_that_rested_longest_begins_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blobs = DiskBlobs::open(dir.path(), None).expect("a folder");
+        for n in 0..KNOWN {
+            block_on(blobs.begin(upload(n), 2)).expect("room");
+        }
+        block_on(blobs.put(upload(0), 0, vec![7])).expect("it is known");
+        block_on(blobs.begin(upload(KNOWN), 2)).expect("room");
+        assert!(block_on(blobs.put(upload(1), 0, vec![7])).is_err_and(|error| matches!(error, BlobError::Missing)));
+        for n in [0, 2, KNOWN - 1, KNOWN] {
+            block_on(blobs.put(upload(n), 0, vec![7])).expect("it is known still");
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl Intake {
 impl Core {
     /// Sends the next pack, unless one is under way.
     pub(super) fn pump_parcels(&mut self) -> Result<(), Error> {
-        if !self.session.is_usable() || self.session.upload.is_some() {
+        if !self.session.is_usable() || self.session.upload.is_some() || self.session.no_room {
             return Ok(());
         }
         let Some(parcel) = self.store.first_parcel()? else { return Ok(()) };
@@ -89,12 +89,17 @@ impl Core {
         }
         let progress: BlobProgress = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
-            Err(error) if error.is_transient() => {
+            Err(error) if error.code == Code::DISK_FULL => {
+                self.server_is_full();
+                self.parcel_waits(&parcel, error);
+                return Ok(());
+            }
+            Err(error) if error.passes() => {
                 self.set_timer(Timer::Parcels, RETRY);
                 return Ok(());
             }
-            // Something was damaged on its way to the disk there, or the server says so.
-            Err(error) if error.code == Code::HASH_MISMATCH => {
+            // Something was damaged on its way to the disk there, or the server has forgotten what it had of it, or says so.
+            Err(error) if matches!(error.code, Code::HASH_MISMATCH | Code::FILE_NOT_FOUND) => {
                 if let Some(error) = self.balked(*blob) {
                     return self.parcel_refused(&parcel, error);
                 }
@@ -119,9 +124,20 @@ impl Core {
         self.request(&put, Pending::Upload(*blob))
     }
 
+    /// A pack stays here for a while. Nobody is kept waiting for the backup so long; it goes on by itself.
+    fn parcel_waits(&mut self, parcel: &Parcel, error: Error) {
+        if parcel.purpose == Purpose::Backup {
+            let error = Error { message: format!("the backup is not complete yet: {}", error.message), ..error };
+            for ticket in std::mem::take(&mut self.waiters.backup) {
+                self.reply(ticket, Err(error.clone()));
+            }
+        }
+    }
+
     /// A pack is at the server. Those that a message will name are kept until it does: the server does not keep them for ever.
     fn parcel_sent(&mut self, parcel: &Parcel) -> Result<(), Error> {
         self.session.balked.remove(&parcel.pack.blob);
+        self.session.no_room_told = false;
         match parcel.purpose {
             Purpose::Backup => self.store.drop_parcel(&parcel.pack.blob)?,
             Purpose::Handover(_) | Purpose::Share(_) => self.store.parcel_sent(&parcel.pack.blob)?,

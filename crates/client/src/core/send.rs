@@ -10,7 +10,7 @@ use parlour_wire::{
     log::{Entry, EntryKind},
 };
 
-use super::{Core, compose::blobs, session::Pending};
+use super::{Core, compose::blobs, session::Pending, transfers::not_kept};
 use crate::{
     api::State,
     error::Error,
@@ -255,14 +255,11 @@ impl Core {
 
     /// The server does not have what a message names any more. What is still known here is sent once more, and the message after it.
     fn blobs_gone(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
-        let tries = self.session.blobs_again.entry(item.id).or_default();
-        *tries += 1;
-        let too_often = *tries > BLOB_TRIES;
+        let too_often = self.gone_too_often(&item.id);
         let file = item.kind == OutboxKind::Message && self.store.upload(&item.id)?.is_some();
         if too_often && file {
             self.store.dequeue(&item.id)?;
-            let message = "the server takes the file and does not have it afterwards";
-            return self.upload_failed(&item.id, Error::new(Code::SERVER_MISBEHAVED, message));
+            return self.upload_failed(&item.id, not_kept());
         }
         let send: api::Send = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
         let mut again = file;
@@ -277,6 +274,13 @@ impl Core {
             self.upload_again(&item.id)?;
         }
         self.pump_parcels()
+    }
+
+    /// What a message names, or what there was of it, is gone from the server: whether that was once too often in this session.
+    pub(super) fn gone_too_often(&mut self, message: &MessageId) -> bool {
+        let tries = self.session.blobs_again.entry(*message).or_default();
+        *tries += 1;
+        *tries > BLOB_TRIES
     }
 
     /// The server has it: its entry is taken like any other, in its place in the log. Until then it stays in the outbox, so that

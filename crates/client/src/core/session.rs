@@ -90,6 +90,8 @@ pub(super) enum Timer {
     Restart,
     /// Files may be tried again.
     Transfers,
+    /// The server's disk may have room again.
+    Room,
     /// A conversation may try again.
     Retry(ConversationId),
     /// Bring a conversation's devices in line with the device lists.
@@ -176,7 +178,7 @@ pub(super) struct Session {
     pub(super) resting: BTreeSet<ConversationId>,
     /// How often a conversation was told that its epoch is stale without any progress, and at which epoch.
     pub(super) stale: BTreeMap<ConversationId, (u64, u32)>,
-    /// How often what a message names was gone from the server.
+    /// How often what a message names, or what there was of it, was gone from the server.
     pub(super) blobs_again: BTreeMap<MessageId, u32>,
     pub(super) creating: BTreeMap<ConversationId, Creation>,
     /// Conversations to be joined by external commit.
@@ -200,6 +202,9 @@ pub(super) struct Session {
     pub(super) watched: BTreeSet<AccountId>,
     /// Files were refused something and wait for their timer.
     pub(super) transfers_rest: bool,
+    /// The server's disk is full, so what goes up waits for its timer; and that this has been told.
+    pub(super) no_room: bool,
+    pub(super) no_room_told: bool,
     /// There are contacts that are not watched.
     pub(super) contacts_dirty: bool,
     pub(super) presence: BTreeMap<AccountId, Presence>,
@@ -426,7 +431,7 @@ impl Core {
                 || !self.session.ending.is_empty()
                 || !self.session.waiting.is_empty()
                 || !self.store.outbox_is_empty()?
-                || self.store.first_share()?.is_some()
+                || (self.store.first_share()?.is_some() && !self.session.no_room)
             {
                 return Ok(());
             }

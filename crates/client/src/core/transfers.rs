@@ -36,6 +36,8 @@ use crate::{
 const AT_ONCE: usize = 2;
 /// Pause after a failure that may pass.
 const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a server is asked again whose disk was full: somebody has to make room there.
+const ROOM: Duration = Duration::from_secs(60);
 /// Failures that are remembered for who asks late.
 const FAILURES: usize = 64;
 
@@ -137,7 +139,8 @@ impl Core {
         if room > 0 {
             for upload in self.store.uploads()? {
                 let id = TransferId::Upload(upload.message);
-                let can = room > 0 && !self.transfers.running.contains(&id) && (usable || upload.blob.is_none());
+                let may = (usable && !self.session.no_room) || upload.blob.is_none();
+                let can = room > 0 && may && !self.transfers.running.contains(&id);
                 if can && let Some(order) = self.order_of(upload)? {
                     self.start(order);
                     room -= 1;
@@ -179,10 +182,14 @@ impl Core {
         self.transfers.ended(id);
         match (id, outcome) {
             (_, Err(error)) if error.is_transient() => {
-                self.session.transfers_rest = true;
-                self.set_timer(Timer::Transfers, RETRY);
+                self.rest_transfers();
                 Ok(())
             }
+            (TransferId::Upload(message), Err(error)) if error.passes() => {
+                self.upload_later(&error);
+                Ok(())
+            }
+            (TransferId::Upload(message), Err(error)) if error.code == Code::FILE_NOT_FOUND => self.upload_forgotten(&message),
             (TransferId::Upload(message), Ok(Transferred::Sealed(sealed))) => {
                 self.store.set_upload_blob(&message, &sealed.blob)?;
                 self.transfers.sealed.insert(message, sealed);
@@ -204,10 +211,45 @@ impl Core {
         }
     }
 
+    fn rest_transfers(&mut self) {
+        self.session.transfers_rest = true;
+        self.set_timer(Timer::Transfers, RETRY);
+    }
+
+    fn upload_later(&mut self, error: &Error) {
+        if error.code == Code::DISK_FULL { self.server_is_full() } else { self.rest_transfers() }
+    }
+
+    /// The server has no room on its disk. Whatever goes up waits, and that is told once.
+    pub(super) fn server_is_full(&mut self) {
+        self.session.no_room = true;
+        self.set_timer(Timer::Room, ROOM);
+        if !std::mem::replace(&mut self.session.no_room_told, true) {
+            let message = "the disk of the server is full; files and histories wait here until it has room";
+            self.trouble(Error::new(Code::DISK_FULL, message).hint("tell who runs the server"));
+        }
+    }
+
+    /// It may have room again.
+    pub(super) fn look_for_room(&mut self) -> Result<(), Error> {
+        self.session.no_room = false;
+        self.pump_parcels()
+    }
+
+    /// The server no longer knows of an upload that was under way, so it is begun again: from where the server has it, if it has any.
+    fn upload_forgotten(&mut self, message: &MessageId) -> Result<(), Error> {
+        if self.gone_too_often(message) {
+            return self.upload_failed(message, not_kept());
+        }
+        self.rest_transfers();
+        Ok(())
+    }
+
     /// The server has the blob: the message that names it can go out.
     fn uploaded(&mut self, message: &MessageId, hash: [u8; 32]) -> Result<(), Error> {
         let Some(Upload { blob: Some(blob), .. }) = self.store.upload(message)? else { return Ok(()) };
         self.store.set_upload_whole(message, true)?;
+        self.session.no_room_told = false;
         self.transfers.sealed.remove(message);
         let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) else { return Ok(()) };
         let Some(bytes) = &row.content else { return Ok(()) };
@@ -301,6 +343,11 @@ impl Core {
             self.reply(ticket, Err(error.clone()));
         }
     }
+}
+
+/// The server has been sent a file too often for it to be lost by chance.
+pub(super) fn not_kept() -> Error {
+    Error::new(Code::SERVER_MISBEHAVED, "the server takes the file and does not have it afterwards")
 }
 
 /// The file that a message carries.

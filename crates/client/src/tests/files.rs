@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use parlour_wire::{Code, MessageId};
+use parlour_wire::{Code, MessageId, api::BlobPut};
 
 use super::harness::{World, files::local};
 use crate::{
@@ -188,6 +188,50 @@ fn a_file_that_changes_on_the_way_is_not_sent_and_its_key_is_not_used_again() {
         no_key_twice(&world);
         assert!(world.sealed.iter().map(|(key, ..)| key).collect::<BTreeSet<_>>().len() <= 2);
     }
+}
+
+#[test]
+fn a_file_waits_for_a_server_without_room_and_that_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, b) = two(112);
+    world.refuse_some::<BlobPut>(usize::MAX, Code::DISK_FULL);
+    let sent = world.send_file(a, "bob", &path);
+    world.go_on(a, 300);
+    assert_eq!(world.state(a, sent.id), State::Queued);
+    let told: Vec<_> = world.troubles(a).into_iter().map(|error| error.code).collect();
+    assert_eq!(told, [Code::DISK_FULL]);
+    world.refuses = None;
+    world.go_on(a, 61);
+    let downloads = tempfile::tempdir().unwrap();
+    arrives(&mut world, b, downloads.path(), 0);
+}
+
+#[test]
+fn a_file_goes_on_after_refusals_that_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    for (code, times) in [(Code::FILE_BUSY, 5), (Code::FILE_NOT_FOUND, 3)] {
+        let (mut world, _, b) = two(113);
+        world.refuse_some::<BlobPut>(times, code);
+        world.send_file(0, "bob", &path);
+        world.settle();
+        let downloads = tempfile::tempdir().unwrap();
+        arrives(&mut world, b, downloads.path(), 0);
+        no_key_twice(&world);
+    }
+}
+
+#[test]
+fn a_server_that_always_forgets_a_file_is_not_sent_it_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, _) = two(114);
+    world.refuse_some::<BlobPut>(usize::MAX, Code::FILE_NOT_FOUND);
+    world.send_file(a, "bob", &path);
+    world.settle();
+    assert_eq!(files(&mut world, a, "bob").len(), 0);
+    assert!(world.complains(a, "does not have it afterwards"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parlour_server::store::{Store as _, suite::block_on};
 use parlour_wire::{
     AccountId, Code, MessageId,
-    api::{BackupAnswer, BlobData},
+    api::{BackupAnswer, BlobData, BlobPut},
 };
 use rand::Rng as _;
 
@@ -151,6 +151,31 @@ fn a_part_that_nothing_named_for_too_long_is_sent_again() {
         world.settle();
         assert!(world.texts(new, "bob") == expected(60), "step {step}");
     }
+}
+
+/// Neither a full disk nor a part that the server forgets ends a handing over.
+#[test]
+fn a_part_waits_for_a_server_that_does_not_take_it_now() {
+    for (code, times) in [(Code::DISK_FULL, 2), (Code::FILE_BUSY, 5), (Code::FILE_NOT_FOUND, 2)] {
+        let (mut world, alice, a, _) = long_history(22, 60);
+        world.refuse_some::<BlobPut>(times, code);
+        let new = world.sibling(alice);
+        world.go_on(a, 200);
+        world.settle();
+        assert!(world.texts(new, "bob") == expected(60), "{code:?}");
+        let told = world.troubles(a).len();
+        assert_eq!(told, usize::from(code == Code::DISK_FULL), "{code:?}");
+    }
+}
+
+#[test]
+fn a_backup_waits_for_a_server_without_room() {
+    let (mut world, _, a, _) = long_history(23, 60);
+    world.refuse_some::<BlobPut>(2, Code::DISK_FULL);
+    assert_eq!(world.ask(a, Command::BackupOn).map_err(|error| error.code), Err(Code::DISK_FULL));
+    world.go_on(a, 200);
+    let saved = status(&mut world, a, Command::BackupStatus);
+    assert_eq!((saved.version, saved.pending, saved.packs), (1, 0, 1), "it goes on by itself");
 }
 
 #[test]

@@ -122,6 +122,8 @@ pub(super) struct World {
     trace: bool,
     /// Answers that the server gives instead of the true ones, by handler.
     pub(super) lies: BTreeMap<&'static str, Vec<u8>>,
+    /// Requests that the server refuses before it has done anything.
+    pub(super) refuses: Option<faults::Refuses>,
     /// Parts of blobs that get through before the link is lost.
     pub(super) puts: Option<usize>,
     /// Parts of blobs that have been sealed to be sent: key, place, hash.
@@ -161,6 +163,7 @@ impl World {
             steady: Duration::ZERO,
             trace,
             lies: BTreeMap::new(),
+            refuses: None,
             puts: None,
             sealed: Vec::new(),
             sizes: None,
@@ -466,6 +469,10 @@ impl World {
         match it.outbox.pop_front() {
             Some(Output::Request { id, name, content }) => {
                 it.asked += 1;
+                if let Some(code) = self.refuses.as_mut().and_then(|refuses| refuses(name, &content)) {
+                    link.inbox.push(Some(Asked { name, content }), Input::Answer(id, Err(Error::new(code, "refused"))));
+                    return true;
+                }
                 let answer = block_on(self.service.request(&mut link.session, name, &content, now));
                 let answer = answer.map(|bytes| bytes.to_vec()).map_err(|failure| {
                     let fault = failure.to_wire();

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a blob waits for a message or backup that names it, and an unfinished one for its rest, in milliseconds.
 const UNNAMED_MS: u64 = 24 * 3600 * 1000;
+/// Bytes after which an upload under way is noted as begun anew: in a day even a slow link brings so many.
+const RENEW: u64 = 16 * 1024 * 1024;
 /// What one write or look of a collection handles, so that others do not wait long.
 const TOGETHER: u32 = 256;
 
@@ -135,7 +137,22 @@ pub(super) fn put<S: Store>(ask: Ask<S>, call: BlobPut) -> impl Future<Output = 
     });
     async move {
         let (upload, work) = begun?;
-        settle(&ask.core, upload, work.await, ask.now_ms).await
+        let received = work.await;
+        if let Ok(Received { bytes, size, whole: false }) = received {
+            renew(&ask, upload, (call.offset, bytes), size).await;
+        }
+        settle(&ask.core, upload, received, ask.now_ms).await
+    }
+}
+
+/// What takes longer than a day to come is kept as long as it comes. Asked as seldom as blobs may be begun, since it is a write.
+async fn renew<S: Store>(ask: &Ask<S>, upload: Upload, (from, to): (u64, u64), size: u64) {
+    let Upload { account, blob } = upload;
+    let further = from / RENEW < to / RENEW;
+    if further && ask.core.throttles.blobs.take(&account.0, ask.now_ms).is_ok() {
+        let quota = ask.core.room.quota;
+        // Its part has been taken whatever comes of this, and what comes next renews it again.
+        drop(ask.core.apply(Write::BeginBlob { account, blob, size, quota, now_ms: ask.now_ms }).await);
     }
 }
 
@@ -148,7 +165,7 @@ async fn settle<S: Store>(
 ) -> Result<BlobProgress, Failure> {
     let Upload { account, blob } = upload;
     match received {
-        Ok(Received { bytes, whole: false }) => return Ok(BlobProgress { received: bytes, complete: false }),
+        Ok(Received { bytes, whole: false, .. }) => return Ok(BlobProgress { received: bytes, complete: false }),
         Ok(Received { whole: true, .. }) => {}
         Err(BlobError::Mismatch) => {
             core.apply(Write::AbandonBlob { account, blob }).await??;

@@ -44,6 +44,8 @@ pub struct Upload {
 pub struct Received {
     /// Bytes from the beginning that are there.
     pub bytes: u64,
+    /// Bytes of the whole.
+    pub size: u64,
     /// All bytes are there, have the hash that is the id, and are on disk.
     pub whole: bool,
 }
@@ -104,7 +106,7 @@ impl Memory {
             self.uploads.remove(upload);
             return Err(BlobError::Mismatch);
         }
-        Ok(Received { bytes: bytes.len() as u64, whole })
+        Ok(Received { bytes: bytes.len() as u64, size: *size, whole })
     }
 
     fn put(&mut self, upload: &Upload, offset: u64, data: &[u8]) -> Result<Received, BlobError> {

@@ -12,7 +12,19 @@ use crate::{
     error::Error,
 };
 
+/// Whether a request of a name and a content is refused, and how.
+pub(in crate::tests) type Refuses = Box<dyn FnMut(&str, &[u8]) -> Option<Code>>;
+
 impl World {
+    /// The server refuses so many requests of a kind, and then no more.
+    pub(in crate::tests) fn refuse_some<C: parlour_wire::api::Call>(&mut self, mut count: usize, code: Code) {
+        self.refuses = Some(Box::new(move |name, _| {
+            let refused = name == C::NAME && count > 0;
+            count -= usize::from(refused);
+            refused.then_some(code)
+        }));
+    }
+
     /// The connection and its session are lost.
     pub(in crate::tests) fn cut(&mut self, node: usize) {
         if self.nodes[node].link.is_some() {

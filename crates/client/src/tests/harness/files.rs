@@ -130,7 +130,11 @@ impl World {
     fn call<C: Call>(&mut self, node: usize, call: &C) -> Result<C::Answer, Error> {
         let now = parlour_server::Now { unix_ms: self.unix_ms };
         let Some(link) = self.nodes[node].link.as_mut() else { return Err(Error::new(Code::LINK_LOST, "away")) };
-        let answer = block_on(self.service.request(&mut link.session, C::NAME, &parlour_wire::encode(call), now));
+        let content = parlour_wire::encode(call);
+        if let Some(code) = self.refuses.as_mut().and_then(|refuses| refuses(C::NAME, &content)) {
+            return Err(Error::new(code, "refused"));
+        }
+        let answer = block_on(self.service.request(&mut link.session, C::NAME, &content, now));
         let answer = answer.map_err(|failure| {
             let fault = failure.to_wire();
             Error::new(fault.code, fault.message)

@@ -74,7 +74,8 @@ impl BlobTable {
             }
             return Ok(Written::Whole { size });
         }
-        if self.begun.get(&(account, blob)).is_some_and(|begun| begun.size == size) {
+        if let Some(begun) = self.begun.get_mut(&(account, blob)).filter(|begun| begun.size == size) {
+            begun.begun_ms = begun.begun_ms.max(now_ms);
             return Ok(Written::Done);
         }
         let replaced = self.begun.get(&(account, blob)).map(|begun| begun.size);

@@ -65,6 +65,10 @@ impl Apply<'_> {
         let begun =
             self.one("SELECT size FROM upload WHERE account = ?1 AND blob = ?2", (key, blob.as_bytes()), |row| unsigned(row, 0))?;
         if begun == Some(size) {
+            self.run(
+                "UPDATE upload SET begun_ms = max(begun_ms, ?3) WHERE account = ?1 AND blob = ?2",
+                (key, blob.as_bytes(), signed(now_ms)),
+            )?;
             return Ok(Ok(Written::Done));
         }
         let uploads = self.one("SELECT count(*) FROM upload WHERE account = ?1", [key], |row| unsigned(row, 0))?.unwrap_or(0);
