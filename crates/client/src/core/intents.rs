@@ -2,6 +2,8 @@
 //! has done it, or it is refused for good. When another commit was first, its outcome is read and the change is tried again on top
 //! of it; a change that others have made by then is done.
 
+use std::time::Duration;
+
 use parlour_e2ee::{E2eeError, GroupChange, Member, NewConversation, PendingCommit, Step};
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
@@ -9,7 +11,7 @@ use parlour_wire::{
     name::Name,
 };
 
-use super::{Core, Reply};
+use super::{Core, Reply, session::Timer};
 use crate::{
     error::Error,
     store::{Conversation, ConversationPhase, Intent, IntentRow, MemberRow, OutboxItem, OutboxKind},
@@ -17,6 +19,9 @@ use crate::{
 
 /// Refusals that may pass, such as that somebody's devices have just changed, before one is taken for good.
 const TRIES: u32 = 20;
+
+/// A leave waits so long for a message that does not get out, such as one before which the server does not tell whose devices are whose.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to do next about an intent.
 enum Next {
@@ -74,6 +79,7 @@ impl Core {
         let change = |change: GroupChange| Next::Change(Box::new(change));
         let next = match intent {
             Intent::Create { .. } => Next::Done,
+            Intent::Leave if self.goes_out(group)? => Next::Wait,
             Intent::Leave => Next::Leave,
             Intent::Add(accounts) => {
                 let new: Vec<_> = accounts.iter().filter(|account| !is(account)).copied().collect();
@@ -191,6 +197,29 @@ impl Core {
             self.queue_commit(commit, None)?;
         }
         Ok(())
+    }
+
+    /// Whether something that was written here is still going out: who has left sends nothing any more. A file comes to an end by
+    /// itself, unless the server has no room for it.
+    fn goes_out(&mut self, group: &Conversation) -> Result<bool, Error> {
+        let id = group.id;
+        let sealed = self.store.outbox_of(&id, usize::MAX >> 1)?.into_iter().find(|item| item.kind == OutboxKind::Message);
+        let next = match sealed {
+            Some(item) => Some(item.id),
+            None => self.store.unsealed(&id, 1)?.first().map(|message| message.id),
+        };
+        self.set_timer(Timer::Retry(id), Duration::from_secs(1));
+        let Some(next) = next else {
+            self.session.leaving.remove(&id);
+            return Ok(!self.session.no_room && self.store.has_upload(&id)?);
+        };
+        let now = self.now.steady;
+        let since = match self.session.leaving.get(&id) {
+            Some((waited, since)) if *waited == next => *since,
+            _ => now,
+        };
+        self.session.leaving.insert(id, (next, since));
+        Ok(now.saturating_sub(since) < PATIENCE)
     }
 
     fn queue_leave(&mut self, group: &Conversation, row: &IntentRow) -> Result<(), Error> {

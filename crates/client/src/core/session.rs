@@ -199,6 +199,8 @@ pub(super) struct Session {
     pub(super) waiting: BTreeSet<ConversationId>,
     /// Conversations out of which a device is to be taken that this one has ended.
     pub(super) ending: BTreeSet<ConversationId>,
+    /// Groups that are left once everything has gone out: the message whose turn it is, and since when.
+    pub(super) leaving: BTreeMap<ConversationId, (MessageId, Duration)>,
     pub(super) watched: BTreeSet<AccountId>,
     /// Files were refused something and wait for their timer.
     pub(super) transfers_rest: bool,
@@ -342,6 +344,7 @@ impl Session {
         self.rosters.remove(conversation);
         self.gone.remove(conversation);
         self.ending.remove(conversation);
+        self.leaving.remove(conversation);
         self.dirty.remove(conversation);
     }
 }

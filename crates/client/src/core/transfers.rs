@@ -185,10 +185,7 @@ impl Core {
                 self.rest_transfers();
                 Ok(())
             }
-            (TransferId::Upload(message), Err(error)) if error.passes() => {
-                self.upload_later(&error);
-                Ok(())
-            }
+            (TransferId::Upload(message), Err(error)) if error.passes() => self.upload_later(&message, &error),
             (TransferId::Upload(message), Err(error)) if error.code == Code::FILE_NOT_FOUND => self.upload_forgotten(&message),
             (TransferId::Upload(message), Ok(Transferred::Sealed(sealed))) => {
                 self.store.set_upload_blob(&message, &sealed.blob)?;
@@ -216,8 +213,15 @@ impl Core {
         self.set_timer(Timer::Transfers, RETRY);
     }
 
-    fn upload_later(&mut self, error: &Error) {
-        if error.code == Code::DISK_FULL { self.server_is_full() } else { self.rest_transfers() }
+    fn upload_later(&mut self, message: &MessageId, error: &Error) -> Result<(), Error> {
+        if error.code != Code::DISK_FULL {
+            self.rest_transfers();
+            return Ok(());
+        }
+        self.server_is_full();
+        // What waits for the file to go out before it waits no longer.
+        self.session.dirty.extend(self.store.message(message)?.map(|row| row.conversation));
+        Ok(())
     }
 
     /// The server has no room on its disk. Whatever goes up waits, and that is told once.
@@ -279,9 +283,10 @@ impl Core {
         self.store.remove_upload(message)?;
         self.transfers.sealed.remove(message);
         let error = Error { message: format!("the file was not sent: {}", error.message), ..error };
-        if self.store.message(message)?.is_some_and(|row| !row.deleted) {
+        if let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) {
             self.store.set_deleted(message)?;
             self.changed(message)?;
+            self.session.dirty.insert(row.conversation);
         }
         if self.transfers.failed.len() >= FAILURES {
             self.transfers.failed.pop_first();
@@ -302,6 +307,7 @@ impl Core {
         let there = self.store.upload(message)?.is_some_and(|upload| !upload.whole);
         self.store.remove_upload(message)?;
         if there {
+            self.session.dirty.extend(self.store.message(message)?.map(|row| row.conversation));
             self.transfers.sealed.remove(message);
             self.outputs.push(Output::StopTransfer(TransferId::Upload(*message)));
             self.transfers.ended(TransferId::Upload(*message));

@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
 
-use parlour_wire::{BlobId, MessageId};
+use parlour_wire::{BlobId, ConversationId, MessageId};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Store, int, uint};
@@ -78,6 +78,12 @@ impl Store {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
         Ok(rows)
+    }
+
+    /// Whether a file is on its way that is for a conversation.
+    pub(crate) fn has_upload(&self, conversation: &ConversationId) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM uploads u JOIN messages m ON m.id = u.message WHERE u.whole = 0 AND m.conversation = ?1";
+        Ok(self.conn.prepare_cached(sql)?.exists([conversation.0])?)
     }
 
     pub(crate) fn set_upload_blob(&self, message: &MessageId, blob: &BlobId) -> Result<(), Error> {

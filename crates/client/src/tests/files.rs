@@ -9,10 +9,13 @@ use std::{
 
 use parlour_wire::{Code, MessageId, api::BlobPut};
 
-use super::harness::{World, files::local};
+use super::{
+    groups::{change, create, members, people},
+    harness::{World, files::local},
+};
 use crate::{
     api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
-    core::{Command, Reply},
+    core::{Command, GroupCommand, Reply},
 };
 
 /// Several chunks and a rest.
@@ -232,6 +235,26 @@ fn a_server_that_always_forgets_a_file_is_not_sent_it_for_ever() {
     world.settle();
     assert_eq!(files(&mut world, a, "bob").len(), 0);
     assert!(world.complains(a, "does not have it afterwards"));
+}
+
+/// Who has left sends nothing any more, so what was written before goes out first, unless it cannot.
+#[test]
+fn a_file_goes_out_before_its_writer_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    for (refused, arrives) in [(None, true), (Some(Code::DISK_FULL), false), (Some(Code::QUOTA), false)] {
+        let path = source(folder.path(), 0);
+        let (mut world, nodes) = people(115, &["alice", "bob"]);
+        change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+        world.settle();
+        if let Some(code) = refused {
+            world.refuse_some::<BlobPut>(usize::MAX, code);
+        }
+        world.send_file(nodes[1], "#club", &path);
+        change(&mut world, nodes[1], GroupCommand::Leave("club".to_owned())).unwrap();
+        world.settle();
+        assert_eq!(members(&mut world, nodes[0], "#club").len(), 1);
+        assert_eq!(files(&mut world, nodes[0], "#club").len(), usize::from(arrives), "{refused:?}");
+    }
 }
 
 #[test]

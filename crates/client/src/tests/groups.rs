@@ -1,6 +1,9 @@
 //! What people do in groups, story by story.
 
-use parlour_wire::{Code, api::Role};
+use parlour_wire::{
+    Code,
+    api::{AccountById, Role},
+};
 
 use super::harness::World;
 use crate::{
@@ -91,6 +94,41 @@ fn said(world: &mut World, node: usize) -> Vec<String> {
 fn told(world: &mut World, node: usize) -> Vec<String> {
     let text = |message: Message| (message.kind == MessageKind::System).then_some(message.text);
     history(world, node).into_iter().filter_map(text).collect()
+}
+
+#[test]
+fn what_was_written_before_goes_out_before_its_writer_leaves() {
+    let (mut world, nodes) = people(40, &["alice", "bob"]);
+    change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+    world.settle();
+    world.restart_offline(nodes[1]);
+    let texts: Vec<_> = (0..40).map(|n| format!("so long {n}")).collect();
+    let sent: Vec<_> = texts.iter().map(|text| world.send(nodes[1], "#club", text).id).collect();
+    world.go_online(nodes[1]);
+    change(&mut world, nodes[1], leave()).unwrap();
+    world.settle();
+    assert_eq!(said(&mut world, nodes[0]), texts);
+    assert_eq!(names(&mut world, nodes[0]), ["alice"]);
+    assert!(sent.into_iter().all(|id| world.state(nodes[1], id) >= State::Stored));
+}
+
+/// The server does not tell whose devices are whose, so nothing is encrypted.
+#[test]
+fn a_leave_does_not_wait_for_ever_for_what_was_written_before() {
+    let (mut world, nodes) = people(41, &["alice", "bob"]);
+    change(&mut world, nodes[0], create("club", &["bob"])).unwrap();
+    world.settle();
+    world.restart_offline(nodes[1]);
+    let sent = world.send(nodes[1], "#club", "so long").id;
+    world.bend(
+        nodes[1],
+        Box::new(|asked, input| if asked.is_some_and(|asked| asked.is::<AccountById>()) { Vec::new() } else { vec![input] }),
+    );
+    world.go_online(nodes[1]);
+    change(&mut world, nodes[1], leave()).unwrap();
+    world.settle();
+    assert_eq!(names(&mut world, nodes[0]), ["alice"]);
+    assert_eq!(world.state(nodes[1], sent), State::Queued);
 }
 
 #[test]
