@@ -267,8 +267,10 @@ impl Core {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
         let busy = self.store.pending_commit(id)?.is_some() || self.is_claiming(id) || self.session.reading.contains(id);
         if conversation.phase != ConversationPhase::Active || !self.session.is_usable() || busy {
-            if busy && self.session.ending.contains(id) {
-                self.set_timer(Timer::Maintain(*id), 5 * PACE);
+            if busy && conversation.phase == ConversationPhase::Active {
+                // What it is busy with may end without a change of the group, and then nothing else would look again.
+                let after = if self.session.ending.contains(id) { 5 * PACE } else { self.jitter(1_000, 4_000) };
+                self.set_timer(Timer::Maintain(*id), after);
             }
             return Ok(());
         }

@@ -1,8 +1,10 @@
 //! What people do in groups, story by story.
 
+use std::time::Duration;
+
 use parlour_wire::{
     Code,
-    api::{AccountById, Role},
+    api::{AccountById, KeyPackagesClaim, Role},
 };
 
 use super::harness::World;
@@ -129,6 +131,32 @@ fn a_leave_does_not_wait_for_ever_for_what_was_written_before() {
     world.settle();
     assert_eq!(names(&mut world, nodes[0]), ["alice"]);
     assert_eq!(world.state(nodes[1], sent), State::Queued);
+}
+
+/// Alice, alone online, claims keys for a new device of bob's when carol's device is ended; nothing comes of the claim.
+#[test]
+fn a_removal_that_finds_a_group_busy_happens_later() {
+    let (mut world, nodes) = people(42, &["alice", "bob", "carol"]);
+    let (a, c) = (nodes[0], nodes[2]);
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let device = world.nodes[c].core.as_ref().unwrap().device_for_test();
+    world.stop(nodes[1]);
+    world.stop(c);
+    let never = world.device(1);
+    world.stop(never);
+    world.run();
+    while !world.is_to_ask::<KeyPackagesClaim>(a) {
+        world.advance(Duration::from_millis(500));
+    }
+    let held = world.hold::<KeyPackagesClaim>(a);
+    world.revoke_device(2, &device);
+    world.run();
+    world.advance(Duration::from_secs(2));
+    world.run();
+    world.release(a, held);
+    world.settle();
+    assert_eq!(world.stands_in(a, device), 0);
 }
 
 #[test]

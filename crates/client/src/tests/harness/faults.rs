@@ -154,6 +154,12 @@ impl World {
         panic!("no such request is made");
     }
 
+    /// Whether a device is about to make a request of this kind.
+    pub(in crate::tests) fn is_to_ask<C: parlour_wire::api::Call>(&self, node: usize) -> bool {
+        let is = |output: &Output| matches!(output, Output::Request { name, .. } if *name == C::NAME);
+        self.nodes[node].outbox.iter().any(is)
+    }
+
     fn step_any_but_receive(&mut self, but: usize) -> bool {
         (0..self.nodes.len()).any(|node| self.connect(node) || self.transmit(node) || (node != but && self.receive(node)))
     }
