@@ -185,6 +185,28 @@ fn what_is_exported_is_read_without_the_program_and_taken_into_a_new_profile() {
     alice.run(&["export", "nobody", "--output", world.path("none").to_str().unwrap()]).fails(3, "user_not_found");
 }
 
+/// Lines of messages name people as their owner calls them, which is nobody's name at the server.
+#[test]
+fn a_petname_in_an_export_of_one_conversation_is_not_taken_for_a_name() {
+    let world = World::new();
+    let (server, alice, bob) = two_people(&world);
+    alice.send("bob", "hello");
+    bob.recv(&[]);
+    alice.run(&["contacts", "rename", "bob", "Bobby"]).ok();
+    let folder = world.path("export");
+    alice.run(&["export", "bob", "--output", folder.to_str().unwrap()]).ok();
+    let anna = world.registered("anna", &server);
+    anna.run(&["import", folder.to_str().unwrap()]).ok();
+    anna.send("Bobby", "it is me");
+    assert_eq!(texts(&bob.recv(&[])), ["it is me"]);
+    // Older exports say nothing of contacts.
+    fs::remove_file(folder.join("contacts.jsonl")).unwrap();
+    let annie = world.registered("annie", &server);
+    annie.run(&["import", folder.to_str().unwrap()]).ok();
+    annie.send("bob", "and me");
+    assert_eq!(texts(&annie.history("bob")), ["hello", "and me"]);
+}
+
 #[test]
 fn nothing_that_others_write_commands_the_terminal() {
     let world = World::new();

@@ -13,6 +13,8 @@ use crate::{api::Presence, error::Error, event::Event};
 
 /// Below so many one-time key packages at the server, it gets new ones.
 const FEW: u32 = 10;
+/// Contacts of whom only the account is known, from an import, and whose names are asked for at a time.
+const NAMELESS: usize = 32;
 /// So many it has then. Each costs a key generation here and 3 KB there; the last-resort package covers a rush.
 const ENOUGH: u32 = 20;
 
@@ -27,7 +29,13 @@ impl Core {
             return Ok(());
         }
         self.session.contacts_dirty = false;
-        let contacts = self.store.contacts()?.into_iter().map(|contact| contact.account);
+        let contacts = self.store.contacts()?;
+        let absent = &self.session.absent;
+        let nameless = contacts.iter().filter(|contact| contact.name.is_empty() && !absent.contains(&contact.account));
+        for account in nameless.map(|contact| contact.account).take(NAMELESS).collect::<Vec<_>>() {
+            self.look_up_account(account)?;
+        }
+        let contacts = contacts.into_iter().map(|contact| contact.account);
         let accounts: Vec<_> = contacts.take(limits::PRESENCE_ACCOUNTS).collect();
         if accounts.is_empty() {
             return Ok(());

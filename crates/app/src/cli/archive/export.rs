@@ -1,6 +1,7 @@
 //! Writing an archive: a conversation or a whole profile, as JSON Lines that need no Parlour to be read.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parlour_client::{Client, Code, ConversationSummary, Error, FetchOptions, Message, MessageId, Page};
+use parlour_client::{AccountId, Client, Code, ConversationSummary, Error, FetchOptions, Message, MessageId, Page};
 use serde::Serialize;
 use serde_json::json;
 
@@ -33,7 +34,7 @@ This folder was written by `parlour export`. Everything in it is plain text: kee
 
 profile.json          your name, account and settings; in an export of everything
 contacts.jsonl        one JSON object per line for each contact: name, account, petname, whether blocked, whether you had compared the
-                      safety number, what they say about themselves; in an export of everything
+                      safety number, what they say about themselves; in an export of one conversation of those in it
 conversations.jsonl   one JSON object per line for each conversation: its id, whether it is direct or a group, its name
 messages.jsonl        one JSON object per line for each message, conversation by conversation, oldest first
 files/                the files of messages, named by the id of their message and their own name
@@ -82,6 +83,8 @@ struct Archive<'a> {
     files: Option<PathBuf>,
     /// The server can be asked for files.
     reached: bool,
+    /// Whom messages name.
+    people: BTreeSet<AccountId>,
     count: Count,
 }
 
@@ -108,6 +111,8 @@ impl Archive<'_> {
             }
             self.count.missing += u64::from(file.path.is_none());
         }
+        self.people.extend([message.sender].into_iter().chain(message.peer).chain(message.shared_by));
+        self.people.extend(message.reactions.iter().map(|reaction| reaction.account));
         self.count.messages += 1;
         Ok(line(&mut self.lines, &row)?)
     }
@@ -131,15 +136,16 @@ async fn write_all(client: &Client, args: &ExportArgs, reached: bool) -> Result<
     finish(lines)?;
     let lines = create(&args.output.join(MESSAGES))?;
     let files = (!args.no_files).then(|| args.output.join(FILES));
-    let mut archive = Archive { client, lines, files, reached, count: Count::default() };
+    let mut archive = Archive { client, lines, files, reached, people: BTreeSet::new(), count: Count::default() };
     for conversation in &conversations {
         write_messages(&mut archive, conversation).await?;
     }
     finish(archive.lines)?;
+    write_contacts(client, &args.output, args.to.is_some().then_some(&archive.people)).await?;
     Ok(archive.count)
 }
 
-/// Writes whose profile it is, and whom it knows.
+/// Writes whose profile it is.
 async fn write_owner(client: &Client, folder: &Path) -> Result<(), Failure> {
     let who = client.whoami().await.ok_or_else(|| Error::new(Code::PROFILE_NOT_FOUND, "the profile has no account"))?;
     let (profile, settings) = (client.profile(None).await?, client.settings().await?);
@@ -153,9 +159,14 @@ async fn write_owner(client: &Client, folder: &Path) -> Result<(), Failure> {
         delivery_receipts: settings.delivery_receipts,
     };
     line(&mut lines, &owner)?;
-    finish(lines)?;
+    Ok(finish(lines)?)
+}
+
+/// Writes whom the profile knows, of all or of these.
+async fn write_contacts(client: &Client, folder: &Path, only: Option<&BTreeSet<AccountId>>) -> Result<(), Failure> {
     let mut lines = create(&folder.join(CONTACTS))?;
-    for contact in client.contacts().await? {
+    let contacts = client.contacts().await?.into_iter();
+    for contact in contacts.filter(|contact| only.is_none_or(|only| only.contains(&contact.account))) {
         line(&mut lines, &ContactLine::from(&contact))?;
     }
     Ok(finish(lines)?)

@@ -192,12 +192,13 @@ impl From<&Message> for MessageLine {
 }
 
 impl MessageLine {
-    /// The message to be taken in, from an export in `folder`; what is wrong with the line otherwise.
+    /// The message to be taken in, from an export in `folder`; what is wrong with the line otherwise. It names people as they were shown, so
+    /// it does not say their names at the server.
     pub(super) fn imported(self, folder: &Path) -> Result<Imported, &'static str> {
         let place = match &self.with_account {
             Some(peer) => {
                 let peer: AccountId = peer.parse().map_err(|_| "with_account is no account")?;
-                ImportedPlace::Direct { peer, name: self.with }
+                ImportedPlace::Direct { peer, name: String::new() }
             }
             None => {
                 let conversation: ConversationId = self.conversation.parse().map_err(|_| "conversation is no conversation")?;
@@ -220,7 +221,7 @@ impl MessageLine {
             id: self.id.parse().map_err(|_| "id is no id")?,
             place,
             sender: self.from_account.parse().map_err(|_| "from_account is no account")?,
-            sender_name: self.from,
+            sender_name: String::new(),
             outgoing: self.outgoing,
             kind,
             text: self.text,
@@ -233,7 +234,7 @@ impl MessageLine {
             expires_ms: self.expires_at.map(millis),
             state: state.unwrap_or(State::Stored),
             reactions: reactions.ok_or("the account of a reaction is no account")?,
-            shared_by: sharer.map(|account| (account, self.shared_by.unwrap_or_default())),
+            shared_by: sharer.map(|account| (account, String::new())),
         })
     }
 }
