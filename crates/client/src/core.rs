@@ -52,6 +52,7 @@ mod siblings;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod size;
+mod sweep;
 mod sync;
 mod target;
 #[cfg(test)]
@@ -288,6 +289,7 @@ impl Core {
             Pending::Siblings => self.siblings_answered(result),
             Pending::Upload(blob) => self.upload_answered(&blob, result),
             Pending::Intake(blob) => self.intake_answered(&blob, result),
+            Pending::Crumb(blob) => self.crumb_answered(&blob, result),
             Pending::BackupSet(version) => self.backup_set(version, result),
             Pending::BackupVersion => self.backup_version(result),
             Pending::BackupGet(ticket) => self.backup_answered(ticket, result),

@@ -4,7 +4,7 @@
 //! A server that gives an old index is noticed by every profile that has heard of a newer one, since account and version are bound
 //! into the seal. A device that knows nothing yet, with no other device left to ask, cannot notice; it says of when the backup is.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use parlour_wire::{
@@ -19,6 +19,7 @@ use super::{
     own::{self, Meaning, PackRef, Sync},
     pack::{self, Pack},
     session::{Pending, Timer},
+    sweep::Sweep,
 };
 use crate::{
     api::{BackupState, BackupStatus},
@@ -36,12 +37,12 @@ pub(super) const VERSION: &str = "backup.version";
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// So many changed messages do not wait.
 const MANY: u64 = 500;
-/// More packs than this are written anew as few full ones, if most of them are far from full.
-const PACKS: usize = if cfg!(test) { 8 } else { 200 };
 /// More packs than this do not fit the index.
 const INDEX: usize = 3_000;
 /// Registers looked up at a time, each of which may be as long as a message.
 const REGISTERS: usize = 64;
+/// Pause after a request that may work later.
+const RETRY: Duration = Duration::from_secs(5);
 /// Versions set by somebody else in between, before one is told that it does not work.
 const TRIES: u32 = 3;
 
@@ -66,14 +67,8 @@ pub(super) struct Run {
     /// The index is on its way.
     setting: bool,
     tries: u32,
-}
-
-/// Whether packs hold so little that few full ones would do.
-fn are_crumbs(packs: &[(PackRef, bool)]) -> bool {
-    let messages: usize = packs.iter().map(|(pack, _)| pack.messages as usize).sum();
-    let bytes: usize = packs.iter().map(|(pack, _)| pack.size as usize).sum();
-    let full = (messages / pack::MESSAGES).max(bytes / pack::BYTES);
-    packs.len() > PACKS && packs.len() > 4 * full
+    /// Packs whose content this run packs anew before anything else.
+    pub(super) sweep: Sweep,
 }
 
 impl Core {
@@ -188,7 +183,9 @@ impl Core {
         if !row.keeper || !self.session.is_usable() || !self.session.synced {
             return Ok(());
         }
-        let begun = self.session.backup_run.is_some() || self.store.has_parcel(Purpose::Backup)?;
+        // Packs that no index names are what a run before the last loss of the link has left.
+        let unnamed = self.store.backup_packs()?.iter().any(|(_, named)| !named);
+        let begun = unnamed || self.session.backup_run.is_some() || self.store.has_parcel(Purpose::Backup)?;
         let dirty = self.store.backup_dirty()?;
         let age = self.now.unix_ms.saturating_sub(row.saved_ms);
         let due = u128::from(age) >= EVERY.as_millis();
@@ -203,22 +200,22 @@ impl Core {
 
     fn begin_backup_run(&mut self) -> Result<(), Error> {
         if self.session.backup_run.is_none() {
-            self.session.backup_run = Some(Run::default());
-            if !self.store.has_parcel(Purpose::Backup)? && are_crumbs(&self.store.backup_packs()?) {
-                self.store.begin_backup()?;
-            }
+            self.session.backup_run = Some(Run { sweep: self.plan_sweep()?, ..Run::default() });
         }
         self.pump_backup()
     }
 
     /// The next step of a run: a pack, or the index when all packs are at the server.
-    fn pump_backup(&mut self) -> Result<(), Error> {
+    pub(super) fn pump_backup(&mut self) -> Result<(), Error> {
         let Some(run) = &mut self.session.backup_run else { return Ok(()) };
         if run.setting {
             return Ok(());
         }
         if self.store.has_parcel(Purpose::Backup)? {
             return self.pump_parcels();
+        }
+        if self.pump_sweep()? {
+            return Ok(());
         }
         let mut pack = Pack { agreed: self.take_registers_for_backup()?, ..Pack::default() };
         // The oldest go first and the newest pack is the last of the index; within a pack the newest stand first.
@@ -267,14 +264,7 @@ impl Core {
     pub(super) fn backup_pack_refused(&mut self, parcel: &Parcel, error: Error) -> Result<(), Error> {
         if error.code == Code::QUOTA {
             let pack = Pack::open(&parcel.pack.blob, &parcel.pack.key, &parcel.bytes)?;
-            for message in &pack.messages {
-                self.store.unpack_for_backup(&message.id)?;
-            }
-            for agreed in &pack.agreed {
-                for register in Sync::from_bytes(agreed)?.registers {
-                    self.store.unpack_register_for_backup(&register)?;
-                }
-            }
+            self.unpack(&pack)?;
         }
         self.backup_failed(error)
     }
@@ -318,16 +308,23 @@ impl Core {
                 if tries > TRIES {
                     return self.backup_failed(error);
                 }
-                self.session.backup_run = Some(Run { setting: true, tries });
+                self.session.backup_run = Some(Run { setting: true, tries, ..Run::default() });
                 self.request(&BackupGet {}, Pending::BackupVersion)
             }
             Err(error) if error.is_transient() => {
-                self.session.backup_run = None;
-                self.set_timer(Timer::Parcels, Duration::from_secs(5));
+                self.backup_later();
                 Ok(())
             }
             Err(error) => self.backup_failed(error),
         }
+    }
+
+    /// The run goes on where it is, after a pause.
+    pub(super) fn backup_later(&mut self) {
+        if let Some(run) = &mut self.session.backup_run {
+            run.setting = false;
+        }
+        self.set_timer(Timer::Parcels, RETRY);
     }
 
     /// Which version there is, after it was not the one that was thought. What it names and this device has not written, a later copy
@@ -336,6 +333,10 @@ impl Core {
         let answer = match result {
             Ok(bytes) => Some(parlour_wire::decode::<BackupAnswer>(&bytes)?),
             Err(error) if error.code == Code::FILE_NOT_FOUND => None,
+            Err(error) if error.is_transient() => {
+                self.backup_later();
+                return Ok(());
+            }
             Err(error) => return self.backup_failed(error),
         };
         let row = self.store.backup()?;
@@ -347,7 +348,7 @@ impl Core {
                     Ok(index) => index,
                     Err(error) => return self.backup_failed(error),
                 };
-                let own: BTreeSet<_> = self.store.backup_packs()?.into_iter().map(|(pack, _)| pack.blob).collect();
+                let own = self.store.backup_blobs()?;
                 let unknown = index.packs.iter().any(|pack| !own.contains(&pack.blob));
                 self.store.set_backup(&BackupRow { version: answer.version, ..row })?;
                 if unknown {

@@ -66,6 +66,8 @@ pub(super) enum Pending {
     Siblings,
     Upload(BlobId),
     Intake(BlobId),
+    /// A pack that is swept together with others.
+    Crumb(BlobId),
     BackupSet(u64),
     BackupVersion,
     BackupGet(Option<Ticket>),
@@ -406,6 +408,7 @@ impl Core {
                     | Pending::Publish(_)
                     | Pending::Upload(_)
                     | Pending::Intake(_)
+                    | Pending::Crumb(_)
                     | Pending::Siblings
                     | Pending::BackupSet(_)
                     | Pending::BackupVersion

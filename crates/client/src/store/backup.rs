@@ -1,5 +1,7 @@
 //! What the keeper of the backup keeps: its state, the packs that the index names, messages that it does not have as they are.
 
+use std::collections::BTreeSet;
+
 use parlour_wire::{MessageId, id::BlobId};
 use rusqlite::params;
 
@@ -192,9 +194,9 @@ impl Store {
         Ok(())
     }
 
-    /// All packs of the backup, the newest last, and whether the index at the server names each.
+    /// The packs of the backup that the next index is to name, the newest last, and whether the one at the server names each.
     pub(crate) fn backup_packs(&self) -> Result<Vec<(PackRef, bool)>, Error> {
-        let sql = "SELECT blob, key, size, messages, named FROM backup_packs ORDER BY position";
+        let sql = "SELECT blob, key, size, messages, named FROM backup_packs WHERE named <> 2 ORDER BY position";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
             let pack = PackRef { blob: BlobId(row.get(0)?), key: row.get(1)?, size: row.get(2)?, messages: row.get(3)? };
@@ -214,8 +216,22 @@ impl Store {
         self.backup_named(packs)
     }
 
-    /// The index at the server names these from here on.
+    /// The next index leaves a pack out, whose content is packed anew: 2 in the table.
+    pub(crate) fn sweep_backup_pack(&self, blob: &BlobId) -> Result<(), Error> {
+        self.conn.prepare_cached("UPDATE backup_packs SET named = 2 WHERE blob = ?1")?.execute([blob.0])?;
+        Ok(())
+    }
+
+    /// All packs that this device knows of, those that have been swept included.
+    pub(crate) fn backup_blobs(&self) -> Result<BTreeSet<BlobId>, Error> {
+        let mut statement = self.conn.prepare_cached("SELECT blob FROM backup_packs")?;
+        let rows = statement.query_map([], |row| row.get(0).map(BlobId))?.collect::<Result<_, _>>()?;
+        Ok(rows)
+    }
+
+    /// The index at the server names these from here on, and what has been swept no more.
     pub(crate) fn backup_named(&self, packs: &[PackRef]) -> Result<(), Error> {
+        self.conn.prepare_cached("DELETE FROM backup_packs WHERE named = 2")?.execute([])?;
         let mut statement = self.conn.prepare_cached("UPDATE backup_packs SET named = 1 WHERE blob = ?1")?;
         for pack in packs {
             statement.execute([pack.blob.0])?;

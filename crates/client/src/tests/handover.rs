@@ -1,18 +1,19 @@
 //! Histories for new devices: from other devices and from the backup, under faults and from servers that lie.
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
 use parlour_server::store::{Store as _, suite::block_on};
 use parlour_wire::{
     AccountId, Code, MessageId,
-    api::{BackupAnswer, BlobData, BlobPut},
+    api::{BackupAnswer, BackupGet, BackupSet, BlobBegin, BlobData, BlobPut, Call as _},
 };
 use rand::Rng as _;
 
-use super::harness::World;
+use super::harness::{World, bent::replies};
 use crate::{
     api::{BackupState, BackupStatus, Message},
     core::{Command, Input, Reply},
+    error::Error,
     event::Event,
 };
 
@@ -176,6 +177,64 @@ fn a_backup_waits_for_a_server_without_room() {
     world.go_on(a, 200);
     let saved = status(&mut world, a, Command::BackupStatus);
     assert_eq!((saved.version, saved.pending, saved.packs), (1, 0, 1), "it goes on by itself");
+}
+
+/// Crumbs are swept together without room for everything twice.
+#[test]
+fn a_backup_that_nearly_fills_its_quota_takes_in_what_is_new() {
+    let (mut world, alice, a, b) = long_history(24, 6_000);
+    let first = status(&mut world, a, Command::BackupOn);
+    let (mut left, mut known) = (first.bytes / 3, BTreeSet::new());
+    world.refuses = Some(Box::new(move |name, content| {
+        let begin: BlobBegin = (name == BlobBegin::NAME).then(|| parlour_wire::decode(content).unwrap())?;
+        if known.contains(&begin.blob) {
+            return None;
+        }
+        left = match left.checked_sub(begin.size) {
+            Some(left) => left,
+            None => return Some(Code::QUOTA),
+        };
+        known.insert(begin.blob);
+        None
+    }));
+    let mut most = 0;
+    for n in 0..40 {
+        world.send(b, "alice", &format!("later {n}"));
+        world.settle();
+        let saved = status(&mut world, a, Command::BackupNow);
+        assert_eq!(saved.pending, 0);
+        most = most.max(saved.packs);
+    }
+    assert!((9..=16).contains(&most), "{most}");
+    lose(&mut world, alice, a);
+    let new = world.sibling(alice);
+    world.settle();
+    let later = (0..40).map(|n| format!("later {n}"));
+    assert!(world.texts(new, "bob") == expected(6_000).into_iter().chain(later).collect::<Vec<_>>());
+}
+
+/// The answer to a new index is lost, and then the question which one there is.
+#[test]
+fn a_backup_is_not_written_anew_for_a_failure_that_passes() {
+    let (mut world, _, a, b) = long_history(25, 60);
+    status(&mut world, a, Command::BackupOn);
+    world.send(b, "alice", "later");
+    world.settle();
+    let mut lost = false;
+    world.bend(
+        a,
+        replies(BackupSet::NAME, move |_, answer| {
+            if std::mem::replace(&mut lost, true) { answer } else { Err(Error::new(Code::TIMED_OUT, "lost")) }
+        }),
+    );
+    let begun = Rc::new(Cell::new(0));
+    let (counted, mut told) = (Rc::clone(&begun), false);
+    world.refuses = Some(Box::new(move |name, _| {
+        counted.set(counted.get() + usize::from(name == BlobBegin::NAME));
+        (name == BackupGet::NAME && !std::mem::replace(&mut told, true)).then_some(Code::OVERLOADED)
+    }));
+    let saved = status(&mut world, a, Command::BackupNow);
+    assert_eq!((saved.version, saved.pending, saved.packs, begun.get()), (3, 0, 2, 1));
 }
 
 #[test]
