@@ -196,6 +196,8 @@ pub struct Contact {
     pub name: String,
     /// What the owner of this profile calls them.
     pub petname: Option<String>,
+    /// The name to show, which is theirs alone on this profile.
+    pub shown: String,
     /// Messages from and to them are refused.
     pub blocked: bool,
     /// The safety number has been compared.
@@ -215,10 +217,11 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// The name to show: the petname if there is one.
+    /// The name to show: the petname if there is one, or else the name at the server, as `name@host:port` if another contact was given
+    /// that as petname. Either is taken wherever a name is asked for.
     #[must_use]
     pub fn shown_name(&self) -> &str {
-        self.petname.as_deref().unwrap_or(&self.name)
+        &self.shown
     }
 }
 

@@ -96,7 +96,8 @@ async fn tell_members(
         let _ = client.wait_synced(CONNECT).await;
         let group = ask(client).await?;
         let mut members = client.group_members(&shown(&group)).await?;
-        members.retain(|member| names.iter().any(|name| is_called(member, name)));
+        let shown: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+        members.retain(|member| names.iter().any(|name| is_called(member, name, &shown)));
         Ok((group, members))
     })
     .await?;
@@ -106,10 +107,13 @@ async fn tell_members(
     Ok(())
 }
 
-/// Whether a member is meant by what somebody typed.
-fn is_called(member: &GroupMember, typed: &str) -> bool {
+/// Whether a member is meant by what somebody typed. What one is shown as is nobody else's user name.
+fn is_called(member: &GroupMember, typed: &str, shown: &[String]) -> bool {
+    if shown.iter().any(|name| name == typed) {
+        return member.name == typed;
+    }
     let user = typed.split_once('@').map_or(typed, |(name, _)| name);
-    member.name == typed || Name::parse(user).is_ok_and(|name| name.as_str() == member.user)
+    Name::parse(user).is_ok_and(|name| name.as_str() == member.user)
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {

@@ -70,7 +70,7 @@ impl From<&Device> for DeviceRow {
 /// `contacts`.
 #[derive(Serialize)]
 pub(crate) struct ContactRow {
-    /// The name that the owner of the profile reads: the petname if there is one.
+    /// The name that the owner of the profile reads: the petname if there is one. No two contacts share it.
     name: String,
     id: String,
     presence: &'static str,
@@ -363,6 +363,7 @@ mod tests {
             account: AccountId([3; 32]),
             name: "robert".to_owned(),
             petname: Some("bob".to_owned()),
+            shown: "bob".to_owned(),
             blocked: false,
             verified: true,
             added: true,

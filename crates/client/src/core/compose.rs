@@ -107,8 +107,10 @@ impl Core {
         }
         let Some(peer) = conversation.peer else { return Ok(()) };
         match self.store.contact(&peer)? {
-            Some(contact) if contact.blocked => Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name()))
-                .hint("unblock the contact to write to it")),
+            Some(contact) if contact.blocked => {
+                let message = format!("{} is blocked", self.name_of(&contact)?);
+                Err(Error::new(Code::BLOCKED, message).hint("unblock the contact to write to it"))
+            }
             _ => Ok(()),
         }
     }
@@ -143,12 +145,15 @@ impl Core {
         if !text.contains('@') {
             return Ok(mentioned);
         }
-        let mut names = Vec::new();
+        let (mut names, mut at_server) = (Vec::new(), Vec::new());
         for account in self.others_in(conversation)? {
             if let Some(contact) = self.store.contact(&account)? {
-                names.extend([Some(contact.name), contact.petname].into_iter().flatten().map(|name| (name, account)));
+                names.extend(contact.petname.map(|petname| (petname, account)));
+                at_server.push((contact.name, account));
             }
         }
+        // As in a target, a petname goes first.
+        names.extend(at_server);
         for word in words_after_at(text) {
             let Some(name) = candidates(word).find_map(|name| names.iter().find(|(other, _)| *other == name)) else { continue };
             if !mentioned.contains(&name.1) && mentioned.len() < limits::MENTIONS {

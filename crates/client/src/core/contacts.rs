@@ -30,8 +30,8 @@ impl Core {
         if !local {
             return Err(not_found(to).hint("only users of your own server can be reached"));
         }
-        let account = self.signed_in()?;
-        if account.name == name.as_str() {
+        self.signed_in()?;
+        if self.is_own_name(name.as_str()) {
             return Err(Error::new(Code::USAGE, "this is you"));
         }
         if self.needs_server(ticket, again.clone())? {
@@ -243,6 +243,9 @@ impl Core {
                 return Err(Error::new(Code::USAGE, format!("{petname:?} cannot be a petname"))
                     .hint("letters, digits, - and . work; spaces and @ # / : do not"));
             }
+            if self.is_own_name(petname) {
+                return Err(Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")));
+            }
             let taken = self.store.contact_by_name(petname, petname)?;
             if taken.is_some_and(|other| other.account != contact.account) {
                 return Err(Error::new(Code::ALREADY_EXISTS, format!("somebody else goes by {petname}")));
@@ -267,7 +270,7 @@ impl Core {
     }
 
     fn reply_contact(&mut self, ticket: Ticket, contact: ContactRow) -> Result<(), Error> {
-        let contact = self.shown_contact(contact);
+        let contact = self.shown_contact(contact)?;
         self.reply(ticket, Ok(Reply::Contact(contact)));
         Ok(())
     }
@@ -306,14 +309,15 @@ impl Core {
     }
 
     /// A contact as callers see it.
-    pub(super) fn shown_contact(&self, contact: ContactRow) -> Contact {
+    pub(super) fn shown_contact(&self, contact: ContactRow) -> Result<Contact, Error> {
         let known = self.session.presence.get(&contact.account).copied();
         let presence = if self.session.is_usable() { known.unwrap_or(Presence::Unknown) } else { Presence::Unknown };
         let list = self.store.list(&contact.account).ok().flatten();
         let devices = list.iter().flat_map(|list| list.certificates()).map(|certificate| certificate.get().device()).collect();
         let said = self.store.profile(&contact.account).ok().flatten();
         let (display_name, status) = said.map(|(said, _)| (said.display_name, said.status)).unwrap_or_default();
-        Contact {
+        Ok(Contact {
+            shown: self.name_of(&contact)?,
             account: contact.account,
             name: contact.name,
             petname: contact.petname,
@@ -325,7 +329,7 @@ impl Core {
             devices,
             display_name,
             status,
-        }
+        })
     }
 }
 

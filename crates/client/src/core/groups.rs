@@ -178,7 +178,7 @@ impl Core {
             let again = Command::Group(command.clone());
             let Some(contact) = self.resolve_checked(ticket, name, again)? else { return Ok(None) };
             if contact.blocked {
-                return Err(Error::new(Code::BLOCKED, format!("{} is blocked", contact.shown_name())));
+                return Err(Error::new(Code::BLOCKED, format!("{} is blocked", self.name_of(&contact)?)));
             }
             if !accounts.contains(&contact.account) {
                 accounts.push(contact.account);

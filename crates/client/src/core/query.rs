@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlour_wire::{AccountId, Code, ConversationId, MessageId};
 
-use super::{Command, Core, Output, Reply, Ticket, profiles, session::Phase, transfers::file_info};
+use super::{Command, Core, Output, Reply, Ticket, profiles, session::Phase, target::short, transfers::file_info};
 use crate::{
     api::{ConversationSummary, DeviceStatus, Draft, Message, MessageKind, Page, Reaction, State, Status},
     error::Error,
@@ -105,7 +105,7 @@ impl Core {
     fn contacts(&self, wanted: impl Fn(&str) -> bool) -> Result<Reply, Error> {
         let rows = self.store.contacts()?.into_iter();
         let rows = rows.filter(|row| wanted(&row.name) || row.petname.as_deref().is_some_and(&wanted));
-        Ok(Reply::Contacts(rows.map(|row| self.shown_contact(row)).collect()))
+        rows.map(|row| self.shown_contact(row)).collect::<Result<_, _>>().map(Reply::Contacts)
     }
 
     fn unshown(&self, from: Option<&str>, limit: u32) -> Result<Reply, Error> {
@@ -283,8 +283,10 @@ impl Core {
         {
             return Ok(own.name.clone());
         }
-        let contact = self.store.contact(account)?;
-        Ok(contact.map_or_else(|| format!("{:.8}", account.to_string()), |contact| contact.shown_name()))
+        match self.store.contact(account)? {
+            Some(contact) => self.name_of(&contact),
+            None => Ok(short(account)),
+        }
     }
 }
 

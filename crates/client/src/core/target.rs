@@ -1,6 +1,6 @@
 //! What a name on the command line means: a petname, a user name, `name@server`, or `#group`.
 
-use parlour_wire::{AccountId, Code, ConversationId, name::Name};
+use parlour_wire::{AccountId, Code, ConversationId, address::ServerUrl, name::Name};
 
 use super::{Command, Core, Ticket, contacts::not_found, session::Phase};
 use crate::{
@@ -71,6 +71,29 @@ impl Core {
         Ok(members.filter(|account| *account != me).collect())
     }
 
+    /// Whether this account has this name at the server.
+    pub(super) fn is_own_name(&self, typed: &str) -> bool {
+        let name = Name::parse(typed).ok();
+        self.account.as_ref().is_some_and(|account| name.is_some_and(|name| account.name == name.as_str()))
+    }
+
+    /// How somebody is shown: by petname, or else by the name at the server. Where that is what another contact was given as petname,
+    /// the server stands behind it, which is also how they are reached.
+    pub(super) fn name_of(&self, contact: &ContactRow) -> Result<String, Error> {
+        let name = contact.name.as_str();
+        if let Some(petname) = &contact.petname {
+            return Ok(petname.clone());
+        }
+        if name.is_empty() {
+            return Ok(short(&contact.account));
+        }
+        if !self.store.is_petname_of_another(name, &contact.account)? {
+            return Ok(name.to_owned());
+        }
+        let server = self.account.as_ref().and_then(|account| account.server.parse::<ServerUrl>().ok());
+        Ok(server.map_or_else(|| format!("{name} (server name)"), |server| format!("{name}@{}", server.authority())))
+    }
+
     /// A member of a group by petname or user name; this account by its own.
     pub(super) fn member(&self, group: &Conversation, who: &str) -> Result<AccountId, Error> {
         let stranger = || {
@@ -84,6 +107,11 @@ impl Core {
         }
         self.store.member_by_name(&group.id, who, &name)?.ok_or_else(stranger)
     }
+}
+
+/// Somebody whose name is not known.
+pub(super) fn short(account: &AccountId) -> String {
+    format!("{:.8}", account.to_string())
 }
 
 /// The name of a group as somebody typed it, with or without the `#`.

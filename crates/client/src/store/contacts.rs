@@ -1,6 +1,6 @@
 //! Contacts, by account.
 
-use parlour_wire::AccountId;
+use parlour_wire::{AccountId, name::Name};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Store, int, uint};
@@ -17,16 +17,6 @@ pub(crate) struct ContactRow {
     pub(crate) added: bool,
     pub(crate) seen_ms: u64,
     pub(crate) claimed: Option<AccountId>,
-}
-
-impl ContactRow {
-    pub(crate) fn shown_name(&self) -> String {
-        match (&self.petname, self.name.as_str()) {
-            (Some(petname), _) => petname.clone(),
-            (None, "") => format!("{:.8}", self.account.to_string()),
-            (None, name) => name.to_owned(),
-        }
-    }
 }
 
 const COLUMNS: &str = "account, name, petname, blocked, verified, added, seen_ms, claimed";
@@ -53,11 +43,33 @@ impl Store {
     /// The contact of a petname, or else of a server name. Two accounts can have had one server name; the one added by hand
     /// goes first.
     pub(crate) fn contact_by_name(&self, petname: &str, name: &str) -> Result<Option<ContactRow>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM contacts WHERE removed = 0 AND (petname = ?1 OR name = ?2)
-             ORDER BY petname = ?1 DESC, added DESC, rowid LIMIT 1"
-        );
-        Ok(self.conn.prepare_cached(&sql)?.query_row(params![petname, name], read).optional()?)
+        if let Some(account) = self.account_by_petname(petname)? {
+            return self.contact(&account);
+        }
+        let sql = format!("SELECT {COLUMNS} FROM contacts WHERE removed = 0 AND name = ?1 ORDER BY added DESC, rowid LIMIT 1");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([name], read).optional()?)
+    }
+
+    /// Who was given this petname, or, if nobody was, one that is the same name written otherwise.
+    pub(crate) fn account_by_petname(&self, petname: &str) -> Result<Option<AccountId>, Error> {
+        let petnames = self.petnames()?;
+        if let Some((account, _)) = petnames.iter().find(|(_, given)| given == petname) {
+            return Ok(Some(*account));
+        }
+        let Ok(name) = Name::parse(petname) else { return Ok(None) };
+        Ok(petnames.into_iter().find(|(_, given)| is_written_as(given, name.as_str())).map(|(account, _)| account))
+    }
+
+    /// Whether somebody else was given this server name as a petname, however it is written.
+    pub(crate) fn is_petname_of_another(&self, name: &str, account: &AccountId) -> Result<bool, Error> {
+        Ok(self.petnames()?.iter().any(|(other, given)| other != account && is_written_as(given, name)))
+    }
+
+    /// All that were given. They are few, and the index over them leaves out those who have none.
+    fn petnames(&self) -> Result<Vec<(AccountId, String)>, Error> {
+        let mut statement = self.conn.prepare_cached("SELECT account, petname FROM contacts WHERE petname >= '' ORDER BY petname")?;
+        let rows = statement.query_map([], |row| Ok((AccountId(row.get(0)?), row.get(1)?)))?.collect::<Result<_, _>>()?;
+        Ok(rows)
     }
 
     pub(crate) fn contacts(&self) -> Result<Vec<ContactRow>, Error> {
@@ -117,4 +129,12 @@ impl Store {
         self.conn.prepare_cached(sql)?.execute([account.0])?;
         Ok(())
     }
+}
+
+/// Whether a petname, kept as its owner wrote it, is this server name.
+fn is_written_as(petname: &str, name: &str) -> bool {
+    if petname.is_ascii() {
+        return petname.eq_ignore_ascii_case(name);
+    }
+    Name::parse(petname).is_ok_and(|petname| petname.as_str() == name)
 }

@@ -78,11 +78,13 @@ impl Store {
         Ok(self.conn.prepare_cached(sql)?.exists(params![id.0, account.0])?)
     }
 
-    /// The account of a member by petname or server name.
+    /// The account of a member by petname or server name. A petname is nobody else, in the group or not.
     pub(crate) fn member_by_name(&self, id: &ConversationId, petname: &str, name: &str) -> Result<Option<AccountId>, Error> {
+        let given = self.account_by_petname(petname)?;
         let sql = "SELECT c.account FROM contacts c JOIN members m ON m.account = c.account
-            WHERE m.conversation = ?1 AND (c.petname = ?2 OR c.name = ?3) ORDER BY c.petname = ?2 DESC LIMIT 1";
-        let found = self.conn.prepare_cached(sql)?.query_row(params![id.0, petname, name], |row| row.get(0).map(AccountId));
+            WHERE m.conversation = ?1 AND CASE WHEN ?2 IS NULL THEN c.name = ?3 ELSE c.account = ?2 END LIMIT 1";
+        let bound = params![id.0, given.map(|account| account.0), name];
+        let found = self.conn.prepare_cached(sql)?.query_row(bound, |row| row.get(0).map(AccountId));
         Ok(found.optional()?)
     }
 

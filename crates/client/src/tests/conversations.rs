@@ -249,6 +249,39 @@ fn contacts_have_petnames_safety_numbers_and_presence() {
 }
 
 #[test]
+fn a_stranger_by_the_name_that_a_contact_was_given_is_told_apart() {
+    let (mut world, a, b) = two();
+    world.send(a, "bob", "one");
+    world.settle();
+    let rename = |petname: &str| Command::RenameContact { to: "bob".into(), petname: petname.into() };
+    assert_eq!(world.ask(a, rename("Alice")).unwrap_err().code, Code::ALREADY_EXISTS, "one's own name");
+    world.ask(a, rename("Carol")).unwrap();
+    let carol = world.person("carol");
+    let c = world.device(carol);
+    world.settle();
+    world.send(c, "alice", "it is me");
+    world.settle();
+    let Ok(Reply::Messages(unshown)) = world.ask(a, Command::Unshown { from: None, limit: 10 }) else { panic!() };
+    assert_eq!((unshown[0].sender_name.as_str(), unshown[0].peer_name.as_str()), ("carol@127.0.0.1:1", "carol@127.0.0.1:1"));
+    let Ok(Reply::Contacts(contacts)) = world.ask(a, Command::Contacts) else { panic!() };
+    let mut names: Vec<_> = contacts.iter().map(|contact| (contact.shown_name(), contact.name.as_str())).collect();
+    names.sort_unstable();
+    assert_eq!(names, [("Carol", "bob"), ("carol@127.0.0.1:1", "carol")]);
+    // What is read can be typed, and means the same.
+    for (to, text) in [("carol", "to bob"), ("carol@127.0.0.1:1", "to carol")] {
+        world.send(a, to, text);
+        assert_eq!(world.texts(a, to).last().unwrap(), text);
+    }
+    world.settle();
+    assert_eq!((world.texts(b, "alice"), world.texts(c, "alice")), (vec!["one".into(), "to bob".into()], vec![
+        "it is me".into(),
+        "to carol".into()
+    ]));
+    world.ask(a, Command::RenameContact { to: "Carol".into(), petname: String::new() }).unwrap();
+    assert_eq!(world.history(a, "carol")[0].sender_name, "carol");
+}
+
+#[test]
 fn presence_of_all_contacts_is_watched_however_late_they_come() {
     let (mut world, a, b) = two();
     world.send(a, "bob", "one");
