@@ -103,6 +103,11 @@ fn what_cannot_be_sent_or_had_is_refused_with_the_status_of_the_contract() {
     let (world, server, alice, bob, folder) = world();
     alice.run(&["send", "bob", "--file", text(&world.path("missing"))]).fails(3, "file_not_found");
     alice.run(&["send", "bob", "--file", text(&folder)]).fails(4, "path_refused");
+    let pipe = world.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    for pipe_for in [&["send", "bob", "--timeout", "1s", "--file"][..], &["profile", "set", "--avatar"]] {
+        alice.run(&[pipe_for, &[text(&pipe)]].concat()).fails(4, "path_refused");
+    }
     let id = send(&alice, "bob", &write(&world, "a.txt", 10));
     let plain = alice.run(&["send", "bob", "no file"]).ok().row();
     bob.run(&["recv", "--count", "2"]).ok();

@@ -28,7 +28,7 @@ pub(crate) use self::{
     keep::keep,
     link::server_info,
     thumbnail::thumbnail,
-    transfer::{blocking, file_error, modified_ns},
+    transfer::{blocking, file_error, modified_ns, open_at_once},
 };
 use crate::{
     core::{Command, Core, Input, Now, Output, Reply, Ticket},

@@ -61,7 +61,12 @@ fn show(of: Option<&str>, profile: &PersonalProfile, session: &Session) -> Resul
 /// A picture that others can show: of a kind that starts like one, and not larger than a message carries.
 fn picture(path: &Path) -> Result<Vec<u8>, Error> {
     let unreadable = |error| Error::new(Code::FILE_NOT_FOUND, format!("cannot read {}: {error}", path.display()));
-    let size = fs::metadata(path).map_err(unreadable)?.len();
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    // A pipe would be waited for, for as long as nobody writes to it.
+    if !metadata.is_file() {
+        return Err(Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display())));
+    }
+    let size = metadata.len();
     if size > limits::AVATAR as u64 {
         return Err(Error::new(Code::TOO_LARGE, format!("the picture has {size} bytes; it may have {}", limits::AVATAR))
             .hint("make it smaller, 256 pixels are enough"));

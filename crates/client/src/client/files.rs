@@ -78,12 +78,16 @@ pub(super) async fn keep(client: &Client, messages: &[Imported]) -> Result<BTree
 
 fn local_file(path: &Path) -> Result<LocalFile, Error> {
     let failed = |error: std::io::Error| run::file_error("read", path, &error);
+    let no_file =
+        || Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display())).hint("pack a folder into one file");
+    // What cannot even be opened, such as a socket, is not a file either.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(no_file());
+    }
     // Opened once now, so that a file that may not be read is refused here and not later.
-    let metadata = std::fs::File::open(path).and_then(|file| file.metadata()).map_err(failed)?;
+    let metadata = run::open_at_once(path).and_then(|file| file.metadata()).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(
-            Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display())).hint("pack a folder into one file")
-        );
+        return Err(no_file());
     }
     let path = std::path::absolute(path).map_err(failed)?;
     Ok(LocalFile { path, size: metadata.len(), modified_ns: run::modified_ns(&metadata), thumbnail: None })

@@ -2,11 +2,17 @@
 //! core. Disk work happens on the runtime's blocking threads, piece by piece, so that a transfer can be stopped at any of them.
 
 use std::{
-    collections::BTreeMap, fs::Metadata, os::unix::fs::MetadataExt as _, path::Path, sync::mpsc as std_mpsc, time::Duration,
+    collections::BTreeMap,
+    fs::{File, Metadata},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::mpsc as std_mpsc,
+    time::Duration,
 };
 
 use parlour_net::{Ask, Asked, Link};
 use parlour_wire::{Code, MessageId, api::Call, frame::ContentType};
+use rustix::fs::OFlags;
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use super::{Job, download, link::error_of, upload};
@@ -122,6 +128,12 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
 /// When a file was last changed, nanoseconds of Unix time.
 pub(crate) fn modified_ns(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
+}
+
+/// Opens a file to be read. What is no file any more, such as a pipe that nobody writes to, is not waited for.
+pub(crate) fn open_at_once(path: &Path) -> std::io::Result<File> {
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).map_err(std::io::Error::other)?;
+    File::options().read(true).custom_flags(at_once).open(path)
 }
 
 /// Says what went wrong with a file of the owner's.

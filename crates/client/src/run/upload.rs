@@ -16,7 +16,7 @@ use parlour_wire::{
     api::{BlobBegin, BlobProgress, BlobPut},
 };
 
-use super::transfer::{GROUP, STRIDE, Teller, WINDOW, answer, ask, blocking, file_error, modified_ns};
+use super::transfer::{GROUP, STRIDE, Teller, WINDOW, answer, ask, blocking, file_error, modified_ns, open_at_once};
 use crate::{
     core::{LocalFile, Outcome, Transferred},
     error::Error,
@@ -69,7 +69,7 @@ pub(super) async fn first_pass(file: &LocalFile, key: [u8; 32]) -> Result<Sealed
 }
 
 fn open(file: &LocalFile) -> Result<File, Error> {
-    let source = File::open(&file.path).map_err(|error| match error.kind() {
+    let source = open_at_once(&file.path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => changed(&file.path),
         _ => file_error("read", &file.path, &error),
     })?;
