@@ -66,8 +66,13 @@ fn a_change_without_a_server_is_kept_and_says_so() {
 #[test]
 fn an_answer_a_mention_and_an_expiry_show_in_rows() {
     let world = World::new();
-    let (_server, alice, bob) = two_people(&world);
+    let (server, alice, bob) = two_people(&world);
     let first = alice.send("bob", "lunch?");
+    world.registered("carol", &server);
+    let elsewhere = bob.send("carol", "to somebody else");
+    for not_there in ["01010101-0101-7101-8101-010101010101", "0101", id(&elsewhere), &id(&elsewhere)[..30]] {
+        bob.run(&["send", "alice", "well?", "--reply", not_there]).fails(3, "message_not_found");
+    }
     alice.run(&["send", "bob", "@bob", "well?", "--reply", &id(&first)[..20], "--expire", "1h"]).ok();
     let rows = bob.recv(&[]);
     assert_eq!((&rows[0]["mentions_me"], rows[0].get("expires_at")), (&json!(false), None));

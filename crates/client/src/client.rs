@@ -325,7 +325,8 @@ impl Client {
     /// # Errors
     /// `user_not_found`; `unreachable` when the name is not known here and the server cannot be asked (nothing is queued);
     /// `conversation_not_found` for a group that is not known here, `not_member` for one that this account is in no more;
-    /// `key_changed`, `blocked`, `too_large`, `disk_full`, `profile_not_found` without an account.
+    /// `message_not_found` for an answer to what is not in the conversation; `key_changed`, `blocked`, `too_large`, `disk_full`,
+    /// `profile_not_found` without an account.
     pub async fn send(&self, to: &str, text: &str, reply_to: Option<MessageId>) -> Result<Message, Error> {
         let command = Command::Send { to: to.to_owned(), text: text.to_owned(), reply_to };
         reply!(self.ask(command).await, Reply::Message(message) => message)

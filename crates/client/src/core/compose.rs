@@ -7,7 +7,7 @@ use parlour_wire::{
     name::Name,
 };
 
-use super::{Command, Core, Reply, Ticket, intents::not_member, target::Target};
+use super::{Command, Core, Reply, Ticket, intents::not_member, query::no_message, target::Target};
 use crate::{
     api::{Draft, MessageKind, State},
     error::Error,
@@ -46,7 +46,7 @@ impl Core {
         self.content_of(&post, Vec::new())?;
         let again = Command::Write { to: to.clone(), draft };
         let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
-        let conversation = self.conversation_of(target)?;
+        let conversation = self.conversation_of(target, post.in_reply_to.as_ref())?;
         let row = self.compose(&conversation, post)?;
         let message = self.shown_message(row, &conversation)?;
         self.reply(ticket, Ok(Reply::Message(message)));
@@ -86,14 +86,21 @@ impl Core {
         Ok(row)
     }
 
-    /// The conversation of a target, made if it is not there.
-    pub(super) fn conversation_of(&self, target: Target) -> Result<Conversation, Error> {
+    /// The conversation of a target, made if it is not there. A message that is to be answered must be in it: the others could not tell
+    /// what is meant.
+    pub(super) fn conversation_of(&self, target: Target, answered: Option<&MessageId>) -> Result<Conversation, Error> {
+        let id = match &target {
+            Target::Group(group) => group.id,
+            Target::Person(contact) => ConversationId::direct(&self.me()?, &contact.account),
+        };
+        if let Some(answered) = answered
+            && self.store.position(&id, answered)?.is_none()
+        {
+            return Err(no_message(&format!("there is no message {answered} in this conversation; nothing was sent")));
+        }
         match target {
             Target::Group(group) => Ok(group),
-            Target::Person(contact) => {
-                let id = ConversationId::direct(&self.me()?, &contact.account);
-                self.store.direct_conversation(&id, &contact.account)
-            }
+            Target::Person(contact) => self.store.direct_conversation(&id, &contact.account),
         }
     }
 

@@ -71,7 +71,7 @@ impl Core {
         let layout = Layout::new(file.size).map_err(|error| Error::new(error.code(), error.to_string()))?;
         let again = Command::SendFile { to: to.clone(), draft: draft.clone(), file: file.clone() };
         let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
-        let conversation = self.conversation_of(target)?;
+        let conversation = self.conversation_of(target, draft.reply_to.as_ref())?;
         let name = safe_name(&file.path.file_name().unwrap_or_default().to_string_lossy());
         let attachment = Attachment {
             blob: NOWHERE,
