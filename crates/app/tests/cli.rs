@@ -480,6 +480,14 @@ fn wrong_usage_is_told_in_the_form_that_was_asked_for() {
     ] {
         alice.run(words).fails(2, "usage");
     }
+    for (words, told) in [
+        (&["register"][..], "--server <URL>, <NAME>"),
+        (&["sned", "bob", "x"], "'send'"),
+        (&["send", "bob", "x", "--wait", "read"], "[possible values: stored, delivered]"),
+    ] {
+        let error = alice.run(words).fails(2, "usage");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(told) && !message.contains('\n')), "{error}");
+    }
     // No password and nobody to ask.
     alice.run(&["register", "--server", "wss://127.0.0.1:1", "alice"]).fails(2, "usage");
     let plain = run(parlour(&["nonsense"]), "");

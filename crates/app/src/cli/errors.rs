@@ -76,15 +76,35 @@ pub(crate) fn report(failure: &Failure, output: &Output) -> ExitCode {
 pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
     let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if !asked_for && json {
-        let rendered = error.render().to_string();
-        let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let message = if message.is_empty() { "a command is missing" } else { message };
-        say(Code::USAGE.name(), message, default_hint(Code::USAGE), true);
+        let message = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command or what it needs is missing".to_owned(),
+            _ => one_line(&error.render().to_string()),
+        };
+        say(Code::USAGE.name(), &message, default_hint(Code::USAGE), true);
         return ExitCode::from(Code::USAGE.exit());
     }
     // The only way for this to fail is a closed pipe.
     let _ = error.print();
     if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Code::USAGE.exit()) }
+}
+
+/// What the parser found wrong, with the names, values and tips that it gives below, and without how the command is used.
+fn one_line(rendered: &str) -> String {
+    let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let mut message = String::new();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")) {
+        message += match line {
+            _ if message.is_empty() || message.ends_with(':') => "",
+            _ if line.starts_with('[') => " ",
+            _ if line.starts_with("tip:") => "; ",
+            _ => ", ",
+        };
+        if message.ends_with(':') {
+            message.push(' ');
+        }
+        message += line.strip_prefix("error: ").unwrap_or(line);
+    }
+    message
 }
 
 fn say(code: &str, message: &str, hint: Option<&str>, json: bool) {
@@ -172,6 +192,19 @@ mod tests {
         assert_eq!(color_of(&words("parlour --color never x")), Color::Never);
         assert_eq!(color_of(&words("parlour x --color=always")), Color::Always);
         assert_eq!(color_of(&words("parlour x")), Color::Auto);
+    }
+
+    #[test]
+    fn what_the_parser_says_becomes_one_line() {
+        let missing = "error: the following required arguments were not provided:\n  --server <URL>\n  <NAME>\n\n\
+            Usage: parlour register --server <URL> <NAME>\n\nFor more information, try '--help'.\n";
+        assert_eq!(one_line(missing), "the following required arguments were not provided: --server <URL>, <NAME>");
+        let wrong = "error: invalid value 'x' for '<SHELL>'\n  [possible values: bash, zsh]\n\n  tip: a similar value exists: 'zsh'\n\n\
+            For more information, try '--help'.\n";
+        assert_eq!(
+            one_line(wrong),
+            "invalid value 'x' for '<SHELL>' [possible values: bash, zsh]; tip: a similar value exists: 'zsh'"
+        );
     }
 
     #[test]
