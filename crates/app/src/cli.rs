@@ -82,7 +82,11 @@ fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     start_log(&cli)?;
     let runtime = runtime(&cli.command).map_err(|error| Error::new(Code::INTERNAL, format!("cannot start threads: {error}")))?;
     let session = Session::new(cli.globals, output.clone());
-    let outcome = runtime.block_on(dispatch(cli.command, &session));
+    let outcome = runtime.block_on(async {
+        let outcome = dispatch(cli.command, &session).await;
+        session.tell_failed(&outcome).await;
+        outcome
+    });
     runtime.shutdown_timeout(WIND_DOWN);
     outcome
 }

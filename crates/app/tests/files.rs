@@ -187,6 +187,32 @@ fn a_file_that_changes_before_it_is_sent_is_not_sent() {
 }
 
 #[test]
+fn a_queued_file_that_has_gone_is_told_by_the_next_command() {
+    let world = World::new();
+    let server = world.server("server", &["--registration", "open"]);
+    let (alice, bob) = (world.registered("alice", &server), world.registered("bob", &server));
+    alice.run(&["send", "bob", "before"]).ok();
+    let listen = server.authority().to_owned();
+    server.kill();
+    let file = write(&world, "late.bin", 20_000_000);
+    // Ended before it has gone over the file, as a machine may be.
+    let queued = alice.run(&["send", "bob", "--file", text(&file), "--timeout", "1ms"]);
+    let id = queued.row()["id"].as_str().unwrap().to_owned();
+    assert_eq!(queued.row()["state"], "queued");
+    fs::remove_file(&file).unwrap();
+    let _server = world.server("server", &["--registration", "open", "--listen", &listen]);
+    let next = alice.run(&["send", "bob", "after", "--wait", "delivered", "--timeout", "1s"]);
+    let told: Vec<_> = next.stderr.lines().filter(|line| line.contains("late.bin") && line.contains("bob")).collect();
+    assert_eq!(told.len(), 1, "{next:?}");
+    assert_eq!(alice.run(&["status", &id]).ok().row()["state"], "failed");
+    let shown = alice.history("bob").into_iter().find(|row| row["id"] == *id).unwrap();
+    assert_eq!((shown["state"].as_str(), shown["file"]["name"].as_str()), (Some("failed"), Some("late.bin")));
+    assert!(!bob.recv(&[]).iter().any(|row| row["id"] == *id));
+    // Told once.
+    assert_eq!(alice.run(&["send", "bob", "again"]).ok().stderr, "");
+}
+
+#[test]
 fn an_upload_goes_on_after_cuts_of_the_connection_beside_live_messages() {
     let (world, _server, alice, bob, folder) = world();
     let file = write(&world, "large.bin", 20 << 20);
@@ -383,15 +409,19 @@ fn several_files_go_at_once() {
 }
 
 #[test]
-fn a_quota_is_told_and_the_message_is_taken_back() {
+fn a_quota_is_told_and_the_message_fails() {
     let world = World::new();
     let config = world.path("server.toml");
     fs::write(&config, QUOTA).unwrap();
     let server = world.server("server", &["--registration", "open", "--config", text(&config)]);
     let (alice, _bob) = (world.registered("alice", &server), world.registered("bob", &server));
     let file = write(&world, "large.bin", 3_000_000);
-    alice.run(&["send", "bob", "--file", text(&file)]).fails(7, "quota");
-    assert_eq!(alice.run(&["history", "bob"]).ok().row()["deleted"], true);
+    let done = alice.run(&["send", "bob", "--file", text(&file)]);
+    let error = done.fails(7, "quota");
+    assert!(error["message"].as_str().unwrap().contains("large.bin"), "{error}");
+    assert_eq!(done.row()["state"], "failed");
+    let row = alice.run(&["history", "bob"]).ok().row();
+    assert_eq!((row["state"].as_str(), row["deleted"].as_bool()), (Some("failed"), Some(false)), "{row}");
 }
 
 const QUOTA: &str = "blob-quota = \"1000000\"\n";

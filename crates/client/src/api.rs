@@ -225,9 +225,11 @@ impl Contact {
     }
 }
 
-/// How far a message has come. States only move forward, in this order.
+/// How far a message has come. States only move forward, in this order, but for a message that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
+    /// It will never be sent: its file has gone or changed, or was refused for good. Nobody has heard of it.
+    Failed = -1,
     /// Safe on this device's disk; it goes out when it can.
     Queued,
     /// Safe on the server's disk.
@@ -244,6 +246,7 @@ impl State {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Failed => "failed",
             Self::Queued => "queued",
             Self::Stored => "stored",
             Self::Delivered => "delivered",

@@ -63,6 +63,13 @@ pub enum Event {
         /// How far.
         state: State,
     },
+    /// A message of this account will never be sent.
+    MessageFailed {
+        /// Which.
+        id: MessageId,
+        /// Why.
+        error: Error,
+    },
     /// A file has come further on its way. Told now and then, and not kept.
     FileProgress {
         /// Of which message.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parlour_client::{
-    Message, MessageKind, Page,
+    Message, MessageKind, Page, State,
     core::{Command, Reply},
 };
 use parlour_wire::{ConversationId, DeviceId, MessageId};
@@ -122,7 +122,8 @@ fn promised(world: &World, shelf: &Shelf, said: &Said, verdict: &mut Verdict) {
     let stored = room.is_some_and(|room| room.messages.contains_key(&said.id));
     let shown = shelf.message(said.node, said.conversation, &said.id);
     // A message that was taken back before the server had it need not go out.
-    let taken_back = shown.is_some_and(|message| message.deleted);
+    let failed = |message: &&Message| message.kind == MessageKind::File && message.state == State::Failed;
+    let taken_back = shown.is_some_and(|message| message.deleted || failed(&message));
     if !stored && !out && !taken_back {
         verdict.lost.push(format!("{:?} of node {} was never sent", said.text, said.node));
     }

@@ -63,13 +63,18 @@ struct Body<'a> {
 pub(crate) fn report(failure: &Failure, output: &Output) -> ExitCode {
     match failure {
         Failure::Error(error) => {
-            let hint = error.hint.as_deref().or_else(|| default_hint(error.code));
-            say(error.code.name(), &error.message, hint, output.json);
+            tell(error, output);
             ExitCode::from(error.code.exit())
         }
         Failure::PipeClosed => ExitCode::SUCCESS,
         Failure::Interrupted => ExitCode::from(INTERRUPTED),
     }
+}
+
+/// Tells an error; whether it is one of the command is for the caller to say.
+pub(crate) fn tell(error: &Error, output: &Output) {
+    let hint = error.hint.as_deref().or_else(|| default_hint(error.code));
+    say(error.code.name(), &error.message, hint, output.json);
 }
 
 /// Tells what the parser found wrong, or prints the help that was asked for.

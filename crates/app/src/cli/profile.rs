@@ -1,10 +1,20 @@
 //! What a client command works on: the profile, opened when it is needed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use parlour_client::{Client, Code, Error, KeySource, OpenOptions, Protection};
+use parlour_client::{Client, Code, Error, Event, KeySource, OpenOptions, Protection};
+use tokio::task::JoinHandle;
 
-use super::{args::Globals, errors::Failure, output::Output, secret};
+use super::{
+    args::Globals,
+    errors::{self, Failure},
+    output::Output,
+    secret,
+};
 
 /// How long commands that get along without the server try to reach it.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -16,12 +26,56 @@ pub(crate) struct Session {
     home: Option<PathBuf>,
     /// Where results go.
     pub(crate) output: Output,
+    /// Messages that failed while the profile was open, and what listens for them.
+    failed: Arc<Mutex<Vec<Error>>>,
+    /// Those that have been told.
+    told: Mutex<Vec<Error>>,
+    listener: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// How long what a profile has still said may take to be heard after it was closed.
+const LISTEN: Duration = Duration::from_secs(1);
 
 impl Session {
     /// The surroundings that the global options describe.
     pub(crate) fn new(globals: Globals, output: Output) -> Self {
-        Self { home: globals.home, output }
+        Self { home: globals.home, output, failed: Arc::default(), told: Mutex::default(), listener: Mutex::default() }
+    }
+
+    /// Listens for messages that fail: what was queued by an earlier command may do so during any other.
+    fn listen(&self, client: &Client) {
+        let (mut events, failed) = (client.events(), Arc::clone(&self.failed));
+        let listener = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let Event::MessageFailed { error, .. } = event {
+                    lock(&failed).push(error);
+                }
+            }
+        });
+        *lock(&self.listener) = Some(listener);
+    }
+
+    /// Says which messages have failed, but for what the command itself tells.
+    pub(crate) async fn tell_failed(&self, outcome: &Result<(), Failure>) {
+        let listener = lock(&self.listener).take();
+        let closed = !matches!(outcome, Err(Failure::Interrupted | Failure::PipeClosed));
+        if let Some(listener) = listener.filter(|_| closed) {
+            // It ends with the profile.
+            let _ = tokio::time::timeout(LISTEN, listener).await;
+        }
+        let failed = std::mem::take(&mut *lock(&self.failed));
+        for error in &failed {
+            let of_command = matches!(outcome, Err(Failure::Error(told)) if told == error);
+            if !of_command && !lock(&self.told).contains(error) {
+                errors::tell(error, &self.output);
+            }
+        }
+    }
+
+    /// Says at once that a message has failed.
+    pub(crate) fn tell_failure(&self, error: Error) {
+        errors::tell(&error, &self.output);
+        lock(&self.told).push(error);
     }
 
     fn home(&self) -> Result<PathBuf, Error> {
@@ -41,7 +95,9 @@ impl Session {
     pub(crate) fn open(&self) -> Result<Client, Error> {
         let home = self.home()?;
         let key = secret::profile_key(&home, false)?;
-        Client::open(OpenOptions { home, key, create: false })
+        let client = Client::open(OpenOptions { home, key, create: false })?;
+        self.listen(&client);
+        Ok(client)
     }
 
     /// Opens the profile, or makes it; `protect` asks for a passphrase for one that is made.
@@ -51,6 +107,7 @@ impl Session {
         let key = secret::profile_key(&home, protect)?;
         let plain = matches!(key, KeySource::File);
         let client = Client::open(OpenOptions { home: home.clone(), key, create: true })?;
+        self.listen(&client);
         if made && plain {
             self.output.note(&format!(
                 "note: this profile is encrypted under a key that lies beside it in {}, readable by you alone.\n      \
@@ -95,4 +152,8 @@ pub(crate) async fn closed<T>(client: &Client, outcome: Result<T, Failure>) -> R
     let value = outcome?;
     close?;
     Ok(value)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ use super::{
     args::RecvArgs,
     errors::Failure,
     messages::message_line,
-    output::{Output, seconds},
+    output::seconds,
     profile::{Session, closed, try_online},
     rows::MessageRow,
     stop_signal,
@@ -31,7 +31,7 @@ pub(crate) async fn recv(args: RecvArgs, session: &Session) -> Result<(), Failur
     let mut stopped = pin!(stop_signal()?);
     let client = session.open()?;
     let outcome = tokio::select! {
-        outcome = Reader::new(&client, &args, &session.output).run() => outcome,
+        outcome = Reader::new(&client, &args, session).run() => outcome,
         // Ctrl-C is how --follow ends; what is printed is marked or will be printed again.
         () = &mut stopped => if args.follow { Ok(()) } else { Err(Failure::Interrupted) },
     };
@@ -43,14 +43,14 @@ type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Reader<'a> {
     client: &'a Client,
     args: &'a RecvArgs,
-    output: &'a Output,
+    session: &'a Session,
     events: Events,
     printed: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn new(client: &'a Client, args: &'a RecvArgs, output: &'a Output) -> Self {
-        Self { client, args, output, events: client.events(), printed: 0 }
+    fn new(client: &'a Client, args: &'a RecvArgs, session: &'a Session) -> Self {
+        Self { client, args, session, events: client.events(), printed: 0 }
     }
 
     async fn run(mut self) -> Result<(), Failure> {
@@ -95,6 +95,7 @@ impl<'a> Reader<'a> {
                 Some(Event::Online { .. }) => offline = None,
                 Some(Event::Offline { error, .. }) if !error.code.retry() => return Err(error.into()),
                 Some(Event::Offline { error, .. }) => offline = Some(error),
+                Some(Event::MessageFailed { error, .. }) => self.session.tell_failure(error),
                 Some(Event::SignedOut { reason }) => return Err(reason.into()),
                 Some(_) => {}
                 None => return Err(Error::new(Code::INTERNAL, "the client has stopped").into()),
@@ -130,7 +131,7 @@ impl<'a> Reader<'a> {
             let mut shown: Vec<MessageId> = Vec::with_capacity(messages.len());
             let mut outcome = Ok(());
             for message in &messages {
-                outcome = self.output.row(&MessageRow::from(message), |output| message_line(message, output));
+                outcome = self.session.output.row(&MessageRow::from(message), |output| message_line(message, output));
                 if outcome.is_err() {
                     break;
                 }

@@ -4,7 +4,7 @@ use parlour_wire::{Code, MessageId, content::Body};
 
 use super::{Core, Reply, Ticket, compose::Post, query::no_message};
 use crate::{
-    api::{MessageKind, Posted},
+    api::{MessageKind, Posted, State},
     error::Error,
     store::{Conversation, MessageRow, ReactionRow},
 };
@@ -35,7 +35,8 @@ impl Core {
 
     pub(super) fn react(&mut self, ticket: Ticket, id: &MessageId, emoji: &str, remove: bool) -> Result<(), Error> {
         let me = self.me()?;
-        let (_, conversation) = self.changeable(id)?;
+        let (row, conversation) = self.changeable(id)?;
+        can_be_referred_to(&row)?;
         let same = self.store.reactions(id)?.into_iter().filter(|reaction| reaction.sender == me && reaction.emoji == emoji);
         let same: Vec<_> = same.collect();
         let mut posts = Vec::new();
@@ -60,6 +61,7 @@ impl Core {
 
     pub(super) fn edit(&mut self, ticket: Ticket, id: &MessageId, text: &str) -> Result<(), Error> {
         let (row, conversation) = self.own(id)?;
+        can_be_referred_to(&row)?;
         if row.kind == MessageKind::Unknown {
             return Err(Error::new(Code::FORBIDDEN, "this version does not know what the message holds, so it cannot change it"));
         }
@@ -79,10 +81,10 @@ impl Core {
 
     /// Takes a message back. What has not been encrypted yet never goes out.
     pub(super) fn delete(&mut self, ticket: Ticket, id: &MessageId) -> Result<(), Error> {
-        let (_, conversation) = self.own(id)?;
+        let (row, conversation) = self.own(id)?;
         let mut posts = Vec::new();
-        // One whose file is still going up is known to nobody.
-        if !self.drop_upload(id)? && self.store.is_sealed(id)? {
+        // One whose file is still going up, or never will, is known to nobody.
+        if !self.drop_upload(id)? && row.state != State::Failed && self.store.is_sealed(id)? {
             let post = Post { replaces: Some(*id), ..Post::new(Body::Deleted) };
             posts.push(self.compose(&conversation, post)?.id);
         } else {
@@ -106,4 +108,12 @@ impl Core {
         self.reply(ticket, Ok(Reply::Posted(Posted { message, posts })));
         Ok(())
     }
+}
+
+/// Others know only of what was sent, or will be.
+fn can_be_referred_to(row: &MessageRow) -> Result<(), Error> {
+    if row.state == State::Failed {
+        return Err(no_message("nobody has the message, because it was never sent").hint("send it again"));
+    }
+    Ok(())
 }

@@ -105,7 +105,7 @@ impl Core {
             sent_ms: message.sent_ms,
             stored_ms: message.stored_ms,
             // Whatever was on its way then is not on its way from here.
-            state: message.state.max(State::Stored),
+            state: if message.state == State::Failed { State::Failed } else { message.state.max(State::Stored) },
             shown: true,
             edited_ms: message.edited_ms,
             deleted: message.deleted,

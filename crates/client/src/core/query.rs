@@ -190,6 +190,9 @@ impl Core {
         if let Some(error) = self.transfers.failure(&id) {
             return Err(error.clone());
         }
+        if message.state == State::Failed {
+            return Err(Error::new(Code::CANCELLED, "the message failed and is not sent any more").hint("send it again"));
+        }
         if message.state >= state {
             self.reply(ticket, Ok(Reply::State(message.state)));
         } else {
@@ -259,7 +262,7 @@ impl Core {
     }
 
     /// The name of a conversation as it is to be shown.
-    fn title(&self, conversation: &Conversation) -> Result<String, Error> {
+    pub(super) fn title(&self, conversation: &Conversation) -> Result<String, Error> {
         match &conversation.peer {
             Some(peer) => self.shown_name(peer),
             None => Ok(conversation.group_name().unwrap_or_default()),

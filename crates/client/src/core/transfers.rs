@@ -27,8 +27,9 @@ use super::{
     transfer::{Fetch, LocalFile, Order, Outcome, TransferId, Transferred},
 };
 use crate::{
-    api::{Draft, FileInfo, MessageKind},
+    api::{Draft, FileInfo, MessageKind, State},
     error::Error,
+    event::Event,
     store::{MessageRow, Upload},
 };
 
@@ -103,6 +104,9 @@ impl Core {
             .ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file").hint("`history` shows which do"))?;
         if self.store.upload(&message)?.is_some_and(|upload| !upload.whole) {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the file is not at the server yet; it lies where it was sent from"));
+        }
+        if row.state == State::Failed {
+            return Err(Error::new(Code::FILE_NOT_FOUND, "the file was never sent; it lies where it was, if it is there at all"));
         }
         if attachment.blob == NOWHERE {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the message was taken in from an export that did not hold its file"));
@@ -278,16 +282,18 @@ impl Core {
         Ok(true)
     }
 
-    /// The file will never be at the server, so its message is taken back before anybody has it.
+    /// The file will never be at the server, so nobody gets its message. It stays here, to show what was not sent.
     pub(super) fn upload_failed(&mut self, message: &MessageId, error: Error) -> Result<(), Error> {
         self.store.remove_upload(message)?;
         self.transfers.sealed.remove(message);
-        let error = Error { message: format!("the file was not sent: {}", error.message), ..error };
-        if let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) {
-            self.store.set_deleted(message)?;
-            self.changed(message)?;
-            self.session.dirty.insert(row.conversation);
-        }
+        let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) else { return Ok(()) };
+        let name = attachment_of(&row).map(|attachment| attachment.name).unwrap_or_default();
+        let to = self.store.conversation(&row.conversation)?.map(|it| self.title(&it)).transpose()?.unwrap_or_default();
+        let error = Error { message: format!("the file {name} was not sent to {to}: {}", error.message), ..error };
+        self.store.set_failed(message)?;
+        self.changed(message)?;
+        // What waits for it goes on, as a leave of that conversation.
+        self.session.dirty.insert(row.conversation);
         if self.transfers.failed.len() >= FAILURES {
             self.transfers.failed.pop_first();
         }
@@ -298,6 +304,7 @@ impl Core {
         for (ticket, _, _) in over {
             self.reply(ticket, Err(error.clone()));
         }
+        self.event(Event::MessageFailed { id: *message, error: error.clone() });
         self.trouble(error);
         Ok(())
     }

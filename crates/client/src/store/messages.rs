@@ -123,6 +123,7 @@ const fn kind_from_int(value: i64) -> MessageKind {
 
 pub(super) fn state_from_int(value: i64) -> State {
     match value {
+        -1 => State::Failed,
         0 => State::Queued,
         1 => State::Stored,
         2 => State::Delivered,
@@ -208,6 +209,13 @@ impl Store {
     pub(crate) fn advance(&self, id: &MessageId, state: State) -> Result<bool, Error> {
         let sql = "UPDATE messages SET state = ?2 WHERE id = ?1 AND outgoing = 1 AND state < ?2";
         Ok(self.conn.prepare_cached(sql)?.execute(params![id.0, state as i64])? == 1)
+    }
+
+    /// A message of ours will never be sent.
+    pub(crate) fn set_failed(&self, id: &MessageId) -> Result<(), Error> {
+        let sql = "UPDATE messages SET state = ?2, sealed = 1 WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute(params![id.0, State::Failed as i64])?;
+        Ok(())
     }
 
     /// Marks a received message as shown; whether it was not before.

@@ -40,7 +40,8 @@ fn two(seed: u64) -> (World, usize, usize) {
 }
 
 fn files(world: &mut World, node: usize, with: &str) -> Vec<Message> {
-    world.history(node, with).into_iter().filter(|message| message.kind == MessageKind::File && !message.deleted).collect()
+    let there = |message: &Message| message.kind == MessageKind::File && !message.deleted && message.state != State::Failed;
+    world.history(node, with).into_iter().filter(there).collect()
 }
 
 /// Every place of every key has been sealed with one content only.
@@ -131,11 +132,11 @@ fn a_file_that_nothing_named_for_too_long_goes_up_again() {
     assert!(again > 0, "no step was between the file and its message");
 }
 
-/// The same, and meanwhile the file has become another: it is taken back, and that is told.
+/// The same, and meanwhile the file has become another: its message fails, and that is told.
 #[test]
-fn a_file_that_is_gone_at_both_ends_is_taken_back() {
+fn a_file_that_is_gone_at_both_ends_fails() {
     let folder = tempfile::tempdir().unwrap();
-    let mut taken_back = 0;
+    let mut failed = 0;
     for step in 0..16 {
         let path = source(folder.path(), 0);
         let (mut world, a, b) = two(111);
@@ -151,7 +152,7 @@ fn a_file_that_is_gone_at_both_ends_is_taken_back() {
         world.settle();
         no_key_twice(&world);
         match (files(&mut world, a, "bob").len(), files(&mut world, b, "alice").len()) {
-            (0, 0) => taken_back += 1,
+            (0, 0) => failed += 1,
             (1, 1) => {
                 // As it was, or sealed only when it had changed.
                 let id = files(&mut world, b, "alice")[0].id;
@@ -163,7 +164,7 @@ fn a_file_that_is_gone_at_both_ends_is_taken_back() {
             other => panic!("step {step}: {other:?}"),
         }
     }
-    assert!(taken_back > 0);
+    assert!(failed > 0);
 }
 
 #[test]
@@ -182,7 +183,19 @@ fn a_file_that_changes_on_the_way_is_not_sent_and_its_key_is_not_used_again() {
         world.settle();
         assert_eq!(files(&mut world, b, "alice").len(), 0);
         let state = Command::WaitState { id: sent.id, state: State::Stored };
-        assert_eq!(world.ask(a, state).map_err(|error| error.code), Err(Code::SOURCE_CHANGED));
+        assert_eq!(world.ask(a, state.clone()).map_err(|error| error.code), Err(Code::SOURCE_CHANGED));
+        let told = |event: &Event| matches!(event, Event::MessageFailed { id, error } if *id == sent.id && error.message.contains("plan.pdf"));
+        assert!(world.nodes[a].events.iter().any(told));
+        // Whoever looks later sees what was not sent, and nobody is told about it.
+        world.crash(a);
+        world.settle();
+        let shown = world.history(a, "bob").into_iter().find(|message| message.id == sent.id).unwrap();
+        assert_eq!((shown.state, shown.deleted, shown.file.unwrap().name.as_str()), (State::Failed, false, "plan.pdf"));
+        assert_eq!(world.ask(a, state).map_err(|error| error.code), Err(Code::CANCELLED));
+        let edit = Command::Edit { id: sent.id, text: "x".to_owned() };
+        assert_eq!(world.ask(a, edit).map_err(|error| error.code), Err(Code::MESSAGE_NOT_FOUND));
+        let Ok(Reply::Posted(deleted)) = world.ask(a, Command::Delete(sent.id)) else { panic!() };
+        assert!(deleted.message.deleted && deleted.posts.is_empty());
         // Sent again it is another file with another key.
         world.send_file(a, "bob", &path);
         world.settle();

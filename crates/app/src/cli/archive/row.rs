@@ -212,7 +212,8 @@ impl MessageLine {
             "system" => MessageKind::System,
             _ => return Err("kind is not text, file, unknown or system"),
         };
-        let state = [State::Stored, State::Delivered, State::Read].into_iter().find(|state| state.word() == self.state);
+        let states = [State::Failed, State::Stored, State::Delivered, State::Read];
+        let state = states.into_iter().find(|state| state.word() == self.state);
         let sharer: Option<AccountId> =
             self.shared_by_account.map(|id| id.parse()).transpose().map_err(|_| "shared_by_account is no account")?;
         let account = |it: ReactionLine| Some((it.account.parse().ok()?, it.emoji));
