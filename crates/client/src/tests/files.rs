@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
     core::{Command, GroupCommand, Reply},
+    event::Event,
 };
 
 /// Several chunks and a rest.
