@@ -127,7 +127,7 @@ fn recv_and_history_select_and_page() {
 #[test]
 fn contacts_are_added_renamed_found_blocked_and_removed() {
     let world = World::new();
-    let (_server, alice, bob) = two_people(&world);
+    let (server, alice, bob) = two_people(&world);
     let added = alice.run(&["contacts", "add", "bob"]).ok().row();
     assert_eq!((&added["name"], &added["verified"]), (&json!("bob"), &json!(false)));
     assert!(["online", "offline", "unknown"].contains(&added["presence"].as_str().unwrap()), "{added}");
@@ -143,6 +143,14 @@ fn contacts_are_added_renamed_found_blocked_and_removed() {
     alice.run(&["contacts", "block", "Bobby", "--undo"]).ok();
     alice.run(&["contacts", "remove", "Bobby"]).ok();
     assert!(alice.run(&["contacts"]).ok().rows().is_empty());
+    // The conversation is still there, under the name at the server.
+    for name in ["bob", &format!("bob@{}", server.authority())] {
+        assert_eq!(texts(&alice.history(name)), ["by the name I gave you"]);
+    }
+    let folder = world.path("export");
+    assert_eq!(alice.run(&["export", "bob", "--output", folder.to_str().unwrap()]).ok().row()["messages"], 1);
+    alice.run(&["history", "Bobby"]).fails(3, "user_not_found");
+    alice.run(&["contacts", "remove", "bob"]).fails(3, "user_not_found");
 }
 
 #[test]

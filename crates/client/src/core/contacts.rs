@@ -64,13 +64,14 @@ impl Core {
             return Ok(false);
         }
         match Name::parse(&contact.name) {
-            Ok(name) => {
+            // The name of somebody who was taken from the list may be another's by now.
+            Ok(name) if !contact.removed => {
                 let asking = |pending: &Pending| matches!(pending, Pending::ByName(other, _) if *other == name);
                 if !self.session.inflight.values().any(asking) {
                     self.look_up_name(name, Then::Nothing)?;
                 }
             }
-            Err(_) => self.look_up_account(contact.account)?,
+            _ => self.look_up_account(contact.account)?,
         }
         Ok(false)
     }

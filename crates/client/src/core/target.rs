@@ -57,7 +57,14 @@ impl Core {
             return self.group(to).map(|group| group.id);
         }
         let account = self.account.as_ref().ok_or_else(|| not_found(to))?;
-        let contact = self.known_or_not_found(to)?;
+        let contact = match self.known(to)? {
+            Some(contact) => Some(contact),
+            None => match self.split(to) {
+                Ok((name, true)) => self.store.contact_before(name.as_str())?,
+                _ => None,
+            },
+        };
+        let contact = contact.ok_or_else(|| not_found(to))?;
         Ok(ConversationId::direct(&account.account, &contact.account))
     }
 
@@ -85,6 +92,10 @@ impl Core {
             return Ok(petname.clone());
         }
         if name.is_empty() {
+            return Ok(short(&contact.account));
+        }
+        // Whoever has the name now is another one than who was taken from the list by it.
+        if contact.removed && self.store.contact_by_name("", name)?.is_some() {
             return Ok(short(&contact.account));
         }
         if !self.store.is_petname_of_another(name, &contact.account)? {

@@ -17,9 +17,11 @@ pub(crate) struct ContactRow {
     pub(crate) added: bool,
     pub(crate) seen_ms: u64,
     pub(crate) claimed: Option<AccountId>,
+    /// On no list: taken from it, or a member of a group only.
+    pub(crate) removed: bool,
 }
 
-const COLUMNS: &str = "account, name, petname, blocked, verified, added, seen_ms, claimed";
+const COLUMNS: &str = "account, name, petname, blocked, verified, added, seen_ms, claimed, removed";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ContactRow> {
     Ok(ContactRow {
@@ -31,6 +33,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ContactRow> {
         added: row.get(5)?,
         seen_ms: uint(row.get(6)?),
         claimed: row.get::<_, Option<[u8; 32]>>(7)?.map(AccountId),
+        removed: row.get(8)?,
     })
 }
 
@@ -47,6 +50,15 @@ impl Store {
             return self.contact(&account);
         }
         let sql = format!("SELECT {COLUMNS} FROM contacts WHERE removed = 0 AND name = ?1 ORDER BY added DESC, rowid LIMIT 1");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([name], read).optional()?)
+    }
+
+    /// Somebody who is on no list any more, by the name that they had at the server, with whom there is a conversation.
+    pub(crate) fn contact_before(&self, name: &str) -> Result<Option<ContactRow>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM contacts WHERE removed = 1 AND name = ?1 AND account IN (SELECT peer FROM conversations)
+             ORDER BY rowid DESC LIMIT 1"
+        );
         Ok(self.conn.prepare_cached(&sql)?.query_row([name], read).optional()?)
     }
 
@@ -121,10 +133,10 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a contact from the list. A row is left, because the conversation with them would bring them back at the next sync;
-    /// adding them again lists them again.
+    /// Takes a contact from the list. A row is left, because the conversation with them would bring them back at the next sync, and
+    /// its name, because the conversation stays; adding them again lists them again.
     pub(crate) fn forget_contact(&self, account: &AccountId) -> Result<(), Error> {
-        let sql = "UPDATE contacts SET name = '', petname = NULL, blocked = 0, verified = 0, added = 0, claimed = NULL,
+        let sql = "UPDATE contacts SET petname = NULL, blocked = 0, verified = 0, added = 0, claimed = NULL,
             removed = 1 WHERE account = ?1";
         self.conn.prepare_cached(sql)?.execute([account.0])?;
         Ok(())
