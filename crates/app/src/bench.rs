@@ -18,9 +18,9 @@ mod process;
 mod report;
 mod server;
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
-use anyhow::Context;
+use parlour_client::{Code, Error};
 
 use self::report::Target;
 pub(crate) use self::{link::Amount, report::Figure};
@@ -106,7 +106,10 @@ impl Folder {
     fn new(base: Option<PathBuf>) -> anyhow::Result<Self> {
         let base = base.unwrap_or_else(std::env::temp_dir);
         let path = base.join(format!("parlour-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        std::fs::create_dir_all(&path).map_err(|error| {
+            let code = if error.kind() == ErrorKind::StorageFull { Code::DISK_FULL } else { Code::READ_ONLY };
+            Error::new(code, format!("cannot create {}: {error}", path.display())).hint("name another folder with --data")
+        })?;
         Ok(Self(path))
     }
 }
