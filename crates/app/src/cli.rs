@@ -117,6 +117,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
     match command {
         // These end on a signal in ways of their own.
         Command::Serve(args) => serve::serve(args, session).await,
+        Command::Send(args) => messages::send(args, session).await,
         Command::Recv(args) => recv::recv(args, session).await,
         Command::Completions(args) => completions::completions(&args, &session.output),
         Command::Man(args) => completions::man(&args, &session.output),
@@ -141,7 +142,6 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Draft(args) => recovery::draft(args, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Group(args) => groups::group(args, session).await,
-        Command::Send(args) => messages::send(args, session).await,
         Command::File(args) => files::file(args, session).await,
         Command::History(args) => messages::history(args, session).await,
         Command::Status(args) => messages::status(args, session).await,
@@ -156,7 +156,7 @@ async fn client_command(command: Command, session: &Session) -> Result<(), Failu
         Command::Invite(args) => invite::invite(&args, session),
         Command::Demo => demo::demo(&session.output).await,
         Command::Bench(args) => bench::bench(args, &session.output).await,
-        Command::Serve(_) | Command::Recv(_) | Command::Completions(_) | Command::Man(_) => {
+        Command::Serve(_) | Command::Send(_) | Command::Recv(_) | Command::Completions(_) | Command::Man(_) => {
             Err(Error::new(Code::INTERNAL, "this command has a place of its own").into())
         }
     }

@@ -333,6 +333,26 @@ fn without_its_server_a_message_is_queued_and_goes_out_later() {
 }
 
 #[test]
+fn a_command_that_is_stopped_while_it_waits_says_what_stays() {
+    let world = World::new();
+    let (server, alice, _bob) = two_people(&world);
+    alice.send("bob", "one");
+    server.stop();
+    // Stopped later and later, until it had been queued before.
+    let queued = (0..10).find_map(|n| {
+        let child = alice.command(&["send", "bob", "two", "--timeout", "60s"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200 << n));
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+        let done = finish(child, std::time::Duration::from_secs(60));
+        (!done.stdout.is_empty()).then_some(done)
+    });
+    let queued = queued.unwrap();
+    assert_eq!((queued.code, queued.stderr.as_str()), (Some(130), ""));
+    assert_eq!(queued.row()["state"], "queued");
+    assert_eq!(alice.history("bob").last().unwrap()["id"], queued.row()["id"]);
+}
+
+#[test]
 fn a_server_that_is_not_there_is_unreachable() {
     let world = World::new();
     // A port that was free a moment ago.

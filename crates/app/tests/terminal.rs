@@ -72,6 +72,8 @@ fn a_password_is_asked_for_twice_when_it_is_made_and_never_shown() {
     assert_eq!((code, screen.contains("one secret")), (Some(0), false), "{screen}");
     let second = world.person("second");
     let login = ["login", "--server", &url, "alice"];
+    let (code, screen) = on_terminal(&second, &login, &[("Password: ", "\u{3}")]);
+    assert_eq!((code, screen.contains("error")), (Some(130), false), "{screen}");
     let (code, screen) = on_terminal(&second, &login, &[("Password: ", "a guess")]);
     assert_eq!(code, Some(4), "{screen}");
     let (code, screen) = on_terminal(&second, &login, &[("Password: ", "one secret")]);

@@ -1,6 +1,7 @@
 //! `send --file`, `file get`, and the bar that shows how far a file is.
 
 use std::{
+    cell::RefCell,
     fs,
     io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::PathBuf,
@@ -111,21 +112,21 @@ async fn get(client: &Client, args: FileGetArgs, output: &Output) -> Result<Fetc
     watched(work, &mut events, id, args.timeout, what, output).await
 }
 
-/// Sends the files of a message, the text beside the first.
+/// Sends the files of a message, the text beside the first, and notes each when it is on disk.
 pub(crate) async fn send(
     client: &Client,
     to: &str,
     files: &[PathBuf],
     preview: Preview,
-    draft: Draft,
-) -> Result<Vec<Message>, Error> {
-    let mut sent = Vec::with_capacity(files.len());
-    let mut draft = draft;
+    mut draft: Draft,
+    written: &RefCell<Vec<Message>>,
+) -> Result<(), Error> {
     for file in files {
-        sent.push(client.send_file(to, file, preview, draft.clone()).await?);
+        let message = client.send_file(to, file, preview, draft.clone()).await?;
+        written.borrow_mut().push(message);
         draft.text.clear();
     }
-    Ok(sent)
+    Ok(())
 }
 
 /// Waits until a message with a file has come as far as `state`, for as long as its file goes on.

@@ -1,7 +1,9 @@
 //! `send`, `history`, `search`, `status`.
 
 use std::{
+    cell::RefCell,
     io::{self, Read as _},
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -14,6 +16,7 @@ use super::{
     output::{Output, Time, plain, seconds},
     profile::{Session, closed, try_online},
     rows::{MessageRow, SentRow, StatusRow},
+    stop_signal,
 };
 
 /// How long commands that answer from the local store look for something fresher first.
@@ -22,9 +25,15 @@ const REFRESH: Duration = Duration::from_secs(3);
 const STDIN_MAX: u64 = 1024 * 1024;
 
 pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
+    let mut stopped = pin!(stop_signal()?);
     let text = text_of(&args.text)?;
     let client = session.open()?;
-    let outcome = deliver(&client, &args, text, &session.output).await.map_err(Failure::from).and_then(|all| {
+    let written = RefCell::default();
+    let outcome = tokio::select! {
+        outcome = deliver(&client, &args, text, &session.output, &written) => outcome,
+        () = &mut stopped => return Err(interrupted(&client, &written.take(), &session.output).await),
+    };
+    let outcome = outcome.map_err(Failure::from).and_then(|all| {
         let mut shortfall = Ok(());
         for sent in all {
             let row = SentRow::new(&sent.message, sent.state);
@@ -36,6 +45,24 @@ pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failur
     closed(&client, outcome).await
 }
 
+/// Says what stays of a command that was stopped.
+async fn interrupted(client: &Client, written: &[Message], output: &Output) -> Failure {
+    if written.is_empty() {
+        output.note("nothing was queued");
+    }
+    for message in written {
+        let state = client.status(message.id).await.map_or(message.state, |status| status.state);
+        let id = message.id;
+        output.note(&if state == State::Queued { format!("queued {id}; it will be sent") } else { format!("{} {id}", state.word()) });
+        if output.json
+            && let Err(failure) = output.row(&SentRow::new(message, state), |_| String::new())
+        {
+            return failure;
+        }
+    }
+    Failure::Interrupted
+}
+
 /// A message that is safe on disk, and how far it came.
 struct Sent {
     message: Message,
@@ -45,7 +72,13 @@ struct Sent {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a face is a driver: one deadline for connecting and sending")]
-async fn deliver(client: &Client, args: &SendArgs, text: String, output: &Output) -> Result<Vec<Sent>, Error> {
+async fn deliver(
+    client: &Client,
+    args: &SendArgs,
+    text: String,
+    output: &Output,
+    written: &RefCell<Vec<Message>>,
+) -> Result<Vec<Sent>, Error> {
     let start = Instant::now();
     let reply_to = match &args.reply {
         Some(id) => Some(find(client, id).await?),
@@ -55,17 +88,18 @@ async fn deliver(client: &Client, args: &SendArgs, text: String, output: &Output
     let draft = Draft { text, reply_to, expires: args.expire.map(|expire| Expiry::After(seconds(expire))) };
     let mut events = client.events();
     let offline = try_online(client, args.timeout).await?;
-    let written = if args.file.is_empty() {
-        client.write(&args.to, draft).await.map(|message| vec![message])
+    let outcome = if args.file.is_empty() {
+        client.write(&args.to, draft).await.map(|message| written.borrow_mut().push(message))
     } else {
         let preview = if args.no_thumbnail { Preview::None } else { Preview::Thumbnail };
-        files::send(client, &args.to, &args.file, preview, draft).await
+        files::send(client, &args.to, &args.file, preview, draft, written).await
     };
-    let messages = written.map_err(|error| match (&offline, error.code) {
+    outcome.map_err(|error| match (&offline, error.code) {
         // The reason for being offline says more than that we are.
         (Some(reason), Code::UNREACHABLE) => Error { message: format!("{}: {}", error.message, reason.message), ..error },
         _ => error,
     })?;
+    let messages = written.borrow().clone();
     let mut all = Vec::with_capacity(messages.len());
     for message in messages {
         let left = args.timeout.saturating_sub(start.elapsed());

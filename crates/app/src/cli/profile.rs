@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Opens a profile that exists.
-    pub(crate) fn open(&self) -> Result<Client, Error> {
+    pub(crate) fn open(&self) -> Result<Client, Failure> {
         let home = self.home()?;
         let key = secret::profile_key(&home, false)?;
         let client = Client::open(OpenOptions { home, key, create: false })?;
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Opens the profile, or makes it; `protect` asks for a passphrase for one that is made.
-    pub(crate) fn open_or_make(&self, protect: bool) -> Result<Client, Error> {
+    pub(crate) fn open_or_make(&self, protect: bool) -> Result<Client, Failure> {
         let home = self.home()?;
         let made = Protection::of(&home)?.is_none();
         let key = secret::profile_key(&home, protect)?;

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use parlour_client::{Error, KeySource, Protection};
+use parlour_client::{KeySource, Protection};
 use zeroize::Zeroizing;
 
-use super::errors::usage;
+use super::errors::{Failure, usage};
 
 const PASSWORD: &str = "PARLOUR_PASSWORD";
 const NEW_PASSWORD: &str = "PARLOUR_NEW_PASSWORD";
@@ -18,19 +18,19 @@ const PASSPHRASE: &str = "PARLOUR_PASSPHRASE";
 type Secret = Zeroizing<String>;
 
 /// The password of an account that exists.
-pub(crate) fn password(from_stdin: bool) -> Result<Secret, Error> {
+pub(crate) fn password(from_stdin: bool) -> Result<Secret, Failure> {
     let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
     found.map_or_else(|| prompt("Password: "), Ok).and_then(not_empty)
 }
 
 /// The password of an account to be made: a prompt asks twice.
-pub(crate) fn chosen_password(from_stdin: bool) -> Result<Secret, Error> {
+pub(crate) fn chosen_password(from_stdin: bool) -> Result<Secret, Failure> {
     let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
     found.map_or_else(|| prompt_twice("Password: "), Ok).and_then(not_empty)
 }
 
 /// The recovery code, and the password to be set with it.
-pub(crate) fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Result<(Secret, Secret), Error> {
+pub(crate) fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Result<(Secret, Secret), Failure> {
     let code = if code_from_stdin { stdin_line("the recovery code")? } else { prompt_for("Recovery code: ", "--code-stdin")? };
     let found = if password_from_stdin { Some(stdin_line("the new password")?) } else { environment(PASSWORD) };
     let password = found.map_or_else(|| prompt_twice("New password: "), Ok)?;
@@ -38,7 +38,7 @@ pub(crate) fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Resu
 }
 
 /// The old and the new password.
-pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Error> {
+pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Failure> {
     if from_stdin {
         return Ok((not_empty(stdin_line("the old password")?)?, not_empty(stdin_line("the new password")?)?));
     }
@@ -48,7 +48,7 @@ pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Erro
 }
 
 /// What opens the profile in `home`, or protects it if it is to be made.
-pub(crate) fn profile_key(home: &Path, protect: bool) -> Result<KeySource, Error> {
+pub(crate) fn profile_key(home: &Path, protect: bool) -> Result<KeySource, Failure> {
     match Protection::of(home)? {
         Some(Protection::FileMode) => Ok(KeySource::File),
         Some(Protection::Passphrase) => {
@@ -67,37 +67,41 @@ fn environment(name: &str) -> Option<Secret> {
     std::env::var(name).ok().map(Zeroizing::new)
 }
 
-fn stdin_line(what: &str) -> Result<Secret, Error> {
+fn stdin_line(what: &str) -> Result<Secret, Failure> {
     let mut line = Zeroizing::new(String::new());
     let read = io::stdin().lock().read_line(&mut line).map_err(|error| usage(format!("cannot read {what}: {error}")))?;
     if read == 0 {
-        return Err(usage(format!("standard input ends before {what}")));
+        return Err(usage(format!("standard input ends before {what}")).into());
     }
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     Ok(line)
 }
 
-fn prompt(text: &str) -> Result<Secret, Error> {
+fn prompt(text: &str) -> Result<Secret, Failure> {
     prompt_for(text, "--password-stdin")
 }
 
 /// Asks without echo; `option` is what to use where there is no terminal.
-fn prompt_for(text: &str, option: &str) -> Result<Secret, Error> {
+fn prompt_for(text: &str, option: &str) -> Result<Secret, Failure> {
     let hint = format!("use {option}");
     if !io::stderr().is_terminal() && !io::stdin().is_terminal() {
         let what = text.trim_end_matches([':', ' ']).to_lowercase();
-        return Err(usage(format!("no {what} is given and there is no terminal to ask on")).hint(hint));
+        return Err(usage(format!("no {what} is given and there is no terminal to ask on")).hint(hint).into());
     }
-    let answer = rpassword::prompt_password(text);
-    answer.map(Zeroizing::new).map_err(|error| usage(format!("cannot ask on the terminal: {error}")).hint(hint))
+    match rpassword::prompt_password(text) {
+        Ok(answer) => Ok(Zeroizing::new(answer)),
+        // Ctrl-C, which is an answer of its own.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::Interrupted),
+        Err(error) => Err(usage(format!("cannot ask on the terminal: {error}")).hint(hint).into()),
+    }
 }
 
-fn prompt_twice(text: &str) -> Result<Secret, Error> {
+fn prompt_twice(text: &str) -> Result<Secret, Failure> {
     let first = prompt(text)?;
-    if *prompt("Once more: ")? == *first { Ok(first) } else { Err(usage("the two are not the same")) }
+    if *prompt("Once more: ")? == *first { Ok(first) } else { Err(usage("the two are not the same").into()) }
 }
 
-fn not_empty(secret: Secret) -> Result<Secret, Error> {
-    if secret.is_empty() { Err(usage("an empty password protects nothing")) } else { Ok(secret) }
+fn not_empty(secret: Secret) -> Result<Secret, Failure> {
+    if secret.is_empty() { Err(usage("an empty password protects nothing").into()) } else { Ok(secret) }
 }
