@@ -15,7 +15,8 @@ impl Core {
         let row = self.store.message(id)?.filter(|row| !row.hidden);
         let row = row.ok_or_else(|| no_message(&format!("there is no message {id}")))?;
         if row.kind == MessageKind::System {
-            return Err(Error::new(Code::FORBIDDEN, "this was said by the program, not by a person"));
+            let error = Error::new(Code::FORBIDDEN, "this was said by the program, not by a person");
+            return Err(error.hint("it stays as it is"));
         }
         if row.deleted {
             return Err(no_message("the message has been deleted"));
@@ -30,7 +31,8 @@ impl Core {
         if row.outgoing {
             return Ok((row, conversation));
         }
-        Err(Error::new(Code::FORBIDDEN, "only who wrote a message can change or delete it"))
+        let error = Error::new(Code::FORBIDDEN, "only who wrote a message can change or delete it");
+        Err(error.hint("`send --reply ID` answers it, `react ID` puts an emoji beside it"))
     }
 
     pub(super) fn react(&mut self, ticket: Ticket, id: &MessageId, emoji: &str, remove: bool) -> Result<(), Error> {
@@ -63,7 +65,8 @@ impl Core {
         let (row, conversation) = self.own(id)?;
         can_be_referred_to(&row)?;
         if row.kind == MessageKind::Unknown {
-            return Err(Error::new(Code::FORBIDDEN, "this version does not know what the message holds, so it cannot change it"));
+            let error = Error::new(Code::FORBIDDEN, "this version does not know what the message holds, so it cannot change it");
+            return Err(error.hint("change it on the device on which it was written"));
         }
         if text.is_empty() && row.kind == MessageKind::Text {
             return Err(Error::new(Code::USAGE, "a message cannot be changed to nothing").hint("take it back with `delete`"));

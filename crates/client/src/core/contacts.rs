@@ -245,11 +245,12 @@ impl Core {
                     .hint("letters, digits, - and . work; spaces and @ # / : do not"));
             }
             if self.is_own_name(petname) {
-                return Err(Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")));
+                return Err(Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")).hint("choose another petname"));
             }
             let taken = self.store.contact_by_name(petname, petname)?;
             if taken.is_some_and(|other| other.account != contact.account) {
-                return Err(Error::new(Code::ALREADY_EXISTS, format!("somebody else goes by {petname}")));
+                return Err(Error::new(Code::ALREADY_EXISTS, format!("somebody else goes by {petname}"))
+                    .hint("choose another petname, or give them one first; `contacts` lists who goes by what"));
             }
         }
         self.change_contact(ticket, ContactRow { petname, ..contact })

@@ -69,7 +69,8 @@ impl Core {
     /// Takes a message with a file from its writer.
     pub(super) fn send_file(&mut self, ticket: Ticket, to: String, draft: Draft, mut file: LocalFile) -> Result<(), Error> {
         self.signed_in()?;
-        let layout = Layout::new(file.size).map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let layout = Layout::new(file.size)
+            .map_err(|error| Error::new(error.code(), error.to_string()).hint("send it in parts, each as a file"))?;
         let again = Command::SendFile { to: to.clone(), draft: draft.clone(), file: file.clone() };
         let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
         let conversation = self.conversation_of(target, draft.reply_to.as_ref())?;
@@ -115,7 +116,8 @@ impl Core {
             return Err(Error::new(
                 Code::TOO_LARGE,
                 format!("the file has {} bytes, which is more than wanted", attachment.size),
-            ));
+            )
+            .hint("nothing was downloaded; give a higher limit to have it"));
         }
         let kept = self.store.kept_file(&message)?.map(|blob| self.kept_path(&blob));
         if self.session.phase == Phase::Off && kept.is_none() {

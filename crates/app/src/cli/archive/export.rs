@@ -221,7 +221,8 @@ fn create(path: &Path) -> io::Result<Lines> {
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
     if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::new(Code::ALREADY_EXISTS, format!("{} is not empty; nothing was written", path.display())).into());
+        let error = Error::new(Code::ALREADY_EXISTS, format!("{} is not empty; nothing was written", path.display()));
+        return Err(error.hint("name a folder that is empty or does not exist yet").into());
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(FILES))?;

@@ -1,0 +1,44 @@
+//! What the program advises when something is refused, and what it says to what a person may type by mistake.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+
+use self::support::{Done, World};
+
+/// Checks that the hint of a failure is about what was asked for.
+#[track_caller]
+fn advises(done: &Done, status: i32, code: &str, about: &str) {
+    let error = done.fails(status, code);
+    assert!(error["hint"].as_str().unwrap().contains(about), "{error}");
+}
+
+fn id(row: &Value) -> &str {
+    row["id"].as_str().unwrap()
+}
+
+#[test]
+fn a_hint_is_about_what_was_asked_for() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let (alice, bob) = (world.registered("alice", &server), world.registered("bob", &server));
+    let file = world.path("a.txt");
+    fs::write(&file, "ten bytes.").unwrap();
+    let sent = alice.run(&["send", "bob", "--file", file.to_str().unwrap()]).ok().row();
+    world.registered("carol", &server);
+    alice.send("carol", "hello");
+    bob.recv(&["--count", "1"]);
+    for words in [&["edit", id(&sent), "mine"][..], &["delete", id(&sent)]] {
+        advises(&bob.run(words), 4, "forbidden", "--reply");
+    }
+    let (full, target) = (world.path(""), world.path("b.txt"));
+    advises(&alice.run(&["export", "--output", full.to_str().unwrap()]), 6, "already_exists", "empty");
+    advises(&alice.run(&["contacts", "rename", "bob", "Carol"]), 6, "already_exists", "another petname");
+    advises(&alice.run(&["contacts", "rename", "bob", "Alice"]), 6, "already_exists", "another petname");
+    let get = ["file", "get", id(&sent), "--limit", "1", "--output", target.to_str().unwrap()];
+    advises(&bob.run(&get), 7, "too_large", "limit");
+}
