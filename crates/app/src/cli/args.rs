@@ -147,7 +147,7 @@ pub(crate) struct MakeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RegisterArgs {
     /// The server's address, wss://HOST:PORT#FINGERPRINT; an invitation link holds it too
-    #[arg(long, value_name = "URL", required_unless_present = "invite", value_hint = ValueHint::Url)]
+    #[arg(long, value_name = "URL", required_unless_present = "invite", value_hint = ValueHint::Url, value_parser = server_url)]
     pub(crate) server: Option<ServerUrl>,
     /// The name you want
     pub(crate) name: String,
@@ -163,7 +163,7 @@ pub(crate) struct RegisterArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The server's address, wss://HOST:PORT#FINGERPRINT
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, value_parser = server_url)]
     pub(crate) server: ServerUrl,
     /// The account's name
     pub(crate) name: String,
@@ -183,7 +183,7 @@ pub(crate) struct PasswdArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RegistrationArgs {
     /// The server's address, wss://HOST:PORT#FINGERPRINT
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, value_parser = server_url)]
     pub(crate) server: ServerUrl,
     /// How long to try
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
@@ -418,6 +418,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(length).map_err(|_| wrong())
+}
+
+/// Reads a server's address, and says which form it has.
+fn server_url(text: &str) -> Result<ServerUrl, String> {
+    text.parse().map_err(|_| {
+        let meant = format!("wss://{text}");
+        let meant = if meant.parse::<ServerUrl>().is_ok() { meant } else { "wss://HOST:PORT".to_owned() };
+        format!("write {meant}, with #FINGERPRINT behind it if you know the server's")
+    })
 }
 
 #[cfg(test)]

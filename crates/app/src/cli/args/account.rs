@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 use parlour_client::ServerUrl;
 
-use super::{MakeArgs, PasswordArgs, duration};
+use super::{MakeArgs, PasswordArgs, duration, server_url};
 
 #[derive(Debug, Args)]
 pub(crate) struct RecoveryCodeArgs {
@@ -16,7 +16,7 @@ pub(crate) struct RecoveryCodeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
     /// The server's address, wss://HOST:PORT#FINGERPRINT
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, value_parser = server_url)]
     pub(crate) server: ServerUrl,
     /// The account's name
     pub(crate) name: String,
