@@ -1,10 +1,14 @@
 //! What the program advises when something is refused, and what it says to what a person may type by mistake.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod support;
 
-use std::fs;
+use std::{
+    fs,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -15,6 +19,23 @@ use self::support::{Done, World};
 fn advises(done: &Done, status: i32, code: &str, about: &str) {
     let error = done.fails(status, code);
     assert!(error["hint"].as_str().unwrap().contains(about), "{error}");
+}
+
+#[test]
+fn a_time_that_is_given_holds_for_connecting_too() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let alice = world.registered("alice", &server);
+    let listen = server.authority().to_owned();
+    server.stop();
+    // Takes connections and says nothing.
+    let _silent = TcpListener::bind(&listen).unwrap();
+    for words in [&["group", "create", "club"][..], &["group", "exists", "club"], &["backup", "on"]] {
+        let start = Instant::now();
+        let done = alice.run(&[words, &["--timeout", "500ms"]].concat());
+        // Closing takes three seconds at most.
+        assert!(done.code == Some(5) && start.elapsed() < Duration::from_secs(8), "{:?}: {done:?}", start.elapsed());
+    }
 }
 
 fn id(row: &Value) -> &str {

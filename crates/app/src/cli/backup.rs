@@ -7,23 +7,23 @@ use super::{
     args::{BackupAction, BackupArgs},
     errors::Failure,
     output::Time,
-    profile::{Session, closed, with_client},
+    profile::{Deadline, Session, closed, with_client_until},
 };
 
 pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<(), Failure> {
-    let timeout = args.timeout;
+    let deadline = Deadline::after(args.timeout);
     match args.action {
         BackupAction::On => {
-            let status = with_client(session, async |client: &Client| Ok(in_time(timeout, client.backup_on()).await?));
+            let status = with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_on()).await?));
             show(&status.await?, session)
         }
         BackupAction::Now => {
-            let status = with_client(session, async |client: &Client| Ok(in_time(timeout, client.backup_now()).await?));
+            let status = with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_now()).await?));
             show(&status.await?, session)
         }
         BackupAction::Off => {
-            let status = with_client(session, async |client: &Client| {
-                in_time(timeout, client.backup_off()).await?;
+            let status = with_client_until(session, deadline, async |client: &Client| {
+                in_time(deadline, client.backup_off()).await?;
                 Ok(client.backup_status().await?)
             });
             show(&status.await?, session)
@@ -33,14 +33,14 @@ pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<(), Fa
             let outcome = client.backup_status().await.map_err(Failure::from);
             show(&closed(&client, outcome).await?, session)
         }
-        BackupAction::Restore => restore(timeout, session).await,
+        BackupAction::Restore => restore(deadline, session).await,
     }
 }
 
-async fn restore(timeout: std::time::Duration, session: &Session) -> Result<(), Failure> {
-    let (messages, found) = with_client(session, async |client: &Client| {
+async fn restore(deadline: Deadline, session: &Session) -> Result<(), Failure> {
+    let (messages, found) = with_client_until(session, deadline, async |client: &Client| {
         let mut events = client.events();
-        in_time(timeout, client.restore_backup()).await?;
+        in_time(deadline, client.restore_backup()).await?;
         let (mut messages, mut found) = (0, None);
         while let Ok(Some(event)) = tokio::time::timeout(std::time::Duration::ZERO, events.next()).await {
             match event {
@@ -61,9 +61,9 @@ async fn restore(timeout: std::time::Duration, session: &Session) -> Result<(), 
     })
 }
 
-async fn in_time<T>(timeout: std::time::Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn in_time<T>(deadline: Deadline, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = |_| Error::new(Code::TIMED_OUT, "the server has not taken everything in time; the rest goes on by itself");
-    tokio::time::timeout(timeout, work).await.map_err(late)?
+    tokio::time::timeout(deadline.left(), work).await.map_err(late)?
 }
 
 fn show(status: &BackupStatus, session: &Session) -> Result<(), Failure> {

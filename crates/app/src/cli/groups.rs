@@ -8,28 +8,28 @@ use super::{
     errors::{Failure, usage},
     messages::refresh,
     output::{Output, plain},
-    profile::{CONNECT, Session, closed, with_client},
+    profile::{Deadline, Session, closed, with_client_until},
     rows::{GroupRow, MemberRow},
 };
 
 pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Failure> {
-    let timeout = args.timeout;
+    let deadline = Deadline::after(args.timeout);
     match args.action {
         GroupAction::List => list(session).await,
         GroupAction::Members { group } => members(&group, session).await,
-        GroupAction::Exists { name } => exists(&name, session).await,
+        GroupAction::Exists { name } => exists(&name, deadline, session).await,
         GroupAction::Create { name, members, history } => {
             let history = history_of(&history)?;
-            let create = async |client: &Client| client.create_group_with(&name, &members, history, timeout).await;
-            let made = change(session, create).await?;
+            let create = async |client: &Client| client.create_group_with(&name, &members, history, deadline.left()).await;
+            let made = change(session, deadline, create).await?;
             tell(&made, "created", session)
         }
         GroupAction::Add { group, members } => {
-            let changed = async |client: &Client| client.add_members(&group, &members, timeout).await;
-            tell_members(session, &members, changed).await
+            let changed = async |client: &Client| client.add_members(&group, &members, deadline.left()).await;
+            tell_members(session, deadline, &members, changed).await
         }
         GroupAction::Remove { group, members } => {
-            let changed = change(session, async |client| client.remove_members(&group, &members, timeout).await).await?;
+            let changed = change(session, deadline, async |client| client.remove_members(&group, &members, deadline.left()).await).await?;
             let name = shown(&changed);
             for member in &members {
                 let row = json!({"member": member, "group": name, "removed": true});
@@ -42,29 +42,33 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
                 RoleArg::Admin => Role::ADMIN,
                 RoleArg::Member => Role::MEMBER,
             };
-            let changed = async |client: &Client| client.set_role(&group, &member, role, timeout).await;
-            tell_members(session, std::slice::from_ref(&member), changed).await
+            let changed = async |client: &Client| client.set_role(&group, &member, role, deadline.left()).await;
+            tell_members(session, deadline, std::slice::from_ref(&member), changed).await
         }
         GroupAction::Rename { group, name } => {
-            let renamed = change(session, async |client| client.rename_group(&group, &name, timeout).await).await?;
+            let renamed = change(session, deadline, async |client| client.rename_group(&group, &name, deadline.left()).await).await?;
             tell(&renamed, "renamed", session)
         }
         GroupAction::Leave { group } => {
-            let left = change(session, async |client| client.leave_group(&group, timeout).await).await?;
+            let left = change(session, deadline, async |client| client.leave_group(&group, deadline.left()).await).await?;
             tell(&left, "left", session)
         }
         GroupAction::History { group, policy } => {
             let history = history_of(&policy)?;
-            let changed = change(session, async |client| client.set_group_history(&group, history, timeout).await).await?;
+            let changed = change(session, deadline, async |client| client.set_group_history(&group, history, deadline.left()).await).await?;
             tell(&changed, "changed", session)
         }
     }
 }
 
 /// Makes a change, after what the server had has been taken: somebody else may have changed the group since.
-async fn change(session: &Session, ask: impl AsyncFnOnce(&Client) -> Result<Group, Error>) -> Result<Group, Failure> {
-    with_client(session, async |client: &Client| {
-        let _ = client.wait_synced(CONNECT).await;
+async fn change(
+    session: &Session,
+    deadline: Deadline,
+    ask: impl AsyncFnOnce(&Client) -> Result<Group, Error>,
+) -> Result<Group, Failure> {
+    with_client_until(session, deadline, async |client: &Client| {
+        let _ = client.wait_synced(deadline.left()).await;
         Ok(ask(client).await?)
     })
     .await
@@ -89,11 +93,12 @@ fn people(count: usize) -> String {
 /// Makes a change and prints the rows of the members that it was about.
 async fn tell_members(
     session: &Session,
+    deadline: Deadline,
     names: &[String],
     ask: impl AsyncFnOnce(&Client) -> Result<Group, Error>,
 ) -> Result<(), Failure> {
-    let (group, members) = with_client(session, async |client: &Client| {
-        let _ = client.wait_synced(CONNECT).await;
+    let (group, members) = with_client_until(session, deadline, async |client: &Client| {
+        let _ = client.wait_synced(deadline.left()).await;
         let group = ask(client).await?;
         let mut members = client.group_members(&shown(&group)).await?;
         let shown: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
@@ -156,8 +161,13 @@ fn member_line(member: &GroupMember, output: &Output) -> String {
     format!("{}  {}", output.bold(&plain(&member.name)), output.dim(&format!("{}, {devices}{this}", member.role.word())))
 }
 
-async fn exists(name: &str, session: &Session) -> Result<(), Failure> {
-    let exists = with_client(session, async |client: &Client| Ok(client.group_exists(name).await?)).await?;
+async fn exists(name: &str, deadline: Deadline, session: &Session) -> Result<(), Failure> {
+    let late = |_| Error::new(Code::TIMED_OUT, "the server has not answered in time");
+    let ask = async |client: &Client| {
+        let answer = tokio::time::timeout(deadline.left(), client.group_exists(name)).await;
+        Ok(answer.map_err(late)??)
+    };
+    let exists = with_client_until(session, deadline, ask).await?;
     let shown = format!("#{}", name.trim_start_matches('#'));
     let row = json!({"group": shown, "exists": exists});
     session.output.row(&row, |_| format!("{} {}", plain(&shown), if exists { "exists" } else { "does not exist" }))?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use parlour_client::{Client, Code, Error, Event, KeySource, OpenOptions, Protection};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     args::Globals,
@@ -133,13 +133,44 @@ pub(crate) async fn try_online(client: &Client, timeout: Duration) -> Result<Opt
     }
 }
 
+/// The time that a command has for all that it does, connecting included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    start: Instant,
+    timeout: Duration,
+}
+
+/// What is left at the least, so that what is asked for is on disk when the time is over.
+const LEAST: Duration = Duration::from_millis(100);
+
+impl Deadline {
+    /// The time begins to run.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self { start: Instant::now(), timeout }
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.start.elapsed()).max(LEAST)
+    }
+}
+
 /// Runs `work` on a client that is online if it can be, and closes it in any case.
 pub(crate) async fn with_client<T>(
     session: &Session,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_client_until(session, Deadline::after(CONNECT), work).await
+}
+
+/// The same with a time of the caller's for going online.
+pub(crate) async fn with_client_until<T>(
+    session: &Session,
+    deadline: Deadline,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let client = session.open()?;
-    let outcome = match try_online(&client, CONNECT).await {
+    let outcome = match try_online(&client, deadline.left()).await {
         Ok(_) => work(&client).await,
         Err(error) => Err(error.into()),
     };
