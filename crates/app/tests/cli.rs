@@ -513,6 +513,8 @@ fn wrong_usage_is_told_in_the_form_that_was_asked_for() {
         (&["sned", "bob", "x"], "'send'"),
         (&["registration", "--server", "127.0.0.1:9"], "write wss://127.0.0.1:9,"),
         (&["login", "--server", "https://a", "x"], "write wss://HOST:PORT,"),
+        (&["send", "bob", "x", "--expire", "0s"], "the least is 1s"),
+        (&["send", "bob", "x", "--expire", "999ms"], "the least is 1s"),
         (&["send", "bob", "x", "--wait", "read"], "[possible values: stored, delivered]"),
     ] {
         let error = alice.run(words).fails(2, "usage");

@@ -280,7 +280,7 @@ pub(crate) struct SendArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) reply: Option<String>,
     /// Delete the message everywhere so long after the server has stored it
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     pub(crate) expire: Option<Duration>,
     /// How far the message must come
     #[arg(long, value_enum, default_value_t = Wait::Stored)]
@@ -418,6 +418,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(length).map_err(|_| wrong())
+}
+
+/// Reads a time that is counted in seconds.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length < Duration::from_secs(1) { Err("it is counted in seconds; the least is 1s".to_owned()) } else { Ok(length) }
 }
 
 /// Reads a server's address, and says which form it has.

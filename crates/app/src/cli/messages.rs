@@ -84,7 +84,7 @@ async fn deliver(
         Some(id) => Some(find(client, id).await?),
         None => None,
     };
-    let seconds = |expire: Duration| u32::try_from(expire.as_secs().max(1)).unwrap_or(u32::MAX);
+    let seconds = |expire: Duration| u32::try_from(expire.as_secs()).unwrap_or(u32::MAX);
     let draft = Draft { text, reply_to, expires: args.expire.map(|expire| Expiry::After(seconds(expire))) };
     let mut events = client.events();
     let offline = try_online(client, args.timeout).await?;
