@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use self::support::{Done, World};
+use self::support::{Done, World, parlour, run};
 
 /// Checks that the hint of a failure is about what was asked for.
 #[track_caller]
@@ -35,6 +35,18 @@ fn a_time_that_is_given_holds_for_connecting_too() {
         let done = alice.run(&[words, &["--timeout", "500ms"]].concat());
         // Closing takes three seconds at most.
         assert!(done.code == Some(5) && start.elapsed() < Duration::from_secs(8), "{:?}: {done:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_load_of_any_size_runs_and_a_folder_that_cannot_be_is_no_bug() {
+    let world = World::new();
+    let bench = |args: &[&str]| run(parlour(&[&["--json", "bench"], args].concat()), "");
+    advises(&bench(&["chat", "--data", "/proc/nowhere"]), 4, "read_only", "--data");
+    let data = world.path("");
+    for conversations in ["5", "500"] {
+        let load = ["client", "--messages", "100", "--data", data.to_str().unwrap(), "--conversations", conversations];
+        assert!(!bench(&load).ok().rows().is_empty());
     }
 }
 
