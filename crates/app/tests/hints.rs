@@ -50,6 +50,27 @@ fn a_load_of_any_size_runs_and_a_folder_that_cannot_be_is_no_bug() {
     }
 }
 
+#[test]
+fn ones_own_name_is_nobody_who_is_not_found() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let alice = world.registered("alice", &server);
+    let folder = world.path("export");
+    for words in [
+        &["send", "alice", "x"][..],
+        &["history", "Alice"],
+        &["search", "x", "--in", "alice"],
+        &["export", "alice", "--output", folder.to_str().unwrap()],
+        &["contacts", "remove", "alice"],
+        &["contacts", "block", "alice"],
+    ] {
+        let error = alice.run(words).fails(2, "usage");
+        assert_eq!(error["message"], "this is you", "{words:?}");
+    }
+    alice.run(&["profile", "set", "--name", "Alice A."]).ok();
+    assert_eq!(alice.run(&["profile", "show", "alice"]).ok().row()["display_name"], "Alice A.");
+}
+
 fn id(row: &Value) -> &str {
     row["id"].as_str().unwrap()
 }

@@ -32,7 +32,7 @@ impl Core {
         }
         self.signed_in()?;
         if self.is_own_name(name.as_str()) {
-            return Err(Error::new(Code::USAGE, "this is you"));
+            return Err(this_is_you());
         }
         if self.needs_server(ticket, again.clone())? {
             self.look_up_name(name, Then::Run(ticket, again))?;
@@ -136,7 +136,7 @@ impl Core {
             return Ok(Err(key_changed(&known, &claimed)));
         }
         if claimed == self.me()? {
-            return Ok(Err(Error::new(Code::USAGE, "this is you")));
+            return Ok(Err(this_is_you()));
         }
         self.pin_list(&list)?;
         self.name_account(&claimed, name.as_str())?;
@@ -204,7 +204,11 @@ impl Core {
     }
 
     pub(super) fn known_or_not_found(&self, to: &str) -> Result<ContactRow, Error> {
-        self.known(to)?.ok_or_else(|| not_found(to))
+        match self.known(to)? {
+            Some(contact) => Ok(contact),
+            None if self.split(to).is_ok_and(|(name, local)| local && self.is_own_name(name.as_str())) => Err(this_is_you()),
+            None => Err(not_found(to)),
+        }
     }
 
     pub(super) fn add_contact(&mut self, ticket: Ticket, to: String) -> Result<(), Error> {
@@ -333,6 +337,10 @@ impl Core {
             status,
         })
     }
+}
+
+pub(super) fn this_is_you() -> Error {
+    Error::new(Code::USAGE, "this is you").hint("name somebody else")
 }
 
 pub(super) fn not_found(to: &str) -> Error {

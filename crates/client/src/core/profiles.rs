@@ -10,6 +10,7 @@ use parlour_wire::{
 use super::{
     Core, Reply, Ticket,
     compose::Post,
+    contacts::this_is_you,
     own::{Meaning, OwnProfile},
 };
 use crate::{
@@ -27,9 +28,11 @@ pub(super) const DELIVERY_RECEIPTS: &str = "delivery_receipts";
 impl Core {
     /// What somebody says about themselves; `None` asks about the owner of this profile.
     pub(super) fn profile_of(&self, to: Option<&str>) -> Result<PersonalProfile, Error> {
-        let account = match to {
-            Some(to) => self.known_or_not_found(to)?.account,
-            None => self.me()?,
+        let account = match to.map(|to| self.known_or_not_found(to)) {
+            Some(Ok(contact)) => contact.account,
+            // One's own name is as good as none.
+            Some(Err(error)) if error != this_is_you() => return Err(error),
+            _ => self.me()?,
         };
         let Some((profile, updated_ms)) = self.store.profile(&account)? else { return Ok(PersonalProfile::default()) };
         let Profile { display_name, status, avatar } = profile;

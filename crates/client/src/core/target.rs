@@ -2,7 +2,7 @@
 
 use parlour_wire::{AccountId, Code, ConversationId, address::ServerUrl, name::Name};
 
-use super::{Command, Core, Ticket, contacts::not_found, session::Phase};
+use super::{Command, Core, Ticket, contacts::{not_found, this_is_you}, session::Phase};
 use crate::{
     error::Error,
     store::{ContactRow, Conversation},
@@ -60,6 +60,7 @@ impl Core {
         let contact = match self.known(to)? {
             Some(contact) => Some(contact),
             None => match self.split(to) {
+                Ok((name, true)) if self.is_own_name(name.as_str()) => return Err(this_is_you()),
                 Ok((name, true)) => self.store.contact_before(name.as_str())?,
                 _ => None,
             },
