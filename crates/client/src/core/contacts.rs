@@ -206,7 +206,7 @@ impl Core {
     pub(super) fn known_or_not_found(&self, to: &str) -> Result<ContactRow, Error> {
         match self.known(to)? {
             Some(contact) => Ok(contact),
-            None if self.split(to).is_ok_and(|(name, local)| local && self.is_own_name(name.as_str())) => Err(this_is_you()),
+            None if self.is_me(to) => Err(this_is_you()),
             None => Err(not_found(to)),
         }
     }

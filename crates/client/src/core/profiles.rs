@@ -10,7 +10,6 @@ use parlour_wire::{
 use super::{
     Core, Reply, Ticket,
     compose::Post,
-    contacts::this_is_you,
     own::{Meaning, OwnProfile},
 };
 use crate::{
@@ -28,10 +27,8 @@ pub(super) const DELIVERY_RECEIPTS: &str = "delivery_receipts";
 impl Core {
     /// What somebody says about themselves; `None` asks about the owner of this profile.
     pub(super) fn profile_of(&self, to: Option<&str>) -> Result<PersonalProfile, Error> {
-        let account = match to.map(|to| self.known_or_not_found(to)) {
-            Some(Ok(contact)) => contact.account,
-            // One's own name is as good as none.
-            Some(Err(error)) if error != this_is_you() => return Err(error),
+        let account = match to {
+            Some(to) if self.known(to)?.is_some() || !self.is_me(to) => self.known_or_not_found(to)?.account,
             _ => self.me()?,
         };
         let Some((profile, updated_ms)) = self.store.profile(&account)? else { return Ok(PersonalProfile::default()) };

@@ -60,7 +60,7 @@ impl Core {
         let contact = match self.known(to)? {
             Some(contact) => Some(contact),
             None => match self.split(to) {
-                Ok((name, true)) if self.is_own_name(name.as_str()) => return Err(this_is_you()),
+                Ok(_) if self.is_me(to) => return Err(this_is_you()),
                 Ok((name, true)) => self.store.contact_before(name.as_str())?,
                 _ => None,
             },
@@ -83,6 +83,11 @@ impl Core {
     pub(super) fn is_own_name(&self, typed: &str) -> bool {
         let name = Name::parse(typed).ok();
         self.account.as_ref().is_some_and(|account| name.is_some_and(|name| account.name == name.as_str()))
+    }
+
+    /// The same for what may name the server too.
+    pub(super) fn is_me(&self, to: &str) -> bool {
+        self.split(to).is_ok_and(|(name, local)| local && self.is_own_name(name.as_str()))
     }
 
     /// How somebody is shown: by petname, or else by the name at the server. Where that is what another contact was given as petname,
