@@ -14,11 +14,13 @@ pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<(), Fa
     let deadline = Deadline::after(args.timeout);
     match args.action {
         BackupAction::On => {
-            let status = with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_on()).await?));
+            let status =
+                with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_on()).await?));
             show(&status.await?, session)
         }
         BackupAction::Now => {
-            let status = with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_now()).await?));
+            let status =
+                with_client_until(session, deadline, async |client: &Client| Ok(in_time(deadline, client.backup_now()).await?));
             show(&status.await?, session)
         }
         BackupAction::Off => {

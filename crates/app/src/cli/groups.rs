@@ -29,7 +29,8 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
             tell_members(session, deadline, &members, changed).await
         }
         GroupAction::Remove { group, members } => {
-            let changed = change(session, deadline, async |client| client.remove_members(&group, &members, deadline.left()).await).await?;
+            let changed =
+                change(session, deadline, async |client| client.remove_members(&group, &members, deadline.left()).await).await?;
             let name = shown(&changed);
             for member in &members {
                 let row = json!({"member": member, "group": name, "removed": true});
@@ -46,7 +47,8 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
             tell_members(session, deadline, std::slice::from_ref(&member), changed).await
         }
         GroupAction::Rename { group, name } => {
-            let renamed = change(session, deadline, async |client| client.rename_group(&group, &name, deadline.left()).await).await?;
+            let renamed =
+                change(session, deadline, async |client| client.rename_group(&group, &name, deadline.left()).await).await?;
             tell(&renamed, "renamed", session)
         }
         GroupAction::Leave { group } => {
@@ -55,7 +57,9 @@ pub(crate) async fn group(args: GroupArgs, session: &Session) -> Result<(), Fail
         }
         GroupAction::History { group, policy } => {
             let history = history_of(&policy)?;
-            let changed = change(session, deadline, async |client| client.set_group_history(&group, history, deadline.left()).await).await?;
+            let changed =
+                change(session, deadline, async |client| client.set_group_history(&group, history, deadline.left()).await)
+                    .await?;
             tell(&changed, "changed", session)
         }
     }

@@ -53,7 +53,11 @@ async fn interrupted(client: &Client, written: &[Message], output: &Output) -> F
     for message in written {
         let state = client.status(message.id).await.map_or(message.state, |status| status.state);
         let id = message.id;
-        output.note(&if state == State::Queued { format!("queued {id}; it will be sent") } else { format!("{} {id}", state.word()) });
+        output.note(&if state == State::Queued {
+            format!("queued {id}; it will be sent")
+        } else {
+            format!("{} {id}", state.word())
+        });
         if output.json
             && let Err(failure) = output.row(&SentRow::new(message, state), |_| String::new())
         {

@@ -249,7 +249,9 @@ impl Core {
                     .hint("letters, digits, - and . work; spaces and @ # / : do not"));
             }
             if self.is_own_name(petname) {
-                return Err(Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")).hint("choose another petname"));
+                return Err(
+                    Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")).hint("choose another petname")
+                );
             }
             let taken = self.store.contact_by_name(petname, petname)?;
             if taken.is_some_and(|other| other.account != contact.account) {

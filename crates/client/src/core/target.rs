@@ -2,7 +2,11 @@
 
 use parlour_wire::{AccountId, Code, ConversationId, address::ServerUrl, name::Name};
 
-use super::{Command, Core, Ticket, contacts::{not_found, this_is_you}, session::Phase};
+use super::{
+    Command, Core, Ticket,
+    contacts::{not_found, this_is_you},
+    session::Phase,
+};
 use crate::{
     error::Error,
     store::{ContactRow, Conversation},

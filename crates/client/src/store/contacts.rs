@@ -79,7 +79,8 @@ impl Store {
 
     /// All that were given. They are few, and the index over them leaves out those who have none.
     fn petnames(&self) -> Result<Vec<(AccountId, String)>, Error> {
-        let mut statement = self.conn.prepare_cached("SELECT account, petname FROM contacts WHERE petname >= '' ORDER BY petname")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT account, petname FROM contacts WHERE petname >= '' ORDER BY petname")?;
         let rows = statement.query_map([], |row| Ok((AccountId(row.get(0)?), row.get(1)?)))?.collect::<Result<_, _>>()?;
         Ok(rows)
     }

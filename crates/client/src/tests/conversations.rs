@@ -273,10 +273,10 @@ fn a_stranger_by_the_name_that_a_contact_was_given_is_told_apart() {
         assert_eq!(world.texts(a, to).last().unwrap(), text);
     }
     world.settle();
-    assert_eq!((world.texts(b, "alice"), world.texts(c, "alice")), (vec!["one".into(), "to bob".into()], vec![
-        "it is me".into(),
-        "to carol".into()
-    ]));
+    assert_eq!(
+        (world.texts(b, "alice"), world.texts(c, "alice")),
+        (vec!["one".into(), "to bob".into()], vec!["it is me".into(), "to carol".into()])
+    );
     world.ask(a, Command::RenameContact { to: "Carol".into(), petname: String::new() }).unwrap();
     assert_eq!(world.history(a, "carol")[0].sender_name, "carol");
 }
