@@ -92,7 +92,9 @@ macro_rules! store_suite {
             a_device_reads_from_where_it_joined
             a_removed_device_reads_nothing
             a_device_that_is_in_is_not_added_again
-            a_device_removed_and_added_starts_afresh
+            a_device_removed_and_added_at_once_reads_on
+            a_device_removed_and_added_later_starts_afresh
+            a_device_invited_and_removed_and_added_at_once_gets_one_welcome
             an_external_commit_lets_a_member_join
             group_info_is_for_members
             observers_hear_in_order_and_before_the_answer

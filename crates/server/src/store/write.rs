@@ -264,7 +264,7 @@ pub struct CommitWrite {
     /// The server's signature on it.
     pub receipt: [u8; 64],
     /// For the added devices. Their accounts must be members and the devices known, else `NotMember`/`NoDevice`. One that is in
-    /// already is refused (`AlreadyIn`) unless it is removed too: it would lose what it has not read.
+    /// already is refused (`AlreadyIn`) unless it is removed too; then it keeps its cursor, and reads on up to this commit.
     pub welcome: Option<Vec<u8>>,
     /// Added devices.
     pub added: Vec<AddedDevice>,

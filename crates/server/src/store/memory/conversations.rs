@@ -75,8 +75,14 @@ impl Conversation {
         (entry, stored)
     }
 
-    fn sit(&mut self, device: DeviceId, welcome: Option<Arc<Welcome>>) {
-        self.seats.insert(device, Seat { joined: self.head, cursor: self.head, welcome });
+    fn seat(&self) -> Seat {
+        Seat { joined: self.head, cursor: self.head, welcome: None }
+    }
+
+    /// A device that has a seat reads on from where it is.
+    fn invite(&mut self, device: DeviceId, welcome: Option<Arc<Welcome>>) {
+        let seat = self.seat();
+        self.seats.entry(device).or_insert(seat).welcome = welcome;
     }
 
     /// Takes the name that a commit gives, if it gives one.
@@ -286,7 +292,9 @@ impl Conversations {
         parted.retain(|account| conversation.roster.get(account).is_some());
         let evicted = conversation.seats.keys().filter(|device| accounts.owner(device).is_some_and(|a| parted.contains(&a)));
         let mut removed = [commit.removed.clone(), evicted.copied().collect()].concat();
-        removed.retain(|device| conversation.seats.remove(device).is_some());
+        // Who is taken out and brought in keeps the seat: what has not been read yet was written to that device.
+        let again: BTreeSet<DeviceId> = commit.added.iter().map(|added| added.device).collect();
+        removed.retain(|device| !again.contains(device) && conversation.seats.remove(device).is_some());
         let moved = created || commit.change.as_ref().is_some_and(|change| !change.added.is_empty() || !parted.is_empty());
         let members = moved.then(|| roster.accounts());
         conversation.roster = roster;
@@ -306,14 +314,14 @@ impl Conversations {
             conversation.floor = conversation.epoch;
         }
         if joined {
-            conversation.sit(commit.device, None);
+            let seat = conversation.seat();
+            conversation.seats.insert(commit.device, seat);
         }
         let welcome = commit.welcome.map(|welcome| Arc::new(conversation.welcome(&entry, welcome)));
         let added: Vec<DeviceId> = commit.added.iter().map(|added| added.device).collect();
         for device in &added {
-            conversation.sit(*device, welcome.clone());
+            conversation.invite(*device, welcome.clone());
         }
-        removed.retain(|device| !added.contains(device));
         heard.push(Committed::Entry { entry, from: commit.device, added: added.clone(), removed, members, parted, joined });
         if let Some(welcome) = welcome {
             heard.extend(added.into_iter().map(|device| Committed::Welcome { device, welcome: Arc::clone(&welcome) }));

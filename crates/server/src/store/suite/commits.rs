@@ -180,9 +180,10 @@ pub async fn a_device_that_is_in_is_not_added_again<P: Place>(place: &P) {
     assert_eq!(bench.state(1, 2, device_id(2, 1)).await.expect("a member").cursor, Some(1));
 }
 
-/// At the commit that does both.
-pub async fn a_device_removed_and_added_starts_afresh<P: Place>(place: &P) {
+/// Both by one commit: who was in until then may read all that was written until then, and the commit itself.
+pub async fn a_device_removed_and_added_at_once_reads_on<P: Place>(place: &P) {
     let bench = two(place).await;
+    bench.move_cursor(1, device_id(2, 1), 1).await;
     bench.send(append(1, device_id(1, 1), 2, 1)).await;
     bench.heard.take();
     let both = CommitWrite {
@@ -193,12 +194,50 @@ pub async fn a_device_removed_and_added_starts_afresh<P: Place>(place: &P) {
     };
     bench.commit(both).await;
     let hash = entry_hash(&bench, device_id(1, 1), 3).await;
+    let invited = welcome(1, (3, 2), hash, 3, &[1, 2]);
     let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
-    assert_eq!((state.cursor, state.welcome), (Some(3), Some(welcome(1, (3, 2), hash, 3, &[1, 2]))));
-    assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Ok((vec![], 3)));
+    assert_eq!((state.cursor, state.welcome), (Some(1), Some(invited.clone())));
+    assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Ok((vec![2, 3], 3)));
     let heard = bench.heard.take();
     assert!(matches!(&heard[0], Committed::Entry { added, removed, .. }
         if *added == [device_id(2, 1)] && removed.is_empty()));
+    bench.move_cursor(1, device_id(1, 1), 3).await;
+    let retain = || Write::Retain { before_ms: u64::MAX >> 1, limit: 9 };
+    assert_eq!(bench.apply(retain()).await, Ok(Written::Deleted(1)), "what it has not read stays");
+    bench.move_cursor(1, device_id(2, 1), 2).await;
+    let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
+    assert_eq!((state.cursor, state.welcome), (Some(2), Some(invited)));
+    bench.move_cursor(1, device_id(2, 1), 3).await;
+    let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
+    assert_eq!((state.cursor, state.welcome), (Some(3), None));
+    assert_eq!(bench.apply(retain()).await, Ok(Written::Deleted(1)));
+}
+
+/// By two commits: nothing of what was written while it was out, nor of what it had not read before.
+pub async fn a_device_removed_and_added_later_starts_afresh<P: Place>(place: &P) {
+    let bench = two(place).await;
+    bench.send(append(1, device_id(1, 1), 2, 1)).await;
+    bench.commit(CommitWrite { removed: vec![device_id(2, 1)], ..commit(1, 2, 3, 1) }).await;
+    bench.send(append(1, device_id(1, 1), 4, 2)).await;
+    bench.commit(CommitWrite { added: vec![added(2, 1)], welcome: Some(vec![1]), ..commit(1, 1, 5, 2) }).await;
+    bench.send(append(1, device_id(1, 1), 6, 3)).await;
+    assert_eq!(bench.state(1, 2, device_id(2, 1)).await.expect("a member").cursor, Some(5));
+    assert_eq!(bench.seqs(1, device_id(2, 1), 0).await, Ok((vec![6], 6)));
+}
+
+/// Only the newer invitation waits for it.
+pub async fn a_device_invited_and_removed_and_added_at_once_gets_one_welcome<P: Place>(place: &P) {
+    let bench = two(place).await;
+    let both = |id: u32, parent| CommitWrite {
+        removed: vec![device_id(2, 1)],
+        added: vec![added(2, 1)],
+        welcome: Some(format!("welcome {id}").into_bytes()),
+        ..commit(1, 1, id, parent)
+    };
+    bench.commit(both(2, 1)).await;
+    bench.commit(both(3, 2)).await;
+    let state = bench.state(1, 2, device_id(2, 1)).await.expect("a member");
+    assert_eq!((state.cursor, state.welcome.map(|welcome| welcome.seq)), (Some(1), Some(3)));
 }
 
 /// Of a member account only, and it may come back by another one.

@@ -285,17 +285,19 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Cursors: removed devices lose theirs, added ones and a committer who joins get one at this entry.
+    /// Cursors: removed devices lose theirs, added ones and a committer who joins get one at this entry. A device that the commit takes
+    /// out and brings in keeps its own: what it has not read yet was written to it.
     fn move_devices(&self, key: i64, commit: &CommitWrite, checked: &Checked, seq: u64) -> rusqlite::Result<()> {
-        for device in commit.removed.iter().chain(&checked.evicted) {
+        let again: BTreeSet<&DeviceId> = commit.added.iter().map(|added| &added.device).collect();
+        for device in commit.removed.iter().chain(&checked.evicted).filter(|device| !again.contains(device)) {
             self.drop_cursor(key, device)?;
         }
         let welcome = commit.welcome.as_ref().map(|_| signed(seq));
         for device in &checked.added {
-            self.set_cursor(key, *device, seq, welcome)?;
+            self.invite(key, *device, seq, welcome)?;
         }
         if commit.external || checked.existing.is_none() {
-            self.set_cursor(key, checked.device, seq, None)?;
+            self.set_cursor(key, checked.device, seq)?;
         }
         Ok(())
     }

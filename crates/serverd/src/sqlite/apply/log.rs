@@ -226,17 +226,32 @@ impl Apply<'_> {
         )
     }
 
-    pub(super) fn set_cursor(&self, conversation: i64, device: i64, seq: u64, welcome: Option<i64>) -> rusqlite::Result<()> {
+    /// A device that joins by itself reads from here, wherever it was.
+    pub(super) fn set_cursor(&self, conversation: i64, device: i64, seq: u64) -> rusqlite::Result<()> {
+        self.put_cursor(
+            "INSERT INTO cursor (conversation, device, since, seq, welcome) VALUES (?1, ?2, ?3, ?3, ?4) \
+             ON CONFLICT (conversation, device) DO UPDATE SET \
+             since = excluded.since, seq = excluded.seq, welcome = excluded.welcome",
+            (conversation, device, seq, None),
+        )
+    }
+
+    /// A device that is brought in reads from here; one that has a cursor reads on from that.
+    pub(super) fn invite(&self, conversation: i64, device: i64, seq: u64, welcome: Option<i64>) -> rusqlite::Result<()> {
+        self.put_cursor(
+            "INSERT INTO cursor (conversation, device, since, seq, welcome) VALUES (?1, ?2, ?3, ?3, ?4) \
+             ON CONFLICT (conversation, device) DO UPDATE SET welcome = excluded.welcome",
+            (conversation, device, seq, welcome),
+        )
+    }
+
+    fn put_cursor(&self, sql: &str, cursor: (i64, i64, u64, Option<i64>)) -> rusqlite::Result<()> {
+        let (conversation, device, seq, welcome) = cursor;
         let earlier: Option<Option<i64>> =
             self.one("SELECT welcome FROM cursor WHERE conversation = ?1 AND device = ?2", (conversation, device), |row| {
                 row.get(0)
             })?;
-        self.run(
-            "INSERT INTO cursor (conversation, device, since, seq, welcome) VALUES (?1, ?2, ?3, ?3, ?4) \
-             ON CONFLICT (conversation, device) DO UPDATE SET \
-             since = excluded.since, seq = excluded.seq, welcome = excluded.welcome",
-            (conversation, device, signed(seq), welcome),
-        )?;
+        self.run(sql, (conversation, device, signed(seq), welcome))?;
         match earlier {
             Some(Some(earlier)) => self.drop_unneeded_welcome(conversation, earlier),
             _ => Ok(()),
