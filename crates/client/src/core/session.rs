@@ -119,6 +119,14 @@ pub(super) struct Creation {
     pub(super) claimed: BTreeMap<AccountId, (VerifiedList, Vec<DeviceKeyPackage>)>,
 }
 
+/// A welcome that is kept aside until this device has read what stands before it.
+#[derive(Clone, Debug)]
+pub(super) struct Invited {
+    pub(super) welcome: api::Welcome,
+    /// The log was being read when it came; that answer may be from before.
+    pub(super) reading: bool,
+}
+
 /// Key packages of one suite at the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stock {
@@ -170,6 +178,8 @@ pub(super) struct Session {
     pub(super) blocked: BTreeMap<ConversationId, AccountId>,
     /// Welcomes that wait for a device list.
     pub(super) welcomes: BTreeMap<ConversationId, api::Welcome>,
+    /// Welcomes to groups in which this device is and has not read all that stands before them.
+    pub(super) invited: BTreeMap<ConversationId, Invited>,
     /// How often a list has been fetched for an entry that did not fit the pinned one.
     pub(super) refreshed: BTreeMap<(ConversationId, u64, AccountId), u32>,
     /// Cursors that the server does not know yet.
@@ -341,6 +351,7 @@ impl Session {
         self.held.remove(conversation);
         self.blocked.remove(conversation);
         self.welcomes.remove(conversation);
+        self.invited.remove(conversation);
         self.creating.remove(conversation);
         self.joining.remove(conversation);
         self.rosters.remove(conversation);

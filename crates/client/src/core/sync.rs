@@ -10,7 +10,7 @@ use parlour_wire::{
 
 use super::{
     Core, Output,
-    session::{Pending, Timer},
+    session::{Invited, Pending, Timer},
 };
 use crate::{
     error::Error,
@@ -201,8 +201,13 @@ impl Core {
                 self.rest(id);
                 return Ok(());
             }
-            Err(error) if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) => return self.start_sync(),
             Err(error) => {
+                if let Some(invited) = self.session.invited.remove(&id) {
+                    return self.stop_reading(&id, invited);
+                }
+                if matches!(error.code, Code::NOT_MEMBER | Code::CONVERSATION_NOT_FOUND) {
+                    return self.start_sync();
+                }
                 self.trouble(error);
                 return Ok(());
             }
@@ -216,8 +221,48 @@ impl Core {
         // The answer is the newest word: entries behind it that were promised earlier do not exist.
         *head = answer.head;
         self.session.dirty.insert(id);
+        let goes_on = answer.entries.iter().any(|entry| entry.seq == before.saturating_add(1));
+        // Taken out here, because what ends the group here forgets all that is under way in it.
+        let invited = self.session.invited.remove(&id);
         self.take_entries(&id, answer.entries)?;
+        if let Some(invited) = invited {
+            return self.read_towards(&id, invited, goes_on);
+        }
         self.after_read(id, before, answer.head)
+    }
+
+    /// A welcome to a group in which this device is, from ahead of where it reads. Who founds a group anew takes everybody out and
+    /// brings them in by one commit, and what stands before is for this device too, so it is read first. If the device was taken out
+    /// before, the server does not give it out.
+    pub(super) fn read_up_to(&mut self, welcome: api::Welcome) {
+        let id = welcome.conversation;
+        let reading = self.session.reading.contains(&id);
+        self.session.invited.insert(id, Invited { welcome, reading });
+        self.session.dirty.insert(id);
+    }
+
+    /// A part of the log before a welcome has been read, if it goes on from where this device was.
+    fn read_towards(&mut self, id: &ConversationId, invited: Invited, goes_on: bool) -> Result<(), Error> {
+        let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
+        let next = invited.welcome.seq;
+        let more = conversation.phase == ConversationPhase::Active && (goes_on || invited.reading);
+        if !more {
+            return self.stop_reading(id, invited);
+        }
+        if conversation.seq < next {
+            let head = self.session.heads.entry(*id).or_default();
+            *head = (*head).max(next);
+            self.session.invited.insert(*id, Invited { reading: false, ..invited });
+        }
+        Ok(())
+    }
+
+    /// There is nothing more to read before a welcome: follows it.
+    fn stop_reading(&mut self, id: &ConversationId, invited: Invited) -> Result<(), Error> {
+        match self.store.conversation(id)? {
+            Some(conversation) if conversation.phase != ConversationPhase::Stopped => self.follow(&conversation, invited.welcome),
+            _ => Ok(()),
+        }
     }
 
     /// Lets a conversation pause before it tries again.

@@ -28,12 +28,20 @@ impl Core {
                 self.moved(conversation.id, conversation.seq);
                 return Ok(());
             }
+            ConversationPhase::Active if conversation.is_group() && welcome.seq > conversation.seq.saturating_add(1) => {
+                self.read_up_to(welcome);
+                return Ok(());
+            }
             _ => {}
         }
-        // Whoever made this welcome was first: what this device was about to do is void.
+        self.follow(&conversation, welcome)
+    }
+
+    /// Whoever made this welcome was first: what this device was about to do is void.
+    pub(super) fn follow(&mut self, conversation: &Conversation, welcome: Welcome) -> Result<(), Error> {
         self.drop_commit(&conversation.id)?;
         self.session.creating.remove(&conversation.id);
-        self.join(&conversation, welcome)
+        self.join(conversation, welcome)
     }
 
     fn join(&mut self, conversation: &Conversation, welcome: Welcome) -> Result<(), Error> {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use parlour_wire::{
     Code,
-    api::{self, Notice as _, Role},
+    api::{self, Call as _, Notice as _, Role},
 };
 
 use super::{
     groups::{add, change, create, members, role},
-    harness::{World, bent::push},
+    harness::{
+        World,
+        bent::{entries, push, replies},
+    },
 };
 use crate::{
     api::{Group, HistoryPolicy, MessageKind},
@@ -168,6 +171,99 @@ fn a_device_that_reads_the_end_of_its_group_before_it_is_invited_into_the_next_c
     all_write(&mut world, &[a, b, c], "after");
     assert_eq!(foundings(&mut world, b), ["alice founded the group anew with classical encryption."]);
     assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+}
+
+/// Alice, bob and carol, in a hybrid group of the first two that carol makes too large; bob has something to read in it.
+fn behind(seed: u64) -> (World, [usize; 3], Vec<String>) {
+    let (mut world, nodes) = world(seed, (2, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let [a, b, c] = nodes.concat()[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    world.send(b, "#club", "from before");
+    world.settle();
+    world.offline(b);
+    let unread: Vec<_> = (0..3).map(|n| format!("unread {n}")).collect();
+    for text in &unread {
+        world.send(a, "#club", text);
+        world.settle();
+    }
+    (world, [a, b, c], unread)
+}
+
+#[test]
+fn a_device_that_was_away_when_its_group_was_founded_anew_reads_what_was_before() {
+    let (mut world, [a, b, c], unread) = behind(67);
+    world.command(b, Command::Send { to: "#club".into(), text: "from afar".into(), reply_to: None });
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.settle();
+    let after = all_write(&mut world, &[a, c], "after");
+    world.back(b);
+    world.settle();
+    for texts in [&unread, &after, &vec!["from before".to_owned(), "from afar".to_owned()]] {
+        have(&mut world, b, texts);
+    }
+    assert_eq!(foundings(&mut world, b), ["alice founded the group anew with classical encryption."]);
+    let texts = world.texts(b, "#club");
+    let place = |text: &str| texts.iter().position(|other| other == text).unwrap();
+    assert!(place("unread 2") < place("alice founded the group anew with classical encryption."));
+    all_write(&mut world, &[a, b, c], "again");
+    assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+    let again = world.count::<api::Sync>(b);
+    world.cut(b);
+    world.settle();
+    assert_eq!(again.get(), 1, "the invitation does not wait any more");
+}
+
+#[test]
+fn a_device_that_lags_when_its_group_is_founded_anew_reads_what_was_before() {
+    let (mut world, [a, b, c], mut texts) = behind(68);
+    world.back(b);
+    world.settle();
+    world.bend(b, entries(|_| Vec::new()));
+    for n in 0..3 {
+        texts.push(format!("lost {n}"));
+        world.send(a, "#club", &format!("lost {n}"));
+        world.run();
+    }
+    world.bend(b, Box::new(|_, input| vec![input]));
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.settle();
+    have(&mut world, b, &texts);
+    all_write(&mut world, &[a, b, c], "after");
+    assert_eq!(foundings(&mut world, b).len(), 1);
+    assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+}
+
+/// Whether the server says that there is nothing, or that it gives nothing out.
+#[test]
+fn a_device_that_is_not_given_what_was_before_its_group_was_founded_anew_comes_in_all_the_same() {
+    for refused in [false, true] {
+        let (mut world, [a, b, c], _) = behind(69);
+        let (club, seq, _) = world.nodes[a].core.as_ref().unwrap().place_for_test("#club");
+        let founded = seq + 1;
+        change(&mut world, a, add(&["carol"])).unwrap();
+        world.settle();
+        let after = all_write(&mut world, &[a, c], "after");
+        world.bend(
+            b,
+            replies(api::Read::NAME, move |asked, answer| {
+                let read: api::Read = parlour_wire::decode(asked).unwrap();
+                let mut page: api::ReadAnswer = parlour_wire::decode(&answer?).unwrap();
+                if read.conversation == club && read.after + 1 < founded {
+                    if refused {
+                        return Err(Error::new(Code::NOT_MEMBER, "not in the conversation"));
+                    }
+                    page.entries.retain(|entry| entry.seq >= founded);
+                }
+                Ok(parlour_wire::encode(&page))
+            }),
+        );
+        world.back(b);
+        world.settle();
+        have(&mut world, b, &after);
+        assert_eq!(foundings(&mut world, b).len(), 1);
+        all_write(&mut world, &[a, b, c], "again");
+    }
 }
 
 #[test]
