@@ -320,6 +320,10 @@ impl Core {
                 Timer::Room => self.look_for_room()?,
                 Timer::WarmUp(conversation) => self.warm_up(&conversation)?,
                 Timer::Handover(ask) => self.offer_handover(ask)?,
+                Timer::Ask => {
+                    self.session.asks_anyway = true;
+                    self.tend_history()?;
+                }
                 Timer::History => self.history_due()?,
                 Timer::Parcels => {
                     self.pump_parcels()?;

@@ -19,6 +19,7 @@ mod live;
 mod malicious_log;
 mod malicious_member;
 mod malicious_server;
+mod newcomer;
 mod personal;
 mod profiles;
 mod recovery;

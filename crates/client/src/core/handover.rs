@@ -20,11 +20,15 @@ use super::{
 use crate::{
     error::Error,
     event::Event,
-    store::{ConversationPhase, Handover, Parcel, Purpose, STEP, Wanted},
+    store::{Conversation, ConversationPhase, Handover, Parcel, Purpose, STEP, Wanted},
 };
 
 /// Other devices have so long to say that they will answer, before the backup is looked at.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// A new device has so long to come into its conversations before it asks for a history all the same.
+const COMING_IN: Duration = Duration::from_secs(20);
+/// A device that has not read everything looks again so much later whether it can give a history.
+const CATCHING_UP: Duration = Duration::from_millis(500);
 /// A request that has brought nothing for so long is made again, in the next session.
 const STALE_MS: u64 = 10 * 60 * 1000;
 
@@ -52,6 +56,10 @@ impl Core {
         }
         let stale = self.now.unix_ms.saturating_sub(wanted.at_ms) > STALE_MS;
         if wanted.ask.is_none() || stale {
+            if self.is_coming_in()? {
+                self.set_timer(Timer::Ask, COMING_IN);
+                return self.pump_intake();
+            }
             let ask = self.tell_own(&Sync { history: Some(HistoryTalk::Ask), ..Sync::default() }, None)?;
             wanted = Wanted { ask: Some(ask), at_ms: self.now.unix_ms, giver: None, parts: None, ..wanted };
             self.store.want(Some(&wanted))?;
@@ -63,6 +71,21 @@ impl Core {
             }
         }
         self.pump_intake()
+    }
+
+    /// Whether this device is on its way into a conversation of its account. What is written there until it is in, another device has to
+    /// give it, and that one gives what it has when it is asked.
+    fn is_coming_in(&self) -> Result<bool, Error> {
+        let session = &self.session;
+        let coming = |it: &Conversation| match it.phase {
+            ConversationPhase::Joining => true,
+            ConversationPhase::Outside => {
+                let begun = session.joining.contains(&it.id) || session.welcomes.contains_key(&it.id);
+                begun && !session.full.contains(&it.id)
+            }
+            _ => false,
+        };
+        Ok(!session.asks_anyway && self.store.conversations()?.iter().any(coming))
     }
 
     /// Who of the other devices is there: if none is, there is nobody to wait for. A server that lies here makes a new device wait, or
@@ -188,13 +211,31 @@ impl Core {
         }
     }
 
-    /// Nobody has said so far that they answer a request: this device does.
+    /// Nobody has said so far that they answer a request: this device does, once it has read what there is. What it took only after it
+    /// had packed would be given to nobody, and who asks can read nothing from before it came in.
     pub(super) fn offer_handover(&mut self, ask: MessageId) -> Result<(), Error> {
         let open = self.store.handovers()?.into_iter().any(|handover| handover.ask == ask && handover.giver.is_none());
+        if open && self.is_behind()? {
+            self.set_timer(Timer::Handover(ask), CATCHING_UP);
+            return Ok(());
+        }
         if open && self.session.offered.insert(ask) {
             self.tell_own(&Sync { history: Some(HistoryTalk::Take { ask }), ..Sync::default() }, None)?;
         }
         Ok(())
+    }
+
+    /// Whether there are entries that this device has not taken and is about to. A log that it gets no further in for now keeps nothing
+    /// else back.
+    fn is_behind(&self) -> Result<bool, Error> {
+        let session = &self.session;
+        let goes_on = |id: &ConversationId| !session.resting.contains(id);
+        let behind = |it: &Conversation| {
+            let head = session.heads.get(&it.id).copied().unwrap_or(0);
+            it.phase == ConversationPhase::Active && head > it.seq && goes_on(&it.id)
+        };
+        let coming = !session.synced || session.welcomes.keys().any(goes_on);
+        Ok(coming || self.store.conversations()?.iter().any(behind))
     }
 
     /// Packs the next part and puts it on its way, unless one is.

@@ -102,6 +102,8 @@ pub(super) enum Timer {
     WarmUp(ConversationId),
     /// Answer another own device's request for a history, if nobody else has said so.
     Handover(MessageId),
+    /// This device has had its time to come into its conversations, and asks for a history.
+    Ask,
     /// Other devices have had their time to answer ours.
     History,
     /// Packs may try their way again.
@@ -257,6 +259,8 @@ pub(super) struct Session {
     pub(super) intake: Option<Intake>,
     /// Requests of other own devices that this one has said it answers.
     pub(super) offered: BTreeSet<MessageId>,
+    /// A history is asked for although this device is not in all its conversations.
+    pub(super) asks_anyway: bool,
     /// The backup has been looked for.
     pub(super) backup_asked: bool,
     /// Whether other own devices are there has been asked.

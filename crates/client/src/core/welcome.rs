@@ -134,7 +134,8 @@ impl Core {
             self.drain(&mut conversation)?;
         }
         self.session.dirty.insert(id);
-        self.tend_shares()
+        self.tend_shares()?;
+        self.tend_history()
     }
 
     /// A device list that something waited for is here: tries again.
