@@ -333,6 +333,7 @@ fn without_its_server_a_message_is_queued_and_goes_out_later() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "whoever presses Ctrl-C does so at any time")]
 fn a_command_that_is_stopped_while_it_waits_says_what_stays() {
     let world = World::new();
     let (server, alice, _bob) = two_people(&world);

@@ -64,7 +64,8 @@ fn picture(path: &Path) -> Result<Vec<u8>, Error> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     // A pipe would be waited for, for as long as nobody writes to it.
     if !metadata.is_file() {
-        return Err(Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display())));
+        let error = Error::new(Code::PATH_REFUSED, format!("{} is not a file", path.display()));
+        return Err(error.hint("name a PNG, JPEG or WebP picture"));
     }
     let size = metadata.len();
     if size > limits::AVATAR as u64 {

@@ -244,16 +244,16 @@ impl Core {
         let Some(contact) = self.resolve(ticket, to, again)? else { return Ok(()) };
         let petname = (!petname.is_empty()).then(|| petname.to_owned());
         if let Some(petname) = &petname {
-            if Name::parse(petname).is_err() {
+            let Ok(name) = Name::parse(petname) else {
                 return Err(Error::new(Code::USAGE, format!("{petname:?} cannot be a petname"))
                     .hint("letters, digits, - and . work; spaces and @ # / : do not"));
-            }
+            };
             if self.is_own_name(petname) {
                 return Err(
                     Error::new(Code::ALREADY_EXISTS, format!("you go by {petname} yourself")).hint("choose another petname")
                 );
             }
-            let taken = self.store.contact_by_name(petname, petname)?;
+            let taken = self.store.contact_by_name(petname, name.as_str())?;
             if taken.is_some_and(|other| other.account != contact.account) {
                 return Err(Error::new(Code::ALREADY_EXISTS, format!("somebody else goes by {petname}"))
                     .hint("choose another petname, or give them one first; `contacts` lists who goes by what"));
