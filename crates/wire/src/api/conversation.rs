@@ -138,7 +138,8 @@ pub struct Commit {
     /// The MLS welcome for all devices in `added`; released to them with the commit.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub welcome: Option<Vec<u8>>,
-    /// Devices that the commit adds by welcome. They start to read after this commit.
+    /// Devices that the commit adds by welcome. They start to read after this commit; those that it takes out as well read on from where
+    /// they were.
     #[n(6)]
     pub added: Vec<Added>,
     /// Devices that the commit removes. They cannot read past this commit.

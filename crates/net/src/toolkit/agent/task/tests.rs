@@ -1,3 +1,5 @@
+//! What an agent does with the news of its link while its handlers are behind.
+
 use std::task::Waker;
 
 use super::*;
