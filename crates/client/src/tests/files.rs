@@ -216,8 +216,8 @@ fn a_file_waits_for_a_server_without_room_and_that_is_told_once() {
     let sent = world.send_file(a, "bob", &path);
     world.go_on(a, 300);
     assert_eq!(world.state(a, sent.id), State::Queued);
-    let told: Vec<_> = world.troubles(a).into_iter().map(|error| error.code).collect();
-    assert_eq!(told, [Code::DISK_FULL]);
+    let told = world.troubles(a).into_iter().filter(|error| error.code == Code::DISK_FULL).count();
+    assert_eq!(told, 1);
     world.refuses = None;
     world.go_on(a, 61);
     let downloads = tempfile::tempdir().unwrap();
