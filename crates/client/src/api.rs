@@ -228,7 +228,7 @@ impl Contact {
 /// How far a message has come. States only move forward, in this order, but for a message that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It will never be sent: its file has gone or changed, or was refused for good. Nobody has heard of it.
+    /// It will never be sent: the server has refused it for good, or its file has gone or changed. Nobody has heard of it.
     Failed = -1,
     /// Safe on this device's disk; it goes out when it can.
     Queued,

@@ -54,7 +54,7 @@ impl Client {
     /// [`Self::register`] or [`Self::login`].
     ///
     /// # Errors
-    /// `profile_not_found`, `profile_in_use`, `wrong_passphrase`, `read_only`, `disk_full`.
+    /// `profile_not_found`, `profile_damaged`, `profile_in_use`, `wrong_passphrase`, `read_only`, `disk_full`.
     pub fn open(options: OpenOptions) -> Result<Self, Error> {
         let profile = Profile::open(&options)?;
         let files = profile.files.clone();

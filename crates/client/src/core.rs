@@ -118,7 +118,7 @@ impl Core {
     /// their randomness from the operating system.
     ///
     /// # Errors
-    /// `wrong_passphrase`, `read_only`, `disk_full`, `incompatible` for a profile of a newer version.
+    /// `profile_damaged`, `read_only`, `disk_full`, `incompatible` for a profile of a newer version.
     pub fn open(profile: Profile, seed: [u8; 32]) -> Result<Self, Error> {
         let store = Store::open(&profile.database, &profile.key)?;
         let mut core = Self {
@@ -267,7 +267,7 @@ impl Core {
             && auth::ends_device(error.code)
             && !matches!(pending, Pending::Enrol)
         {
-            return self.signed_out(error.clone());
+            return self.signed_out(true, error.clone());
         }
         match pending {
             Pending::Enrol => self.enrol_answered(result),
@@ -396,10 +396,16 @@ impl Core {
 
     /// The account, if this profile has a device.
     fn signed_in(&self) -> Result<&Account, Error> {
-        self.account.as_ref().filter(|account| account.device_secret.is_some()).ok_or_else(|| {
-            Error::new(Code::PROFILE_NOT_FOUND, "this profile has no account")
-                .hint("make one with `register`, or add this device to one with `login`")
-        })
+        match &self.account {
+            Some(account) if account.device_secret.is_some() => Ok(account),
+            Some(Account { revoked: true, name, .. }) => {
+                let message =
+                    format!("this device is no longer one of {name}'s, whose other devices or recovery code have ended it");
+                Err(Error::new(Code::DEVICE_REVOKED, message).hint("`login` adds it again; history and contacts are kept"))
+            }
+            _ => Err(Error::new(Code::PROFILE_NOT_FOUND, "this profile has no account")
+                .hint("make one with `register`, or add this device to one with `login`")),
+        }
     }
 
     fn me(&self) -> Result<AccountId, Error> {

@@ -81,8 +81,14 @@ impl From<rusqlite::Error> for Error {
                 Self::new(Code::READ_ONLY, "the profile's database cannot be written")
                     .hint("check the permissions of the profile's folder")
             }
-            Some(ErrorCode::NotADatabase) => {
-                Self::new(Code::WRONG_PASSPHRASE, "the profile's database does not open with this key")
+            Some(ErrorCode::NotADatabase) => Self::new(
+                Code::PROFILE_DAMAGED,
+                "the profile's database does not open with its key: one of the two is damaged, or not of this profile",
+            )
+            .hint("put both back from one copy of the profile's folder, or log in anew with another --home"),
+            Some(ErrorCode::DatabaseCorrupt) => {
+                Self::new(Code::PROFILE_DAMAGED, format!("the profile's database is damaged: {error}"))
+                    .hint("put a copy of the profile's folder back, or log in anew with another --home")
             }
             Some(ErrorCode::SystemIoFailure) => Self::new(Code::DISK_FULL, format!("the disk failed: {error}")),
             _ => Self::new(Code::INTERNAL, format!("the profile's database failed: {error}")),

@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 
 const FILE: &str = "key";
+/// The database that the key is for.
+pub(crate) const DATABASE: &str = "parlour.db";
 /// Bound into the wrapping, so that a box from elsewhere is not taken for a key.
 const CONTEXT: &[u8] = b"parlour profile key v1";
 /// RFC 9106, section 4, second recommended option: 64 MiB, three passes; one lane, because the implementation is single-threaded.
@@ -53,7 +55,7 @@ impl Protection {
     /// for a passphrase.
     ///
     /// # Errors
-    /// `read_only`, `internal` for a file that cannot be read.
+    /// `read_only`; `profile_damaged` for a file that is none of this program's.
     pub fn of(home: &Path) -> Result<Option<Self>, Error> {
         Ok(read(home)?.map(|file| if file.wrapping.is_some() { Self::Passphrase } else { Self::FileMode }))
     }
@@ -105,6 +107,8 @@ struct Wrapping {
 pub(crate) fn open(home: &Path, source: &KeySource, create: bool) -> Result<Zeroizing<[u8; 32]>, Error> {
     match read(home)? {
         Some(file) => unlock(&file, source),
+        // With another key nothing of it could be read, and the file might be found again.
+        None if home.join(DATABASE).exists() => Err(damaged(&format!("{} has no file `{FILE}`", home.display()))),
         None if create => make(home, source),
         None => Err(Error::new(Code::PROFILE_NOT_FOUND, format!("there is no profile in {}", home.display()))
             .hint("make one with `register` or `login`, or name another folder with --home")),
@@ -120,8 +124,12 @@ fn read(home: &Path) -> Result<Option<KeyFile>, Error> {
     };
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(FILE_MAX).read_to_end(&mut bytes).map_err(|error| Error::io("read", &path, &error))?;
-    let damaged = |_| Error::new(Code::INTERNAL, format!("the key file {} is damaged", path.display()));
-    parlour_wire::decode(&bytes).map(Some).map_err(damaged)
+    parlour_wire::decode(&bytes).map(Some).map_err(|_| damaged(&format!("{} is damaged", path.display())))
+}
+
+fn damaged(how: &str) -> Error {
+    Error::new(Code::PROFILE_DAMAGED, format!("the profile's key, without which nobody can read it, is lost: {how}"))
+        .hint("put the file back from a copy of the profile's folder, or log in anew with another --home")
 }
 
 fn unlock(file: &KeyFile, source: &KeySource) -> Result<Zeroizing<[u8; 32]>, Error> {
@@ -131,7 +139,7 @@ fn unlock(file: &KeyFile, source: &KeySource) -> Result<Zeroizing<[u8; 32]>, Err
             return Err(Error::new(Code::WRONG_PASSPHRASE, "the profile is protected by a passphrase, and none was given"));
         }
         (Some(wrapping), KeySource::Passphrase(passphrase)) => {
-            let (nonce, sealed) = file.key.0.split_at_checked(24).ok_or_else(|| Error::internal("the key file is damaged"))?;
+            let (nonce, sealed) = file.key.0.split_at_checked(24).ok_or_else(|| damaged("its key file is damaged"))?;
             let payload = Payload { msg: sealed, aad: CONTEXT };
             let opened = wrapping_cipher(passphrase, wrapping)?.decrypt(XNonce::from_slice(nonce), payload);
             Zeroizing::new(opened.map_err(|_| Error::new(Code::WRONG_PASSPHRASE, "wrong passphrase for this profile"))?)
@@ -139,7 +147,7 @@ fn unlock(file: &KeyFile, source: &KeySource) -> Result<Zeroizing<[u8; 32]>, Err
     };
     let mut out = Zeroizing::new([0; 32]);
     if key.len() != out.len() {
-        return Err(Error::internal("the key file is damaged"));
+        return Err(damaged("its key file is damaged"));
     }
     out.copy_from_slice(&key);
     Ok(out)
@@ -180,7 +188,7 @@ fn write(home: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 fn wrapping_cipher(passphrase: &str, wrapping: &Wrapping) -> Result<XChaCha20Poly1305, Error> {
     if wrapping.memory_kib > MEMORY_KIB_MAX || wrapping.passes > PASSES_MAX {
-        return Err(Error::internal("the key file asks for more memory than any profile needs"));
+        return Err(damaged("its key file asks for more memory than any profile needs"));
     }
     let params = Params::new(wrapping.memory_kib, wrapping.passes, 1, Some(32)).map_err(Error::internal)?;
     let mut key = Zeroizing::new([0; 32]);

@@ -37,7 +37,7 @@ impl Profile {
     /// Opens or makes the folder, takes the lock, opens the key.
     ///
     /// # Errors
-    /// `profile_not_found`, `profile_in_use`, `wrong_passphrase`, `read_only`, `disk_full`.
+    /// `profile_not_found`, `profile_damaged`, `profile_in_use`, `wrong_passphrase`, `read_only`, `disk_full`.
     pub fn open(options: &api::OpenOptions) -> Result<Self, Error> {
         let home = &options.home;
         if options.create {
@@ -48,7 +48,7 @@ impl Profile {
         }
         let lock = lock(home)?;
         let key = key::open(home, &options.key, options.create)?;
-        Ok(Self { database: home.join("parlour.db"), files: home.join("files"), key, _lock: lock })
+        Ok(Self { database: home.join(key::DATABASE), files: home.join("files"), key, _lock: lock })
     }
 }
 

@@ -115,6 +115,8 @@ codes! {
     DISABLED = 36, "disabled", Caller, false, 4;
     /// A name of a file that leads out of its root, that some systems would misread, or that belongs to a folder.
     PATH_REFUSED = 37, "path_refused", Caller, false, 4;
+    /// The profile on disk cannot be read: damaged, or its parts are not of one profile.
+    PROFILE_DAMAGED = 38, "profile_damaged", Caller, false, 4;
     /// No connection to the server.
     UNREACHABLE = 40, "unreachable", Network, true, 5;
     /// The deadline has passed.
@@ -154,11 +156,11 @@ codes! {
     /// The other side broke a promise that can be proved, such as two receipts for one epoch.
     SERVER_MISBEHAVED = 72, "server_misbehaved", Peer, false, 4;
     /// A file arrived with other bytes than its sender's.
-    HASH_MISMATCH = 73, "hash_mismatch", Peer, true, 70;
+    HASH_MISMATCH = 73, "hash_mismatch", Peer, true, 4;
     /// A file is longer or shorter than its sender announced.
-    SIZE_MISMATCH = 74, "size_mismatch", Peer, false, 70;
+    SIZE_MISMATCH = 74, "size_mismatch", Peer, false, 4;
     /// A file was changed while it was sent.
-    SOURCE_CHANGED = 75, "source_changed", Ours, true, 70;
+    SOURCE_CHANGED = 75, "source_changed", Ours, true, 4;
     /// A bug.
     INTERNAL = 99, "internal", Ours, false, 70;
 }

@@ -214,7 +214,7 @@ impl Core {
     pub(super) fn logout_answered(&mut self, ticket: Ticket, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         match result {
             Ok(_) => {
-                self.signed_out(Error::new(Code::DEVICE_REVOKED, "this device has been logged out"))?;
+                self.signed_out(false, Error::new(Code::DEVICE_REVOKED, "this device has been logged out"))?;
                 self.reply(ticket, Ok(Reply::Done));
             }
             Err(error) => self.reply(ticket, Err(error)),
@@ -222,9 +222,10 @@ impl Core {
         Ok(())
     }
 
-    /// This device is no longer part of its account: deletes its secrets, keeps what people wrote.
-    pub(super) fn signed_out(&mut self, reason: Error) -> Result<(), Error> {
-        self.store.forget_device()?;
+    /// This device is no longer part of its account, by its own doing or because it was `revoked`: deletes its secrets, keeps what
+    /// people wrote.
+    pub(super) fn signed_out(&mut self, revoked: bool, reason: Error) -> Result<(), Error> {
+        self.store.forget_device(revoked)?;
         self.load_account()?;
         self.session.phase = Phase::Off;
         self.session.reset();

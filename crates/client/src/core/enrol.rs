@@ -304,6 +304,7 @@ impl Core {
             device_secret: Some(keys.secret()),
             certificate: certificate.as_bytes().to_vec(),
             backup_key: Some(root.backup_key()),
+            revoked: false,
         };
         Ok((account, certificate))
     }

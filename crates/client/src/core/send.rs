@@ -243,9 +243,12 @@ impl Core {
         }
     }
 
-    /// It will never be taken. The message stays in the history as queued.
+    /// It will never be taken. A message stays in the history, to show what was not sent.
     fn never_taken(&mut self, item: &OutboxItem, error: Error) -> Result<(), Error> {
         self.store.dequeue(&item.id)?;
+        if item.kind == OutboxKind::Message && self.store.message(&item.id)?.is_some() {
+            return self.message_failed(&item.id, error);
+        }
         if item.kind == OutboxKind::Own {
             self.store.own_stored(&item.id)?;
         }

@@ -50,6 +50,7 @@ impl Core {
             device_secret: Some(admission.device_secret),
             certificate: admission.certificate.as_bytes().to_vec(),
             backup_key: Some(BackupKey::from_bytes(admission.backup_key)),
+            revoked: false,
         };
         self.store.begin()?;
         let step = self.store.set_account(&account).and_then(|()| self.store.pin(&admission.list).map(drop));

@@ -143,9 +143,12 @@ impl Core {
         };
         let mut room = AT_ONCE.saturating_sub(going(&self.transfers, true));
         if room > 0 {
-            for upload in self.store.uploads()? {
+            let mut earlier = BTreeSet::new();
+            for (upload, conversation) in self.store.uploads()? {
                 let id = TransferId::Upload(upload.message);
-                let may = (usable && !self.session.no_room) || upload.blob.is_none();
+                // Files of one conversation go up one after the other, so that they arrive in the order in which they were sent.
+                let first = earlier.insert(conversation);
+                let may = (usable && first && !self.session.no_room) || upload.blob.is_none();
                 let can = room > 0 && may && !self.transfers.running.contains(&id);
                 if can && let Some(order) = self.order_of(upload)? {
                     self.start(order);
@@ -288,10 +291,15 @@ impl Core {
     pub(super) fn upload_failed(&mut self, message: &MessageId, error: Error) -> Result<(), Error> {
         self.store.remove_upload(message)?;
         self.transfers.sealed.remove(message);
+        self.message_failed(message, error)
+    }
+
+    /// The message will never be at the server, so nobody gets it: shown as failed, with the reason told to who wrote it.
+    pub(super) fn message_failed(&mut self, message: &MessageId, error: Error) -> Result<(), Error> {
         let Some(row) = self.store.message(message)?.filter(|row| !row.deleted) else { return Ok(()) };
-        let name = attachment_of(&row).map(|attachment| attachment.name).unwrap_or_default();
+        let what = attachment_of(&row).map_or_else(|| "a message".to_owned(), |file| format!("the file {}", file.name));
         let to = self.store.conversation(&row.conversation)?.map(|it| self.title(&it)).transpose()?.unwrap_or_default();
-        let error = Error { message: format!("the file {name} was not sent to {to}: {}", error.message), ..error };
+        let error = Error { message: format!("{what} was not sent to {to}: {}", error.message), ..error };
         self.store.set_failed(message)?;
         self.changed(message)?;
         // What waits for it goes on, as a leave of that conversation.

@@ -25,6 +25,8 @@ pub(crate) struct Account {
     pub(crate) certificate: Vec<u8>,
     /// Opens the account's backup; `None` once logged out.
     pub(crate) backup_key: Option<BackupKey>,
+    /// The device has not logged out by itself: the account has ended it.
+    pub(crate) revoked: bool,
 }
 
 /// What became of an offered device list.
@@ -42,8 +44,8 @@ pub(crate) enum Pin {
 
 impl Store {
     pub(crate) fn account(&self) -> Result<Option<Account>, Error> {
-        let sql = "SELECT account, name, account_key, server, device, label, device_secret, certificate, receipt_key, backup_key
-            FROM account";
+        let sql = "SELECT account, name, account_key, server, device, label, device_secret, certificate, receipt_key, backup_key,
+            revoked FROM account";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| {
             Ok(Account {
                 account: AccountId(row.get(0)?),
@@ -56,6 +58,7 @@ impl Store {
                 certificate: row.get(7)?,
                 receipt_key: row.get(8)?,
                 backup_key: row.get::<_, Option<[u8; 32]>>(9)?.map(|key| BackupKey::from_bytes(Zeroizing::new(key))),
+                revoked: row.get(10)?,
             })
         });
         Ok(row.optional()?)
@@ -80,12 +83,15 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes every secret of this device and what cannot go on without them. Messages and contacts stay.
-    pub(crate) fn forget_device(&self) -> Result<(), Error> {
+    /// Deletes every secret of this device and what cannot go on without them. Messages and contacts stay, and what waits goes out
+    /// if the account comes back; a file before its message.
+    pub(crate) fn forget_device(&self, revoked: bool) -> Result<(), Error> {
+        self.conn.prepare_cached("UPDATE account SET revoked = ?1")?.execute([revoked])?;
         self.conn.execute_batch(
             "UPDATE account SET device_secret = NULL, backup_key = NULL; DELETE FROM mls; DELETE FROM outbox; DELETE FROM reports; DELETE FROM intents;
              UPDATE conversations SET phase = 0, seq = 0, hash = zeroblob(32) WHERE phase <> 4;
-             UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0;
+             UPDATE messages SET sealed = 0 WHERE outgoing = 1 AND state = 0
+                AND id NOT IN (SELECT message FROM uploads WHERE whole = 0);
              DELETE FROM own_outbox; DELETE FROM own_shown; DELETE FROM handovers; DELETE FROM parcels; DELETE FROM wanted;
              DELETE FROM intake; DELETE FROM backup_packs; DELETE FROM backup_dirty;
              DELETE FROM backup_registers; UPDATE backup SET keeper = 0;",

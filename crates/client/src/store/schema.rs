@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     super::packs::SENT,
     super::backup::REGISTERS,
     ASTRAY,
+    REVOKED,
 ];
 
 const FIRST: &str = "
@@ -231,6 +232,10 @@ ALTER TABLE receipts ADD COLUMN account BLOB;  -- whose device it is
 
 const ASTRAY: &str = "
 ALTER TABLE conversations ADD COLUMN astray INTEGER NOT NULL DEFAULT 0;  -- read to its end, written to no more, and joined anew then
+";
+
+const REVOKED: &str = "
+ALTER TABLE account ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0;  -- the server has said that the device is none of the account's
 ";
 
 impl Store {

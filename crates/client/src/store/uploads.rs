@@ -72,11 +72,12 @@ impl Store {
         Ok(self.conn.prepare_cached(sql)?.query_row([message.0], read).optional()?)
     }
 
-    /// All that the server does not have whole, the first that was sent first.
-    pub(crate) fn uploads(&self) -> Result<Vec<Upload>, Error> {
-        let sql = "SELECT message, path, size, modified_ns, blob, whole FROM uploads WHERE whole = 0 ORDER BY position";
+    /// All that the server does not have whole, each with the conversation that it is for; the first that was sent first.
+    pub(crate) fn uploads(&self) -> Result<Vec<(Upload, ConversationId)>, Error> {
+        let sql = "SELECT u.message, u.path, u.size, u.modified_ns, u.blob, u.whole, m.conversation
+            FROM uploads u JOIN messages m ON m.id = u.message WHERE u.whole = 0 ORDER BY u.position";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+        let rows = statement.query_map([], |row| Ok((read(row)?, ConversationId(row.get(6)?))))?.collect::<Result<_, _>>()?;
         Ok(rows)
     }
 

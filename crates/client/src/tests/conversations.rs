@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlour_wire::Code;
+use parlour_wire::{Code, api::Send};
 
 use super::harness::World;
 use crate::{
@@ -183,6 +183,12 @@ fn a_revoked_device_is_removed_before_anything_is_sent() {
     world.crash(a2);
     world.settle();
     assert!(world.nodes[a2].events.iter().any(out));
+    // It is told so as long as it is so.
+    for _ in 0..2 {
+        let write = Command::Send { to: "bob".into(), text: "three".into(), reply_to: None };
+        assert_eq!(world.ask(a2, write).map_err(|error| error.code), Err(Code::DEVICE_REVOKED));
+        world.crash(a2);
+    }
 }
 
 #[test]
@@ -380,6 +386,26 @@ fn what_cannot_be_read_is_shown_and_the_rest_goes_on() {
     let history = world.history(b, "alice");
     assert_eq!((history.len(), history[1].kind, history[1].id), (2, MessageKind::System, damaged.id));
     assert_eq!(world.state(a, damaged.id), State::Stored, "what was not read is not reported as delivered");
+}
+
+#[test]
+fn a_text_that_is_refused_for_good_has_failed_and_its_writer_knows_why() {
+    let mut world = World::new(117);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.send(a, "bob", "hello");
+    world.settle();
+    world.refuse_some::<Send>(1, Code::FORBIDDEN);
+    world.send(a, "bob", "never");
+    world.send(a, "bob", "but this");
+    world.settle();
+    let told: Vec<_> = world.history(b, "alice").into_iter().map(|message| message.text).collect();
+    assert_eq!(told, ["hello", "but this"]);
+    let shown = world.history(a, "bob").into_iter().find(|message| message.text == "never").unwrap();
+    assert_eq!(shown.state, State::Failed);
+    let wait = Command::WaitState { id: shown.id, state: State::Stored };
+    assert_eq!(world.ask(a, wait).map_err(|error| error.code), Err(Code::FORBIDDEN));
+    assert!(world.nodes[a].events.iter().any(|event| matches!(event, Event::MessageFailed { id, .. } if *id == shown.id)));
 }
 
 #[test]

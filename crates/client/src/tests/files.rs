@@ -1,13 +1,18 @@
 //! Files of messages: whoever dies and whenever, the file is there once, and no key ever seals two contents.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
-use parlour_wire::{Code, MessageId, api::BlobPut};
+use parlour_wire::{
+    BlobId, Code, MessageId,
+    api::{BlobPut, Call as _, Send},
+};
 
 use super::{
     groups::{change, create, members, people},
@@ -239,6 +244,21 @@ fn a_file_goes_on_after_refusals_that_pass() {
     }
 }
 
+/// The first has more to go up, and the server takes nothing of it for a while.
+#[test]
+fn files_of_a_conversation_arrive_in_the_order_in_which_they_were_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small.txt");
+    fs::write(&small, "small").unwrap();
+    let (mut world, a, b) = two(116);
+    world.refuse_some::<BlobPut>(1, Code::FILE_BUSY);
+    world.send_file(a, "bob", &source(folder.path(), 0));
+    world.send_file(a, "bob", &small);
+    world.settle();
+    let names = files(&mut world, b, "alice").into_iter().map(|message| message.file.unwrap().name).collect::<Vec<_>>();
+    assert_eq!(names, ["plan.pdf", "small.txt"]);
+}
+
 #[test]
 fn a_server_that_always_forgets_a_file_is_not_sent_it_for_ever() {
     let folder = tempfile::tempdir().unwrap();
@@ -326,7 +346,7 @@ fn a_stranger_and_a_removed_member_get_nothing() {
     assert_eq!(world.forge(c, &get), Err(Code::FILE_NOT_FOUND), "an id opens nothing");
 }
 
-fn block_of(world: &mut World, node: usize) -> parlour_wire::BlobId {
+fn block_of(world: &mut World, node: usize) -> BlobId {
     let message = files(world, node, "alice")[0].id;
     world.nodes[node].core.as_ref().unwrap().attachment_for_test(&message).blob
 }
@@ -376,4 +396,33 @@ fn a_message_without_text_needs_a_file_that_is_there() {
     file.size = 5 << 30;
     let command = Command::SendFile { to: "bob".to_owned(), draft: Draft::default(), file };
     assert_eq!(world.ask(a, command).map_err(|error| error.code), Err(Code::TOO_LARGE));
+}
+
+/// What waits goes out when the account comes back, and a file's message not before its file.
+#[test]
+fn a_file_whose_device_is_ended_goes_up_when_the_device_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, b) = two(118);
+    world.puts = Some(1);
+    world.send_file(a, "bob", &path);
+    world.run();
+    world.revoke(0, a);
+    world.settle();
+    assert!(world.nodes[a].events.iter().any(|event| matches!(event, Event::SignedOut { .. })));
+    world.puts = None;
+    let early = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&early);
+    world.refuses = Some(Box::new(move |name, content| {
+        if name == Send::NAME && parlour_wire::decode::<Send>(content).unwrap().blobs.contains(&BlobId([0; 32])) {
+            seen.set(seen.get() + 1);
+        }
+        None
+    }));
+    world.enrol(0, a);
+    world.settle();
+    assert_eq!(early.get(), 0, "a message went out before its file");
+    let downloads = tempfile::tempdir().unwrap();
+    arrives(&mut world, b, downloads.path(), 0);
+    no_key_twice(&world);
 }

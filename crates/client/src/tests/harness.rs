@@ -275,6 +275,7 @@ impl World {
             device_secret: Some(keys.secret()),
             certificate: certificate.as_bytes().to_vec(),
             backup_key: Some(it.backup_key.clone()),
+            revoked: false,
         };
         self.publish(person, list.clone());
         let core = self.nodes[node].core.as_mut().unwrap();

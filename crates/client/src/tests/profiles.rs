@@ -44,7 +44,24 @@ fn a_database_with_another_key_does_not_open() {
     drop(open(&one, KeySource::File, true).unwrap());
     drop(open(&two, KeySource::File, true).unwrap());
     fs::copy(two.join("key"), one.join("key")).unwrap();
-    assert_eq!(open(&one, KeySource::File, false).unwrap_err().code, Code::WRONG_PASSPHRASE);
+    assert_eq!(open(&one, KeySource::File, false).unwrap_err().code, Code::PROFILE_DAMAGED);
+}
+
+#[test]
+fn what_is_damaged_is_called_so_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, bytes) in [("key", None), ("key", Some(&b"?"[..])), ("parlour.db", Some(&[7; 8192][..]))] {
+        let home = dir.path().join(format!("{file}{}", bytes.map_or(0, <[u8]>::len)));
+        drop(open(&home, KeySource::File, true).unwrap());
+        match bytes {
+            Some(bytes) => fs::write(home.join(file), bytes).unwrap(),
+            None => fs::remove_file(home.join(file)).unwrap(),
+        }
+        for create in [false, true] {
+            assert_eq!(open(&home, KeySource::File, create).unwrap_err().code, Code::PROFILE_DAMAGED, "{file} {create}");
+        }
+        assert_eq!(fs::read(home.join(file)).ok().as_deref(), bytes);
+    }
 }
 
 #[test]
