@@ -68,7 +68,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Code::INTERNAL, "the program has a bug and stopped").into()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => errors::report(&failure, &output),
+        Err(failure) => errors::report(&failure, output.json),
     }
 }
 

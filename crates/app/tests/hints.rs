@@ -7,6 +7,7 @@ mod support;
 use std::{
     fs,
     net::TcpListener,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -95,4 +96,46 @@ fn a_hint_is_about_what_was_asked_for() {
     advises(&alice.run(&["contacts", "rename", "bob", "Alice"]), 6, "already_exists", "another petname");
     let get = ["file", "get", id(&sent), "--limit", "1", "--output", target.to_str().unwrap()];
     advises(&bob.run(&get), 7, "too_large", "limit");
+}
+
+#[test]
+fn who_has_no_account_is_not_asked_for_its_password() {
+    let world = World::new();
+    let nobody = world.person("nobody");
+    let device = "00".repeat(16);
+    for words in [&["passwd"][..], &["recovery-code"], &["devices", "revoke", &device]] {
+        nobody.run_with(&[words, &["--password-stdin"]].concat(), "").fails(3, "profile_not_found");
+    }
+}
+
+#[test]
+fn a_device_that_was_ended_is_told_so_whatever_it_tries() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let first = world.registered("alice", &server);
+    let second = world.person("second");
+    let device = second.login(&server, "alice", &first.password()).ok().row()["device"].as_str().unwrap().to_owned();
+    first.run_with(&["devices", "revoke", &device, "--password-stdin"], &format!("{}\n", first.password())).ok();
+    for words in [&["recv"][..], &["recv"], &["send", "bob", "x"], &["whoami"], &["group", "create", "club"]] {
+        advises(&second.run(words), 4, "device_revoked", "login");
+    }
+    second.run(&["logout"]).fails(4, "device_revoked");
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_said_to_be_pinned() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let alice = world.person("alice");
+    let first = alice.run_with(&["register", "--server", &server.url, "alice", "--password-stdin"], "x\n").ok();
+    assert_eq!(first.row()["pinned"], true);
+    let known = world.person("bob").run_with(&["register", "--server", &server.full_url(), "bob", "--password-stdin"], "x\n");
+    assert_eq!(known.ok().row()["pinned"], false);
+}
+
+#[test]
+fn help_that_cannot_be_written_is_no_success() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = parlour(&["help"]).stdout(full).stdin(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(7));
 }

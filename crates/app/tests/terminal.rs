@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use self::support::{Person, World};
+use self::support::{Person, World, finish};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,4 +104,23 @@ fn a_person_is_asked_before_a_large_file_and_a_program_is_not() {
     assert_eq!(folder.join("large.bin").metadata().unwrap().len(), 100_000_001);
     // Away from a terminal the command itself is the wish.
     assert_eq!(bob.run(&["file", "get", id, "--output", &target, "--force"]).ok().row()["size"], 100_000_001);
+}
+
+/// Text and passwords are waited for in the same way.
+#[test]
+fn what_waits_for_a_line_that_does_not_come_can_be_stopped() {
+    let world = World::new();
+    let server = world.server("server", &[]);
+    let alice = world.registered("alice", &server);
+    for words in [&["send", "bob", "-"][..], &["passwd", "--password-stdin"]] {
+        // Stopped later and later, until it had begun to wait before.
+        let stopped = (0..8).any(|n| {
+            let mut child = alice.command(words).stdin(Stdio::piped()).spawn().unwrap();
+            let _keyboard = child.stdin.take();
+            thread::sleep(Duration::from_millis(100 << n));
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+            finish(child, Duration::from_secs(10)).code == Some(130)
+        });
+        assert!(stopped, "{words:?}");
+    }
 }

@@ -20,7 +20,7 @@ impl Server {
     pub(crate) async fn start(data: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
-            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["--json", "--log-level", "error", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
             .kill_on_drop(true)

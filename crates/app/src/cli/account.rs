@@ -7,8 +7,8 @@ use super::{
     args::{DevicesAction, DevicesArgs, LoginArgs, PasswdArgs, RegisterArgs, RegistrationArgs},
     errors::{Failure, usage},
     output::{Output, Time, plain},
-    profile::{CONNECT, Session, closed, with_client},
-    rows::{AccountRow, DeviceRow, RegistrationRow},
+    profile::{CONNECT, Session, closed, no_account, with_client, with_secret},
+    rows::{AccountRow, DeviceRow, RegistrationRow, SignedInRow},
     secret,
 };
 
@@ -17,7 +17,7 @@ const HISTORY: std::time::Duration = std::time::Duration::from_secs(20);
 
 pub(crate) async fn register(args: RegisterArgs, session: &Session) -> Result<(), Failure> {
     let (server, invite) = invitation(args.server, args.invite)?;
-    let password = secret::chosen_password(args.password.password_stdin)?;
+    let password = secret::chosen_password(args.password.password_stdin).await?;
     let client = session.open_or_make(args.make.passphrase)?;
     let request = Register { server, name: args.name, password, invite, label: args.make.device };
     let outcome = settled(&client, client.register(request).await).await;
@@ -26,7 +26,7 @@ pub(crate) async fn register(args: RegisterArgs, session: &Session) -> Result<()
 }
 
 pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Failure> {
-    let password = secret::password(args.password.password_stdin)?;
+    let password = secret::password(args.password.password_stdin).await?;
     let client = session.open_or_make(args.make.passphrase)?;
     let request = Login { server: args.server, name: args.name, password, label: args.make.device };
     let outcome = settled(&client, client.login(request).await).await;
@@ -43,10 +43,19 @@ pub(super) async fn settled(client: &Client, outcome: Result<SignedIn, Error>) -
     Ok(signed_in)
 }
 
+/// Whether two addresses cannot be of one server. One server can be reached by several names, but has one certificate.
+fn contradicts(one: &ServerUrl, other: &ServerUrl) -> bool {
+    one.fingerprint.is_some() && other.fingerprint.is_some() && one.fingerprint != other.fingerprint
+}
+
 /// Where to register and with which token. A link holds both; an address given beside it goes before the link's.
 fn invitation(server: Option<ServerUrl>, invite: Option<String>) -> Result<(ServerUrl, Option<String>), Error> {
     let link = invite.as_deref().and_then(|invite| invite.parse::<InviteLink>().ok());
     match (server, link) {
+        (Some(server), Some(link)) if contradicts(&server, &link.server) => {
+            Err(usage(format!("the invitation is for another server, {}", link.server))
+                .hint("leave out --server, or ask for a link of that server"))
+        }
         (Some(server), Some(link)) => Ok((server, Some(link.token))),
         (None, Some(link)) => Ok((link.server, Some(link.token))),
         (Some(server), None) => Ok((server, invite)),
@@ -63,16 +72,16 @@ pub(super) fn welcome(signed_in: &SignedIn, done: &str, output: &Output) -> Resu
             who.server
         ));
     }
-    output.row(&AccountRow::from(who), |output| {
+    output.row(&SignedInRow::from(signed_in), |output| {
         format!("{done} as {} at {}\ndevice {}", output.bold(&plain(&who.name)), who.server, who.device)
     })
 }
 
 pub(crate) async fn logout(session: &Session) -> Result<(), Failure> {
     let who = with_client(session, async |client: &Client| {
-        let who = client.whoami().await;
+        let who = who(client).await?;
         client.logout().await?;
-        who.ok_or_else(|| no_account().into())
+        Ok(who)
     })
     .await?;
     let row = json!({"account": who.name, "device": who.device.to_string(), "logged_out": true});
@@ -80,10 +89,10 @@ pub(crate) async fn logout(session: &Session) -> Result<(), Failure> {
 }
 
 pub(crate) async fn passwd(args: PasswdArgs, session: &Session) -> Result<(), Failure> {
-    let (old, new) = secret::password_change(args.password_stdin)?;
-    let who = with_client(session, async |client: &Client| {
+    let ask = async || secret::password_change(args.password_stdin).await;
+    let who = with_secret(session, ask, async |client: &Client, (old, new)| {
         client.change_password(old, new).await?;
-        client.whoami().await.ok_or_else(|| no_account().into())
+        who(client).await
     })
     .await?;
     let row = json!({"account": who.name, "password_changed": true});
@@ -92,8 +101,8 @@ pub(crate) async fn passwd(args: PasswdArgs, session: &Session) -> Result<(), Fa
 
 pub(crate) async fn whoami(session: &Session) -> Result<(), Failure> {
     let client = session.open()?;
-    let outcome = client.whoami().await.ok_or_else(|| no_account().into());
-    let who: WhoAmI = closed(&client, outcome).await?;
+    let outcome = who(&client).await;
+    let who = closed(&client, outcome).await?;
     session.output.row(&AccountRow::from(&who), |output| {
         let key = hex::encode(who.account_key);
         let name = output.bold(&plain(&who.name));
@@ -107,8 +116,11 @@ pub(crate) async fn whoami(session: &Session) -> Result<(), Failure> {
     })
 }
 
-fn no_account() -> Error {
-    Error::new(Code::PROFILE_NOT_FOUND, "this profile has no account")
+async fn who(client: &Client) -> Result<WhoAmI, Failure> {
+    match client.whoami().await {
+        Some(who) => Ok(who),
+        None => Err(no_account(client).await.into()),
+    }
 }
 
 pub(crate) async fn registration(args: RegistrationArgs, session: &Session) -> Result<(), Failure> {
@@ -124,8 +136,8 @@ pub(crate) async fn devices(args: DevicesArgs, session: &Session) -> Result<(), 
         Some(DevicesAction::Revoke { device, password }) => {
             let unknown = || Error::new(Code::DEVICE_NOT_FOUND, format!("`{device}` is no device of this account"));
             let id: DeviceId = device.parse().map_err(|_| unknown())?;
-            let password = secret::password(password.password_stdin)?;
-            with_client(session, async |client: &Client| Ok(client.revoke_device(id, password).await?)).await?;
+            let ask = async || secret::password(password.password_stdin).await;
+            with_secret(session, ask, async |client: &Client, password| Ok(client.revoke_device(id, password).await?)).await?;
             let row = json!({"device": id.to_string(), "revoked": true});
             session.output.row(&row, |_| format!("device {id} is revoked"))
         }
@@ -165,5 +177,10 @@ mod tests {
         assert_eq!(of(None, link.clone()), Ok(("b.example".to_owned(), token.clone())));
         assert_eq!(of(Some(&server), link), Ok(("a.example".to_owned(), token.clone())));
         assert_eq!(of(None, token).map_err(|error| error.code), Err(Code::USAGE));
+        let [one, other] = ["a", "b"].map(|digit| digit.repeat(64));
+        let pinned: ServerUrl = format!("wss://c.example:1#{one}").parse().expect("an address");
+        let of_that = |fingerprint| Some(format!("parlour://join/b.example:2?token=00ff#{fingerprint}"));
+        assert!(of(Some(&pinned), of_that(one)).is_ok(), "another name of the same server");
+        assert_eq!(of(Some(&pinned), of_that(other)).map_err(|error| error.code), Err(Code::USAGE));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) async fn react(args: ReactArgs, session: &Session) -> Result<(), Fail
 }
 
 pub(crate) async fn edit(args: EditArgs, session: &Session) -> Result<(), Failure> {
-    let text = text_of(&args.text)?;
+    let text = text_of(&args.text).await?;
     change(session, args.patience.timeout, async |client: &Client| client.edit(find(client, &args.id).await?, &text).await).await
 }
 

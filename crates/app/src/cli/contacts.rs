@@ -28,6 +28,9 @@ pub(crate) async fn contacts(args: ContactsArgs, session: &Session) -> Result<()
             with_client(session, async |client: &Client| Ok(vec![client.rename_contact(&to, &petname).await?])).await?
         }
     };
+    if contacts.is_empty() {
+        session.output.note("nobody; `parlour contacts add NAME` notes somebody, and so does a message");
+    }
     for contact in &contacts {
         session.output.row(&ContactRow::from(contact), |output| contact_line(contact, output))?;
     }

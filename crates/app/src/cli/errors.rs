@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use parlour_client::{Code, Error};
 use serde::Serialize;
 
-use super::output::{Color, Output, plain};
+use super::output::{Color, plain};
 
 /// Why a command did not do all that it should.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ struct Body<'a> {
 }
 
 /// Tells a failure and gives the exit status.
-pub(crate) fn report(failure: &Failure, output: &Output) -> ExitCode {
+pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
     match failure {
         Failure::Error(error) => {
-            tell(error, output);
+            tell(error, json);
             ExitCode::from(error.code.exit())
         }
         Failure::PipeClosed => ExitCode::SUCCESS,
@@ -72,9 +72,9 @@ pub(crate) fn report(failure: &Failure, output: &Output) -> ExitCode {
 }
 
 /// Tells an error; whether it is one of the command is for the caller to say.
-pub(crate) fn tell(error: &Error, output: &Output) {
+pub(crate) fn tell(error: &Error, json: bool) {
     let hint = error.hint.as_deref().or_else(|| default_hint(error.code));
-    say(error.code.name(), &error.message, hint, output.json);
+    say(error.code.name(), &error.message, hint, json);
 }
 
 /// Tells what the parser found wrong, or prints the help that was asked for.
@@ -88,9 +88,11 @@ pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
         say(Code::USAGE.name(), &message, default_hint(Code::USAGE), true);
         return ExitCode::from(Code::USAGE.exit());
     }
-    // The only way for this to fail is a closed pipe.
-    let _ = error.print();
-    if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Code::USAGE.exit()) }
+    match error.print() {
+        Err(cause) if asked_for => report(&cause.into(), json),
+        _ if asked_for => ExitCode::SUCCESS,
+        _ => ExitCode::from(Code::USAGE.exit()),
+    }
 }
 
 /// What the parser found wrong, with the names, values and tips that it gives below, and without how the command is used.

@@ -139,7 +139,15 @@ pub(crate) async fn wait_state(
     output: &Output,
 ) -> Result<State, Error> {
     let work = client.wait_state(id, state, FOR_EVER);
-    watched(work, events, id, timeout, "the file came no further; it is kept and goes on by itself", output).await
+    watched(
+        work,
+        events,
+        id,
+        timeout,
+        "the file came no further; it goes on while a command is online, and `parlour recv --follow` stays",
+        output,
+    )
+    .await
 }
 
 /// Longer than anybody waits; the end comes from the time without progress.

@@ -129,7 +129,11 @@ async fn list(session: &Session) -> Result<(), Failure> {
     let client = session.open()?;
     refresh(&client).await;
     let outcome = client.groups().await.map_err(Failure::from);
-    for group in closed(&client, outcome).await? {
+    let groups = closed(&client, outcome).await?;
+    if groups.is_empty() {
+        session.output.note("no groups");
+    }
+    for group in groups {
         session.output.row(&GroupRow::from(&group), |output| {
             let role = if group.role == Role::ADMIN { ", you are an admin" } else { "" };
             let facts = format!("{}, {} encryption{role}", people(group.members), group.suite.word());

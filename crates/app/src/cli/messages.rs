@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    io::{self, Read as _},
+    io::Read as _,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use super::{
     output::{Output, Time, plain, seconds},
     profile::{Session, closed, try_online},
     rows::{MessageRow, SentRow, StatusRow},
-    stop_signal,
+    secret, stop_signal,
 };
 
 /// How long commands that answer from the local store look for something fresher first.
@@ -26,7 +26,10 @@ const STDIN_MAX: u64 = 1024 * 1024;
 
 pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     let mut stopped = pin!(stop_signal()?);
-    let text = text_of(&args.text)?;
+    let text = tokio::select! {
+        text = text_of(&args.text) => text?,
+        () = &mut stopped => return Err(Failure::Interrupted),
+    };
     let client = session.open()?;
     let written = RefCell::default();
     let outcome = tokio::select! {
@@ -116,7 +119,8 @@ async fn deliver(
             Ok(state) => Sent { message, state, shortfall: None },
             Err(error) => {
                 let state = client.status(message.id).await?.state;
-                let shortfall = (state < args.wait.state()).then(|| too_slow(state, args.timeout, offline.clone(), error));
+                let short = || too_slow(state, args.timeout, offline.clone(), !args.file.is_empty(), error);
+                let shortfall = (state < args.wait.state()).then(short);
                 Sent { message, state, shortfall }
             }
         });
@@ -124,16 +128,19 @@ async fn deliver(
     Ok(all)
 }
 
-fn too_slow(state: State, timeout: Duration, offline: Option<Error>, error: Error) -> Error {
+fn too_slow(state: State, timeout: Duration, offline: Option<Error>, file: bool, error: Error) -> Error {
     let timeout = seconds(timeout);
+    let kept = match file {
+        false => "the message is kept; the next command that reaches the server sends it",
+        true => "the file is kept where it is and goes up while a command is online; `parlour recv --follow` stays",
+    };
     match (state, offline) {
         (State::Queued, Some(reason)) if error.code.retry() => {
             let message = format!("queued: the server was not reached within {timeout} ({})", reason.message);
-            Error::new(Code::UNREACHABLE, message).hint("the message is kept; the next command that reaches the server sends it")
+            Error::new(Code::UNREACHABLE, message).hint(kept)
         }
         (State::Queued, None) if error.code == Code::TIMED_OUT => {
-            Error::new(Code::TIMED_OUT, format!("queued: the server did not take the message within {timeout}"))
-                .hint("the message is kept; the next command that reaches the server sends it")
+            Error::new(Code::TIMED_OUT, format!("queued: the server did not take the message within {timeout}")).hint(kept)
         }
         (State::Stored, _) if error.code == Code::TIMED_OUT => {
             Error::new(Code::TIMED_OUT, format!("stored at the server, but not delivered within {timeout}"))
@@ -143,13 +150,15 @@ fn too_slow(state: State, timeout: Duration, offline: Option<Error>, error: Erro
     }
 }
 
-pub(crate) fn text_of(words: &[String]) -> Result<String, Error> {
+pub(crate) async fn text_of(words: &[String]) -> Result<String, Error> {
     if words != ["-"] {
         return Ok(words.join(" "));
     }
-    let mut text = String::new();
-    let read = io::stdin().lock().take(STDIN_MAX).read_to_string(&mut text);
-    read.map_err(|error| usage(format!("standard input is no text: {error}")))?;
+    let read = secret::stdin(|stdin| {
+        let mut text = String::new();
+        stdin.take(STDIN_MAX).read_to_string(&mut text).map(|_| text)
+    });
+    let mut text = read.await.map_err(|error| usage(format!("standard input is no text: {error}")))?;
     // The line break that `echo` adds is not part of what is said.
     if text.ends_with('\n') {
         text.pop();
@@ -192,6 +201,9 @@ pub(crate) async fn search(args: SearchArgs, session: &Session) -> Result<(), Fa
 }
 
 fn print(messages: &[Message], session: &Session) -> Result<(), Failure> {
+    if messages.is_empty() {
+        session.output.note("no messages");
+    }
     for message in messages {
         session.output.row(&MessageRow::from(message), |output| message_line(message, output))?;
     }

@@ -67,14 +67,14 @@ impl Session {
         for error in &failed {
             let of_command = matches!(outcome, Err(Failure::Error(told)) if told == error);
             if !of_command && !lock(&self.told).contains(error) {
-                errors::tell(error, &self.output);
+                errors::tell(error, self.output.json);
             }
         }
     }
 
     /// Says at once that a message has failed.
     pub(crate) fn tell_failure(&self, error: Error) {
-        errors::tell(&error, &self.output);
+        errors::tell(&error, self.output.json);
         lock(&self.told).push(error);
     }
 
@@ -163,7 +163,32 @@ pub(crate) async fn with_client<T>(
     with_client_until(session, Deadline::after(CONNECT), work).await
 }
 
-/// The same with a time of the caller's for going online.
+/// Runs `work` like [`with_client`], with a secret that is asked for only if there is an account that it could be for.
+pub(crate) async fn with_secret<S, T>(
+    session: &Session,
+    ask: impl AsyncFnOnce() -> Result<S, Failure>,
+    work: impl AsyncFnOnce(&Client, S) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let client = session.open()?;
+    let outcome = async {
+        if client.whoami().await.is_none() {
+            return Err(no_account(&client).await.into());
+        }
+        let secret = ask().await?;
+        try_online(&client, CONNECT).await?;
+        work(&client, secret).await
+    };
+    let outcome = outcome.await;
+    closed(&client, outcome).await
+}
+
+/// Why a profile is nobody's.
+pub(crate) async fn no_account(client: &Client) -> Error {
+    let none = || Error::new(Code::PROFILE_NOT_FOUND, "this profile has no account");
+    client.devices().await.err().unwrap_or_else(none)
+}
+
+/// [`with_client`] with a time of the caller's for going online.
 pub(crate) async fn with_client_until<T>(
     session: &Session,
     deadline: Deadline,

@@ -8,13 +8,14 @@ use super::{
     args::{DraftArgs, RecoverArgs, RecoveryCodeArgs},
     errors::Failure,
     output::plain,
-    profile::{CONNECT, Session, closed, with_client},
+    profile::{CONNECT, Session, closed, with_client, with_secret},
     secret,
 };
 
 pub(crate) async fn code(args: RecoveryCodeArgs, session: &Session) -> Result<(), Failure> {
-    let password = secret::password(args.password.password_stdin)?;
-    let code = with_client(session, async |client: &Client| Ok(client.make_recovery_code(password).await?)).await?;
+    let ask = async || secret::password(args.password.password_stdin).await;
+    let code =
+        with_secret(session, ask, async |client: &Client, password| Ok(client.make_recovery_code(password).await?)).await?;
     session.output.row(&json!({"code": *code}), |output| output.bold(&code))?;
     session.output.note(
         "note: write it down and keep it away from your devices; it is not shown again, and the code before it is worthless now.\n      \
@@ -24,7 +25,7 @@ pub(crate) async fn code(args: RecoveryCodeArgs, session: &Session) -> Result<()
 }
 
 pub(crate) async fn recover(args: RecoverArgs, session: &Session) -> Result<(), Failure> {
-    let (code, password) = secret::recovery(args.code_stdin, args.password_stdin)?;
+    let (code, password) = secret::recovery(args.code_stdin, args.password_stdin).await?;
     let client = session.open_or_make(args.make.passphrase)?;
     let (server, name, label, keep_devices) = (args.server, args.name, args.make.device, args.keep_devices);
     let request = Recover { server, name, code, password, label, keep_devices };

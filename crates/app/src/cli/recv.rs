@@ -62,6 +62,9 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         if self.args.count.is_none() && !self.args.follow {
+            if self.printed == 0 && offline.is_none() {
+                self.session.output.note("nothing new");
+            }
             return offline.map_or(Ok(()), |error| Err(error.into()));
         }
         self.wait(deadline, offline).await

@@ -1,11 +1,13 @@
 //! The JSON objects of the command line. Their keys are a promise to scripts: adding is free, changing is not.
 
-use parlour_client::{Contact, Device, FileInfo, Group, GroupMember, HistoryPolicy, Message, ServerFacts, State, Status, WhoAmI};
+use parlour_client::{
+    Contact, Device, FileInfo, Group, GroupMember, HistoryPolicy, Message, ServerFacts, SignedIn, State, Status, WhoAmI,
+};
 use serde::Serialize;
 
 use super::output::Time;
 
-/// `register`, `login`, `whoami`.
+/// `whoami`.
 #[derive(Serialize)]
 pub(crate) struct AccountRow {
     account: String,
@@ -26,6 +28,21 @@ impl From<&WhoAmI> for AccountRow {
             key: hex::encode(who.account_key),
             label: who.label.clone(),
         }
+    }
+}
+
+/// `register`, `login`, `recover`.
+#[derive(Serialize)]
+pub(crate) struct SignedInRow {
+    #[serde(flatten)]
+    account: AccountRow,
+    /// The server's certificate has been pinned by this connection, and nobody has vouched for it.
+    pinned: bool,
+}
+
+impl From<&SignedIn> for SignedInRow {
+    fn from(signed_in: &SignedIn) -> Self {
+        Self { account: AccountRow::from(&signed_in.who), pinned: signed_in.pinned_now }
     }
 }
 

@@ -4,9 +4,11 @@
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
     path::Path,
+    thread,
 };
 
 use parlour_client::{KeySource, Protection};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::errors::{Failure, usage};
@@ -18,29 +20,33 @@ const PASSPHRASE: &str = "PARLOUR_PASSPHRASE";
 type Secret = Zeroizing<String>;
 
 /// The password of an account that exists.
-pub(crate) fn password(from_stdin: bool) -> Result<Secret, Failure> {
-    let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
+pub(crate) async fn password(from_stdin: bool) -> Result<Secret, Failure> {
+    let found = if from_stdin { Some(stdin_line("the password").await?) } else { environment(PASSWORD) };
     found.map_or_else(|| prompt("Password: "), Ok).and_then(not_empty)
 }
 
 /// The password of an account to be made: a prompt asks twice.
-pub(crate) fn chosen_password(from_stdin: bool) -> Result<Secret, Failure> {
-    let found = if from_stdin { Some(stdin_line("the password")?) } else { environment(PASSWORD) };
+pub(crate) async fn chosen_password(from_stdin: bool) -> Result<Secret, Failure> {
+    let found = if from_stdin { Some(stdin_line("the password").await?) } else { environment(PASSWORD) };
     found.map_or_else(|| prompt_twice("Password: "), Ok).and_then(not_empty)
 }
 
 /// The recovery code, and the password to be set with it.
-pub(crate) fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Result<(Secret, Secret), Failure> {
-    let code = if code_from_stdin { stdin_line("the recovery code")? } else { prompt_for("Recovery code: ", "--code-stdin")? };
-    let found = if password_from_stdin { Some(stdin_line("the new password")?) } else { environment(PASSWORD) };
+pub(crate) async fn recovery(code_from_stdin: bool, password_from_stdin: bool) -> Result<(Secret, Secret), Failure> {
+    let code = match code_from_stdin {
+        true => stdin_line("the recovery code").await?,
+        false => prompt_for("Recovery code: ", "--code-stdin")?,
+    };
+    let found = if password_from_stdin { Some(stdin_line("the new password").await?) } else { environment(PASSWORD) };
     let password = found.map_or_else(|| prompt_twice("New password: "), Ok)?;
     Ok((code, not_empty(password)?))
 }
 
 /// The old and the new password.
-pub(crate) fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Failure> {
+pub(crate) async fn password_change(from_stdin: bool) -> Result<(Secret, Secret), Failure> {
     if from_stdin {
-        return Ok((not_empty(stdin_line("the old password")?)?, not_empty(stdin_line("the new password")?)?));
+        let old = not_empty(stdin_line("the old password").await?)?;
+        return Ok((old, not_empty(stdin_line("the new password").await?)?));
     }
     let old = environment(PASSWORD).map_or_else(|| prompt("Old password: "), Ok)?;
     let new = environment(NEW_PASSWORD).map_or_else(|| prompt_twice("New password: "), Ok)?;
@@ -67,15 +73,29 @@ fn environment(name: &str) -> Option<Secret> {
     std::env::var(name).ok().map(Zeroizing::new)
 }
 
-fn stdin_line(what: &str) -> Result<Secret, Failure> {
-    let mut line = Zeroizing::new(String::new());
-    let read = io::stdin().lock().read_line(&mut line).map_err(|error| usage(format!("cannot read {what}: {error}")))?;
-    if read == 0 {
-        return Err(usage(format!("standard input ends before {what}")).into());
-    }
+async fn stdin_line(what: &str) -> Result<Secret, Failure> {
+    let read = stdin(|stdin| {
+        let mut line = Zeroizing::new(String::new());
+        stdin.read_line(&mut line).map(|read| (read > 0).then_some(line))
+    });
+    let line = read.await.map_err(|error| usage(format!("cannot read {what}: {error}")))?;
+    let mut line = line.ok_or_else(|| usage(format!("standard input ends before {what}")))?;
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     Ok(line)
+}
+
+/// Reads from standard input on a thread of its own, which nobody waits for when the command is stopped: at a terminal the next line
+/// may never come.
+pub(crate) async fn stdin<T: Send + 'static>(
+    read: impl FnOnce(&mut io::StdinLock<'_>) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new().name("parlour-stdin".to_owned()).spawn(move || {
+        // Refused when the command has been stopped.
+        let _ = sender.send(read(&mut io::stdin().lock()));
+    })?;
+    receiver.await.map_err(|_| io::Error::other("its reader has ended"))?
 }
 
 fn prompt(text: &str) -> Result<Secret, Failure> {

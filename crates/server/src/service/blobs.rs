@@ -187,9 +187,10 @@ pub(super) async fn get<S: Store>(ask: Ask<S>, call: BlobGet) -> Result<BlobData
     let length = usize::try_from(call.length).unwrap_or(usize::MAX).min(limits::BLOB_CHUNK);
     match ask.core.room.bytes.read(call.blob, call.offset, length).await {
         Ok(data) => Ok(BlobData { size, data }),
-        // It may have gone since; if it has not, the disk has lost it.
+        // It may have gone since; if it has not, the disk has lost it, and asking again does not bring it back.
         Err(BlobError::Missing) if ask.core.store.blob(call.blob, account).await?.is_some() => {
-            Err(Fault::Blobs(StoreError::Corrupt("a blob is not on the disk".to_owned())).into())
+            tracing::error!(blob = %call.blob, "a blob is not on the disk");
+            Err(Rejection::new(Code::FILE_NOT_FOUND, "the server's disk has lost it").into())
         }
         Err(error) => Err(failure(error)),
     }
