@@ -131,6 +131,7 @@ impl From<Refusal> for Rejection {
             Refusal::LastAdmin => Self::new(Code::FORBIDDEN, "a group keeps an admin"),
             Refusal::TooMany => Self::new(Code::QUOTA, "the conversation has as many members or devices as it may"),
             Refusal::NoBlob => Self::new(Code::FILE_NOT_FOUND, "no such file"),
+            Refusal::OtherSize => Self::new(Code::SIZE_MISMATCH, "the blob was begun with another size"),
             Refusal::Quota => Self::new(Code::QUOTA, "the account may not keep more"),
         }
     }

@@ -98,6 +98,9 @@ pub enum Refusal {
     /// A blob is not whole here, or not this account's to name.
     #[error("no such blob")]
     NoBlob,
+    /// The account has begun the blob with another size: of a content there is one.
+    #[error("begun with another size")]
+    OtherSize,
     /// The account would keep more than it may, or has begun too much.
     #[error("the quota is used up")]
     Quota,

@@ -187,7 +187,7 @@ fn nobody_keeps_more_than_the_quota_or_begins_without_end() {
     assert_eq!(world.refused(&mut alice, &begin(1, 100_001)), Code::QUOTA);
     world.ask(&mut alice, &begin(1, 60_000)).unwrap();
     assert_eq!(world.refused(&mut alice, &begin(2, 60_000)), Code::QUOTA, "what is only begun counts");
-    assert_eq!(world.refused(&mut alice, &begin(1, 110_000)), Code::QUOTA, "nor by beginning again with another size");
+    assert_eq!(world.refused(&mut alice, &begin(1, 110_000)), Code::SIZE_MISMATCH, "nor by beginning again with another size");
     let begun = (0..4000).filter(|n| world.ask(&mut bob, &begin(*n, 1)).is_ok()).count();
     assert_eq!((begun, kept.count().1), (UPLOADS, UPLOADS + 1));
 }

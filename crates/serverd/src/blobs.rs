@@ -49,6 +49,8 @@ struct Known {
     size: u64,
     received: u64,
     hasher: blake3::Hasher,
+    /// All bytes are there, are the blob, and are on disk.
+    whole: bool,
     /// The job of this thread that was the last for it.
     job: u64,
 }
@@ -113,18 +115,48 @@ fn stopped() -> BlobError {
     StoreError::Unavailable("the threads for blobs have stopped".to_owned()).into()
 }
 
-/// The blobs that are whole in a folder, whatever else is in it.
-pub(crate) fn listed(folder: &Path) -> io::Result<Vec<BlobId>> {
-    let mut blobs = Vec::new();
+/// What is in a folder of blobs.
+pub(crate) struct Listed {
+    /// Those that are whole.
+    pub(crate) blobs: Vec<BlobId>,
+    /// Those on their way.
+    pub(crate) uploads: Vec<Upload>,
+}
+
+/// The blobs in a folder, whatever else is in it.
+pub(crate) fn listed(folder: &Path) -> io::Result<Listed> {
+    let mut listed = Listed { blobs: Vec::new(), uploads: Vec::new() };
     for file in fs::read_dir(folder)? {
-        blobs.extend(file?.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
+        let name = file?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        listed.blobs.extend(name.parse::<BlobId>().ok());
+        listed.uploads.extend(upload_of(name));
     }
-    Ok(blobs)
+    Ok(listed)
+}
+
+/// The name of an upload's file.
+fn part_name(upload: &Upload) -> String {
+    format!("{}-{}.part", upload.account, upload.blob)
+}
+
+fn upload_of(name: &str) -> Option<Upload> {
+    let (account, blob) = name.strip_suffix(".part")?.split_once('-')?;
+    Some(Upload { account: account.parse().ok()?, blob: blob.parse().ok()? })
 }
 
 /// Deletes a blob, if it is there.
 pub(crate) fn delete(folder: &Path, blob: &BlobId) -> io::Result<()> {
-    match fs::remove_file(folder.join(blob.to_string())) {
+    delete_file(&folder.join(blob.to_string()))
+}
+
+/// Deletes what there is of an upload.
+pub(crate) fn delete_part(folder: &Path, upload: &Upload) -> io::Result<()> {
+    delete_file(&folder.join(part_name(upload)))
+}
+
+fn delete_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -139,8 +171,8 @@ impl Blobs for DiskBlobs {
         self.work(&upload.blob, move |worker| worker.put(upload, offset, &data))
     }
 
-    fn land(&self, upload: Upload) -> Work<()> {
-        self.work(&upload.blob, move |worker| worker.land(upload).map_err(|error| disk(&error)))
+    fn land(&self, upload: Upload, size: u64) -> Work<()> {
+        self.work(&upload.blob, move |worker| worker.land(upload, size))
     }
 
     fn discard(&self, upload: Upload) -> Work<()> {
@@ -177,11 +209,15 @@ impl Worker {
     }
 
     fn part(&self, upload: &Upload) -> PathBuf {
-        self.folder.join(format!("{}-{}.part", upload.account, upload.blob))
+        self.folder.join(part_name(upload))
     }
 
     fn begin(&mut self, upload: Upload, size: u64) -> Result<Received, BlobError> {
-        if self.known.get(&upload).is_none_or(|known| known.size != size) {
+        // A content has one size, so what is there of another is none of it and need not be read.
+        if self.known.get(&upload).is_some_and(|known| known.size != size) {
+            self.discard(upload).map_err(|error| disk(&error))?;
+        }
+        if !self.known.contains_key(&upload) {
             let known = self.resume(&upload, size).map_err(|error| disk(&error))?;
             if self.known.len() >= KNOWN
                 && let Some(rested) = self.known.iter().min_by_key(|(_, known)| known.job).map(|(upload, _)| *upload)
@@ -200,7 +236,7 @@ impl Worker {
         if file.metadata()?.len() > size {
             file.set_len(0)?;
         }
-        let mut known = Known { size, received: 0, hasher: blake3::Hasher::new(), job: 0 };
+        let mut known = Known { size, received: 0, hasher: blake3::Hasher::new(), whole: false, job: 0 };
         let mut buffer = vec![0; BUFFER];
         loop {
             let read = file.read(&mut buffer)?;
@@ -234,29 +270,34 @@ impl Worker {
         let known = self.known.get_mut(&upload).ok_or(BlobError::Missing)?;
         known.job = self.jobs;
         let received = Received { bytes: known.received, size: known.size, whole: known.received == known.size };
-        if received.whole {
+        if received.whole && !known.whole {
             if known.hasher.finalize().as_bytes() != upload.blob.as_bytes() {
                 self.discard(upload).map_err(|error| disk(&error))?;
                 return Err(BlobError::Mismatch);
             }
             File::open(self.part(&upload)).and_then(|file| file.sync_all()).map_err(|error| disk(&error))?;
+            self.known.entry(upload).and_modify(|known| known.whole = true);
         }
         Ok(received)
     }
 
-    fn land(&mut self, upload: Upload) -> io::Result<()> {
-        fs::rename(self.part(&upload), self.whole(&upload.blob))?;
-        File::open(&self.folder)?.sync_all()?;
+    /// Other calls may have come since the upload was whole, so what has its name is looked at again.
+    fn land(&mut self, upload: Upload, size: u64) -> Result<(), BlobError> {
+        if !self.known.get(&upload).is_some_and(|known| known.whole && known.size == size) {
+            return Err(BlobError::Missing);
+        }
+        let rename = || {
+            fs::rename(self.part(&upload), self.whole(&upload.blob))?;
+            File::open(&self.folder)?.sync_all()
+        };
+        rename().map_err(|error| disk(&error))?;
         self.known.remove(&upload);
         Ok(())
     }
 
     fn discard(&mut self, upload: Upload) -> io::Result<()> {
         self.known.remove(&upload);
-        match fs::remove_file(self.part(&upload)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        delete_part(&self.folder, &upload)
     }
 }
 
@@ -288,6 +329,44 @@ mod tests {
         let mut blob = BlobId([0; 32]);
         blob.0[24..].copy_from_slice(&(n as u64).to_be_bytes());
         Upload { account: AccountId([1; 32]), blob }
+    }
+
+    /// What was put under an id stays there: every call for an upload may come between its last byte and its landing.
+    #[test]
+    fn nothing_lands_but_what_is_whole_then() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blobs = DiskBlobs::open(dir.path(), None).expect("a folder");
+        let bytes = vec![7; 1000];
+        let blob = BlobId(*blake3::hash(&bytes).as_bytes());
+        let of = |n| Upload { account: AccountId([n; 32]), blob };
+        let whole = |upload| {
+            block_on(blobs.begin(upload, 1000)).expect("room");
+            assert!(block_on(blobs.put(upload, 0, bytes.clone())).expect("its bytes").whole);
+        };
+        whole(of(1));
+        block_on(blobs.land(of(1), 1000)).expect("whole");
+        let missing = |work: Work<()>| assert!(matches!(block_on(work), Err(BlobError::Missing)));
+        whole(of(2));
+        block_on(blobs.begin(of(2), 1)).expect("begun anew");
+        missing(blobs.land(of(2), 1000));
+        missing(blobs.land(of(2), 1));
+        whole(of(3));
+        missing(blobs.land(of(3), 999));
+        block_on(blobs.land(of(3), 1000)).expect("whole");
+        block_on(blobs.begin(of(3), 1000)).expect("begun again");
+        missing(blobs.land(of(3), 1000));
+        assert!(block_on(blobs.read(blob, 0, 2000)).expect("it is there") == bytes);
+    }
+
+    #[test]
+    fn what_was_sent_of_another_size_is_not_gone_over() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blobs = DiskBlobs::open(dir.path(), None).expect("a folder");
+        block_on(blobs.begin(upload(1), 10)).expect("room");
+        block_on(blobs.put(upload(1), 0, vec![7; 5])).expect("its bytes");
+        assert_eq!(block_on(blobs.begin(upload(1), 11)).expect("begun anew").bytes, 0);
+        let listed = listed(dir.path()).expect("a folder");
+        assert_eq!((listed.blobs.len(), listed.uploads), (0, vec![upload(1)]));
     }
 
     #[test]

@@ -211,8 +211,13 @@ async fn open_blobs(data: &DataDir, config: &Config, store: &SqliteStore) -> Res
         move || DiskBlobs::open(&folder, room).and_then(|opened| Ok((opened, blobs::listed(&folder)?)))
     });
     let (opened, listed) = opening.await.expect("opening a folder does not panic").map_err(failed)?;
-    let unknown = store.unknown_blobs(listed).await.map_err(|error| secrets_error(&config.data, error.into()))?;
-    let sweeping = spawn_blocking(move || unknown.iter().try_for_each(|blob| blobs::delete(&folder, blob)));
+    let failed_store = |error: StoreError| secrets_error(&config.data, error.into());
+    let unknown = store.unknown_blobs(listed.blobs).await.map_err(failed_store)?;
+    let orphans = store.unknown_uploads(listed.uploads).await.map_err(failed_store)?;
+    let sweeping = spawn_blocking(move || {
+        unknown.iter().try_for_each(|blob| blobs::delete(&folder, blob))?;
+        orphans.iter().try_for_each(|upload| blobs::delete_part(&folder, upload))
+    });
     sweeping.await.expect("deleting files does not panic").map_err(failed)?;
     Ok(BlobRoom { bytes: Arc::new(opened), quota: config.blob_quota })
 }

@@ -77,7 +77,10 @@ async fn what_a_crash_left_over_is_swept() {
     populate(dir.path()).await;
     std::fs::create_dir(dir.path().join("blobs")).unwrap();
     let (blob, bytes) = bytes(100);
-    std::fs::write(dir.path().join("blobs").join(blob.to_string()), &bytes).unwrap();
+    let orphan = format!("{}-{blob}.part", parlour_wire::AccountId([1; 32]));
+    for name in [blob.to_string(), orphan] {
+        std::fs::write(dir.path().join("blobs").join(name), &bytes).unwrap();
+    }
     let running = start(config(dir.path())).await.unwrap();
     assert_eq!(files(dir.path()), [""; 0]);
     stop(running).await;

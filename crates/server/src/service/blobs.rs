@@ -156,7 +156,7 @@ async fn renew<S: Store>(ask: &Ask<S>, upload: Upload, (from, to): (u64, u64), s
     }
 }
 
-/// What is whole becomes readable; what is not what it should be is forgotten.
+/// What is whole becomes readable. Of what is not what it should be the bytes are gone, and it can be begun again.
 async fn settle<S: Store>(
     core: &Core<S>,
     upload: Upload,
@@ -167,16 +167,12 @@ async fn settle<S: Store>(
     match received {
         Ok(Received { bytes, whole: false, .. }) => return Ok(BlobProgress { received: bytes, complete: false }),
         Ok(Received { whole: true, .. }) => {}
-        Err(BlobError::Mismatch) => {
-            core.apply(Write::AbandonBlob { account, blob }).await??;
-            return Err(failure(BlobError::Mismatch));
-        }
         Err(error) => return Err(failure(error)),
     }
     let size = received.map_err(failure)?.bytes;
     let busy = Rejection::new(Code::FILE_BUSY, "an earlier copy of the blob is just being deleted");
     let _landing = core.landing.land(blob).ok_or(busy)?;
-    core.room.bytes.land(upload).await.map_err(failure)?;
+    core.room.bytes.land(upload, size).await.map_err(failure)?;
     core.apply(Write::FinishBlob { account, blob, size, now_ms }).await??;
     Ok(BlobProgress { received: size, complete: true })
 }
@@ -215,13 +211,6 @@ pub(super) async fn delete_backup<S: Store>(ask: Ask<S>, _: BackupDelete) -> Res
     Ok(Done {})
 }
 
-fn disk(error: BlobError) -> StoreError {
-    match error {
-        BlobError::Store(error) => error,
-        other => StoreError::Corrupt(other.to_string()),
-    }
-}
-
 /// See [`super::Service::collect_blobs`].
 pub(super) async fn collect<S: Store>(core: &Core<S>, before_ms: Option<u64>, now_ms: u64) -> Result<(), StoreError> {
     let unnamed_ms = now_ms.saturating_sub(UNNAMED_MS);
@@ -233,7 +222,10 @@ pub(super) async fn collect<S: Store>(core: &Core<S>, before_ms: Option<u64>, no
         && !old.is_empty()
     {
         for (account, blob) in old {
-            core.room.bytes.discard(Upload { account, blob }).await.map_err(disk)?;
+            // Its row is gone, so nobody would come back to what is left because of another.
+            if let Err(error) = core.room.bytes.discard(Upload { account, blob }).await {
+                tracing::warn!(%error, %account, %blob, "a part stays until the next start");
+            }
         }
     }
     loop {
@@ -242,8 +234,10 @@ pub(super) async fn collect<S: Store>(core: &Core<S>, before_ms: Option<u64>, no
         for blob in unneeded {
             let Some(_leaving) = core.landing.leave(blob) else { continue };
             if core.apply(Write::DropBlob { blob, before_ms: unnamed_ms }).await?.is_ok() {
-                core.room.bytes.remove(blob).await.map_err(disk)?;
                 gone += 1;
+                if let Err(error) = core.room.bytes.remove(blob).await {
+                    tracing::warn!(%error, %blob, "a blob stays until the next start");
+                }
             }
         }
         if gone == 0 {

@@ -55,15 +55,16 @@ pub type Work<T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send>>;
 
 /// A place for bytes. What is called for one upload is done in the order of the calls, whenever the answers are polled.
 pub trait Blobs: Send + Sync + 'static {
-    /// Begins an upload of `size` bytes, or goes on with one: also with one from before a restart.
+    /// Begins an upload of `size` bytes, or goes on with one: also with one from before a restart. One of another size is begun anew.
     fn begin(&self, upload: Upload, size: u64) -> Work<Received>;
 
     /// Takes bytes that begin at `offset`. What is there already is skipped; after a gap nothing is taken, and the answer says where to
     /// go on. Refuses [`BlobError::Missing`] unless begun since the start, [`BlobError::TooLong`], [`BlobError::Mismatch`].
     fn put(&self, upload: Upload, offset: u64, data: Vec<u8>) -> Work<Received>;
 
-    /// Makes an upload that is whole readable under its id; it is when this answers, whatever happens then.
-    fn land(&self, upload: Upload) -> Work<()>;
+    /// Makes an upload that is whole, and has this size, readable under its id; it is when this answers, whatever happens then.
+    /// Refuses [`BlobError::Missing`] if it is not so any more: calls for the same upload may have come between.
+    fn land(&self, upload: Upload, size: u64) -> Work<()>;
 
     /// Forgets an upload, if there is one.
     fn discard(&self, upload: Upload) -> Work<()>;
@@ -139,8 +140,12 @@ impl Blobs for MemoryBlobs {
         done(self.state().put(&upload, offset, &data))
     }
 
-    fn land(&self, upload: Upload) -> Work<()> {
+    fn land(&self, upload: Upload, size: u64) -> Work<()> {
         let mut state = self.state();
+        // Whole ones that are not what they should be do not stay.
+        if !matches!(state.received(&upload), Ok(received) if received.whole && received.size == size) {
+            return done(Err(BlobError::Missing));
+        }
         let landed = state.uploads.remove(&upload).map(|(_, bytes)| state.blobs.insert(upload.blob, bytes));
         done(landed.map(drop).ok_or(BlobError::Missing))
     }
@@ -162,5 +167,24 @@ impl Blobs for MemoryBlobs {
     fn remove(&self, blob: BlobId) -> Work<()> {
         self.state().blobs.remove(&blob);
         done(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::block_on;
+
+    #[test]
+    fn nothing_lands_but_what_is_whole_then() {
+        let blobs = MemoryBlobs::default();
+        let bytes = vec![7; 10];
+        let upload = Upload { account: AccountId([1; 32]), blob: BlobId(*blake3::hash(&bytes).as_bytes()) };
+        block_on(blobs.begin(upload, 10)).expect("room");
+        assert_eq!(block_on(blobs.land(upload, 10)), Err(BlobError::Missing));
+        block_on(blobs.put(upload, 0, bytes.clone())).expect("its bytes");
+        assert_eq!(block_on(blobs.land(upload, 9)), Err(BlobError::Missing));
+        block_on(blobs.land(upload, 10)).expect("whole");
+        assert_eq!(block_on(blobs.read(upload.blob, 0, 20)), Ok(bytes));
     }
 }

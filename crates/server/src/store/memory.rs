@@ -106,7 +106,6 @@ impl State {
                 self.blobs.begin(&self.conversations, (account, blob), size, quota, now_ms)
             }
             Write::FinishBlob { account, blob, size, now_ms } => self.blobs.finish((account, blob), size, now_ms),
-            Write::AbandonBlob { account, blob } => Ok(self.blobs.abandon((account, blob))),
             Write::AbandonOldBlobs { before_ms, limit } => Ok(self.blobs.abandon_old(before_ms, limit)),
             Write::ReleaseBlobs { before_ms, limit } => Ok(self.blobs.release(before_ms, limit)),
             Write::DropBlob { blob, before_ms } => self.blobs.drop_one(&blob, before_ms),

@@ -122,13 +122,6 @@ pub enum Write {
         /// Unix milliseconds.
         now_ms: u64,
     },
-    /// What an account has begun to store is given up. Answers `Done`, also if there is nothing.
-    AbandonBlob {
-        /// Whose.
-        account: AccountId,
-        /// Which.
-        blob: BlobId,
-    },
     /// Gives up what was begun before `before_ms` and never finished. Answers [`Written::Abandoned`].
     AbandonOldBlobs {
         /// Unix milliseconds.

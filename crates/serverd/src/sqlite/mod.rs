@@ -24,6 +24,7 @@ use std::{
 
 use parlour_server::store::{
     Account, Backup, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written,
+    blobs::Upload,
 };
 use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, name::Name};
 use thiserror::Error;
@@ -134,6 +135,14 @@ impl SqliteStore {
     /// [`StoreError`].
     pub fn unknown_blobs(&self, blobs: Vec<BlobId>) -> impl Future<Output = Result<Vec<BlobId>, StoreError>> + Send + 'static {
         self.readers.ask(move |db| query::unknown_blobs(db, blobs))
+    }
+
+    /// The same of uploads.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unknown_uploads(&self, uploads: Vec<Upload>) -> impl Future<Output = Result<Vec<Upload>, StoreError>> + Send + 'static {
+        self.readers.ask(move |db| query::unknown_uploads(db, uploads))
     }
 
     /// Writes, makes it durable, and reads it back: whether the store can do its work at this moment.

@@ -1,6 +1,6 @@
 //! The questions that the store answers, each in one snapshot.
 
-use parlour_server::store::{Account, Backup, Device, GroupInfo, LogPage, Opener, Refusal, page_bytes};
+use parlour_server::store::{Account, Backup, Device, GroupInfo, LogPage, Opener, Refusal, blobs::Upload, page_bytes};
 use parlour_wire::{
     AccountId, BlobId, ConversationId, DeviceId,
     api::{ConversationKind, ConversationState, Suite, Welcome},
@@ -293,16 +293,24 @@ pub(super) fn unneeded_blobs(db: &Connection, before_ms: u64, limit: u32) -> Ans
     all(db, &sql, (signed(before_ms), limit), |row| row.get(0).map(BlobId))
 }
 
-pub(super) fn unknown_blobs(db: &Connection, mut blobs: Vec<BlobId>) -> Answer<Vec<BlobId>> {
-    let mut failed = None;
-    blobs.retain(|blob| match one(db, "SELECT 1 FROM blob WHERE id = ?1", [blob.as_bytes()], |_| Ok(())) {
-        Ok(found) => found.is_none(),
-        Err(error) => {
-            failed = Some(error);
-            false
+pub(super) fn unknown_blobs(db: &Connection, blobs: Vec<BlobId>) -> Answer<Vec<BlobId>> {
+    without(blobs, |blob| one(db, "SELECT 1 FROM blob WHERE id = ?1", [blob.as_bytes()], |_| Ok(())))
+}
+
+pub(super) fn unknown_uploads(db: &Connection, uploads: Vec<Upload>) -> Answer<Vec<Upload>> {
+    let sql = "SELECT 1 FROM upload JOIN account USING (account) WHERE account.id = ?1 AND upload.blob = ?2";
+    without(uploads, |upload| one(db, sql, (upload.account.as_bytes(), upload.blob.as_bytes()), |_| Ok(())))
+}
+
+/// Those of which there is nothing.
+fn without<T>(all: Vec<T>, find: impl Fn(&T) -> Answer<Option<()>>) -> Answer<Vec<T>> {
+    let mut left = Vec::new();
+    for one in all {
+        if find(&one)?.is_none() {
+            left.push(one);
         }
-    });
-    failed.map_or(Ok(blobs), Err)
+    }
+    Ok(left)
 }
 
 pub(super) fn backup(db: &Connection, account: &AccountId) -> Answer<Option<Backup>> {

@@ -59,7 +59,6 @@ impl Task {
             | Write::MoveCursors { .. }
             | Write::Seen { .. }
             | Write::Leave(_)
-            | Write::AbandonBlob { .. }
             | Write::AbandonOldBlobs { .. }
             | Write::ReleaseBlobs { .. }
             | Write::DropBlob { .. }
@@ -176,7 +175,6 @@ fn size(task: &Task) -> usize {
         | Write::CreateInvite { .. }
         | Write::BeginBlob { .. }
         | Write::FinishBlob { .. }
-        | Write::AbandonBlob { .. }
         | Write::DropBlob { .. }
         | Write::DeleteBackup { .. }
         | Write::Seen { .. } => 0,

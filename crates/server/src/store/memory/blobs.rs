@@ -74,14 +74,14 @@ impl BlobTable {
             }
             return Ok(Written::Whole { size });
         }
-        if let Some(begun) = self.begun.get_mut(&(account, blob)).filter(|begun| begun.size == size) {
+        if let Some(begun) = self.begun.get_mut(&(account, blob)) {
+            if begun.size != size {
+                return Err(Refusal::OtherSize);
+            }
             begun.begun_ms = begun.begun_ms.max(now_ms);
             return Ok(Written::Done);
         }
-        let replaced = self.begun.get(&(account, blob)).map(|begun| begun.size);
-        let used = self.used(&account) - replaced.unwrap_or(0);
-        let uploads = self.begun_by(&account).count() - usize::from(replaced.is_some());
-        if uploads >= UPLOADS || used.saturating_add(size) > quota {
+        if self.begun_by(&account).count() >= UPLOADS || self.used(&account).saturating_add(size) > quota {
             return Err(Refusal::Quota);
         }
         self.begun.insert((account, blob), Begun { size, begun_ms: now_ms });
@@ -97,11 +97,6 @@ impl BlobTable {
         kept.touched_ms = kept.touched_ms.max(now_ms);
         kept.owners.insert(account);
         Ok(Written::Done)
-    }
-
-    pub(super) fn abandon(&mut self, upload: (AccountId, BlobId)) -> Written {
-        self.begun.remove(&upload);
-        Written::Done
     }
 
     pub(super) fn abandon_old(&mut self, before_ms: u64, limit: u32) -> Written {

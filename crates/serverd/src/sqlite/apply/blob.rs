@@ -64,7 +64,10 @@ impl Apply<'_> {
         }
         let begun =
             self.one("SELECT size FROM upload WHERE account = ?1 AND blob = ?2", (key, blob.as_bytes()), |row| unsigned(row, 0))?;
-        if begun == Some(size) {
+        if let Some(begun) = begun {
+            if begun != size {
+                return Ok(Err(Refusal::OtherSize));
+            }
             self.run(
                 "UPDATE upload SET begun_ms = max(begun_ms, ?3) WHERE account = ?1 AND blob = ?2",
                 (key, blob.as_bytes(), signed(now_ms)),
@@ -72,14 +75,11 @@ impl Apply<'_> {
             return Ok(Ok(Written::Done));
         }
         let uploads = self.one("SELECT count(*) FROM upload WHERE account = ?1", [key], |row| unsigned(row, 0))?.unwrap_or(0);
-        let others = uploads - u64::from(begun.is_some());
-        let used = self.used(key)?.saturating_sub(begun.unwrap_or(0));
-        if others >= UPLOADS as u64 || used.saturating_add(size) > quota {
+        if uploads >= UPLOADS as u64 || self.used(key)?.saturating_add(size) > quota {
             return Ok(Err(Refusal::Quota));
         }
         self.run(
-            "INSERT INTO upload (account, blob, size, begun_ms) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT (account, blob) DO UPDATE SET size = excluded.size, begun_ms = excluded.begun_ms",
+            "INSERT INTO upload (account, blob, size, begun_ms) VALUES (?1, ?2, ?3, ?4)",
             (key, blob.as_bytes(), signed(size), signed(now_ms)),
         )?;
         Ok(Ok(Written::Done))
@@ -110,13 +110,6 @@ impl Apply<'_> {
         )?;
         if let Some(key) = self.one("SELECT blob FROM blob WHERE id = ?1", [blob.as_bytes()], |row| row.get(0))? {
             self.own(key, account, now_ms)?;
-        }
-        Ok(Ok(Written::Done))
-    }
-
-    pub(super) fn abandon_blob(&mut self, account: &AccountId, blob: &BlobId) -> rusqlite::Result<Outcome> {
-        if let Some(account) = self.account_key(account)? {
-            self.run("DELETE FROM upload WHERE account = ?1 AND blob = ?2", (account, blob.as_bytes()))?;
         }
         Ok(Ok(Written::Done))
     }

@@ -107,7 +107,6 @@ impl<'a> Apply<'a> {
             Write::InitSetting { key, value } => self.init_setting(key, value),
             Write::BeginBlob { account, blob, size, quota, now_ms } => self.begin_blob(account, blob, (*size, *quota), *now_ms),
             Write::FinishBlob { account, blob, size, now_ms } => self.finish_blob(account, blob, *size, *now_ms),
-            Write::AbandonBlob { account, blob } => self.abandon_blob(account, blob),
             Write::AbandonOldBlobs { before_ms, limit } => self.abandon_old_blobs(*before_ms, *limit),
             Write::ReleaseBlobs { before_ms, limit } => self.release_blobs(*before_ms, *limit),
             Write::DropBlob { blob, before_ms } => self.drop_blob(blob, *before_ms),
