@@ -136,10 +136,14 @@ fn accepted(world: &World, shelf: &Shelf, said: &[Said], verdict: &mut Verdict) 
     for message in shelf.shown.values().flatten().filter(|message| message.kind == MessageKind::Text) {
         texts.entry(message.id).or_insert_with(|| message.text.clone());
     }
+    let foundings = world.home.log(|log| log.foundings.clone());
     for (conversation, room) in &shelf.rooms {
+        let foundings: Vec<_> = foundings.iter().filter(|it| it.group == *conversation).map(|it| it.seq).collect();
+        let readers: Vec<_> =
+            shelf.readers(room).map(|reader| (reader.0, came(shelf, (*conversation, room), reader, &foundings))).collect();
         for (id, text) in &texts {
             let Some(seq) = room.messages.get(id) else { continue };
-            for (node, since) in shelf.readers(room) {
+            for (node, since) in readers.iter().copied() {
                 if since < *seq && shelf.message(node, *conversation, id).is_none() {
                     let name = world.people[world.nodes[node].person].name;
                     verdict.lost.push(format!("{text:?}, entry {seq} of {conversation}, is not on node {node} of {name}"));
@@ -147,6 +151,18 @@ fn accepted(world: &World, shelf: &Shelf, said: &[Said], verdict: &mut Verdict) 
             }
         }
     }
+}
+
+/// Since which entry a device reads. One that was invited and had not come yet when the group was founded anew comes in behind the founding;
+/// it has nothing of what stands before.
+fn came(shelf: &Shelf, (conversation, room): (ConversationId, &Room), (node, since): (usize, u64), foundings: &[u64]) -> u64 {
+    let has = |from: u64, to: u64| {
+        let between = room.messages.iter().filter(|(_, seq)| (from..to).contains(seq));
+        let mut own = between.filter(|(id, _)| shelf.message(node, conversation, id).is_some());
+        own.next().is_some()
+    };
+    let later = foundings.iter().rev().find(|founding| **founding > since && !has(since, **founding));
+    later.copied().unwrap_or(since)
 }
 
 /// Nothing is on a device twice, neither by its id nor by what it says.

@@ -73,7 +73,7 @@ fn same_group(world: &mut World, shelf: &Shelf, (conversation, room): (Conversat
         }
         let mut members: Vec<_> = members.iter().map(|member| (member.user.as_str(), member.role)).collect();
         members.sort_unstable();
-        forms.entry(format!("#{} {:?} {members:?}", group.name, group.history)).or_default().push(node);
+        forms.entry(format!("#{} {} {:?} {members:?}", group.name, group.suite.word(), group.history)).or_default().push(node);
     }
     if forms.len() > 1 {
         verdict.differing.push(format!("{conversation}: {forms:?}"));

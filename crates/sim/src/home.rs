@@ -28,8 +28,20 @@ pub(crate) struct Room {
     pub(crate) messages: BTreeMap<MessageId, u64>,
     /// The last member has left.
     pub(crate) ended: bool,
+    /// How many commits there have been: the epoch for the server.
+    pub(crate) epoch: u64,
     /// The number of the newest entry, and its hash.
     pub(crate) head: (u64, [u8; 32]),
+}
+
+/// A group was founded anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Founding {
+    pub(crate) group: ConversationId,
+    /// The entry that did it.
+    pub(crate) seq: u64,
+    /// The epoch that it began, as the server counts.
+    pub(crate) epoch: u64,
 }
 
 /// What the server has taken.
@@ -39,23 +51,36 @@ pub(crate) struct Log {
     pub(crate) owners: BTreeMap<DeviceId, AccountId>,
     /// Devices that joined a conversation in which they were.
     pub(crate) rejoins: Vec<(DeviceId, ConversationId)>,
+    /// Groups that were founded anew.
+    pub(crate) foundings: Vec<Founding>,
 }
 
 impl Log {
+    /// How often a group had been founded anew by an epoch. Each time MLS counts its epochs anew.
+    pub(crate) fn foundings_by(&self, group: &ConversationId, epoch: u64) -> usize {
+        self.foundings.iter().filter(|founding| founding.group == *group && founding.epoch <= epoch).count()
+    }
+
     fn note(&mut self, change: &Committed) {
         match change {
             Committed::Entry { entry, from, added, removed, members, parted, joined } => {
                 let room = self.rooms.entry(entry.conversation).or_default();
                 room.head = (entry.seq, entry.hash());
+                room.epoch += u64::from(entry.kind == EntryKind::COMMIT);
                 if *joined && room.devices.contains_key(from) {
                     self.rejoins.push((*from, entry.conversation));
                 }
+                // Who is taken out and brought in by one commit reads on from where it was.
+                let stays = |device: &DeviceId| room.devices.get(device).copied();
+                if added.iter().any(|device| stays(device).is_some()) {
+                    self.foundings.push(Founding { group: entry.conversation, seq: entry.seq, epoch: room.epoch });
+                }
+                let coming: Vec<_> = added.iter().map(|device| (*device, stays(device).unwrap_or(entry.seq))).collect();
                 let owners = &self.owners;
                 room.devices.retain(|device, _| {
                     !removed.contains(device) && !owners.get(device).is_some_and(|owner| parted.contains(owner))
                 });
-                let coming = added.iter().chain(joined.then_some(from));
-                room.devices.extend(coming.map(|device| (*device, entry.seq)));
+                room.devices.extend(coming.into_iter().chain(joined.then_some((*from, entry.seq))));
                 if let Some(members) = members {
                     room.members = members.iter().copied().collect();
                     room.ended = members.is_empty();

@@ -41,19 +41,27 @@ pub struct Plan {
     pub sabotage: Option<Sabotage>,
     /// People also send files, and give newcomers what was written before.
     pub wide: bool,
+    /// Groups of a few devices outgrow their suite, and are founded anew.
+    pub small: bool,
 }
 
 impl Plan {
     /// The usual history of a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self { seed, acts: ACTS, loud: false, sabotage: None, wide: false }
+        Self { seed, acts: ACTS, loud: false, sabotage: None, wide: false, small: false }
     }
 
     /// The wide history of a seed, which is another one than the usual.
     #[must_use]
     pub const fn wide(seed: u64) -> Self {
         Self { wide: true, ..Self::new(seed) }
+    }
+
+    /// The history of a seed in which groups outgrow their suite, which is another one again.
+    #[must_use]
+    pub const fn small(seed: u64) -> Self {
+        Self { small: true, ..Self::new(seed) }
     }
 }
 
@@ -90,5 +98,6 @@ pub fn run(plan: &Plan) -> Outcome {
     world.mend();
     world.run_for(REST);
     let verdict = check::check(&mut world);
+    world.counts.foundings = world.home.log(|log| log.foundings.len() as u64);
     Outcome { counts: world.counts, verdict, trace: world.trace }
 }

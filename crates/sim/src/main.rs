@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use parlour_sim::{Counts, Outcome, Plan, run};
 
 const USAGE: &str = "\
-usage: parlour-sim [--histories N] [--seed N] [--acts N] [--seconds N] [--wide] [--loud]
+usage: parlour-sim [--histories N] [--seed N] [--acts N] [--seconds N] [--wide] [--small] [--loud]
 
   --histories N  how many, each with the next seed (100)
   --seed N       the first seed (1)
   --acts N       what people do in each (60); fewer are the beginning of the same history
   --seconds N    end after so long, whatever is left
   --wide         with files, and with histories for newcomers of groups; other histories than without
+  --small        groups of more than four devices outgrow their suite; other histories again
   --loud         tell everything that happens, on standard error";
 
 struct Options {
@@ -23,11 +24,13 @@ struct Options {
     acts: usize,
     seconds: Option<u64>,
     wide: bool,
+    small: bool,
     loud: bool,
 }
 
 fn options(args: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { histories: 100, seed: 1, acts: parlour_sim::ACTS, seconds: None, wide: false, loud: false };
+    let mut options =
+        Options { histories: 100, seed: 1, acts: parlour_sim::ACTS, seconds: None, wide: false, small: false, loud: false };
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut number = || -> Result<u64> {
@@ -40,6 +43,7 @@ fn options(args: impl Iterator<Item = String>) -> Result<Options> {
             "--acts" => options.acts = usize::try_from(number()?)?,
             "--seconds" => options.seconds = Some(number()?),
             "--wide" => options.wide = true,
+            "--small" => options.small = true,
             "--loud" => options.loud = true,
             _ => bail!("{USAGE}"),
         }
@@ -83,6 +87,7 @@ impl Sum {
             ("edits, reactions, deletes", counts.changes),
             ("changes of groups", counts.group_changes),
             ("devices that came or went", counts.devices),
+            ("groups founded anew", counts.foundings),
             ("crashes of clients", counts.crashes),
             ("crashes of the server", counts.server_crashes),
             ("sessions lost", counts.cuts),
@@ -123,8 +128,9 @@ fn explain(plan: Plan, outcome: Outcome) {
     let shown: BTreeSet<_> = outcome.verdict.lines().collect();
     outcome.trace.iter().for_each(|line| println!("  {line}"));
     shown.iter().take(20).for_each(|line| println!("  ! {line}"));
-    let wide = if plan.wide { " --wide" } else { "" };
-    println!("  again: cargo run --release -p parlour-sim -- --seed {} --histories 1 --acts {}{wide}", plan.seed, plan.acts);
+    let kind = [(plan.wide, " --wide"), (plan.small, " --small")];
+    let kind: String = kind.iter().filter(|(is, _)| *is).map(|(_, option)| *option).collect();
+    println!("  again: cargo run --release -p parlour-sim -- --seed {} --histories 1 --acts {}{kind}", plan.seed, plan.acts);
 }
 
 fn main() -> ExitCode {
@@ -146,7 +152,7 @@ fn simulate(options: &Options) -> bool {
         if options.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
             break;
         }
-        let plan = Plan { acts: options.acts, loud: options.loud, wide: options.wide, ..Plan::new(seed) };
+        let plan = Plan { acts: options.acts, loud: options.loud, wide: options.wide, small: options.small, ..Plan::new(seed) };
         let outcome = run(&plan);
         sum.add(seed, &outcome);
         // The first one is told in full; the others by their seeds.

@@ -50,10 +50,15 @@ pub(crate) struct Node {
     pub(crate) spent: Spent,
     /// What is to be done with files, and when.
     pub(crate) transfers: VecDeque<(Duration, Order)>,
+    /// See [`crate::Plan::small`].
+    small: bool,
 }
 
+/// Devices of a group that is not founded anew, in small histories.
+const SMALL: usize = 4;
+
 impl Node {
-    pub(crate) fn new(person: usize, device: DeviceId, seed: u64) -> Self {
+    pub(crate) fn new(person: usize, device: DeviceId, seed: u64, small: bool) -> Self {
         let home = if Path::new(MEMORY).is_dir() { tempfile::tempdir_in(MEMORY) } else { tempfile::tempdir() };
         let mut node = Self {
             person,
@@ -73,6 +78,7 @@ impl Node {
             next: 1,
             spent: Spent::default(),
             transfers: VecDeque::new(),
+            small,
         };
         node.open();
         node
@@ -85,7 +91,11 @@ impl Node {
         seed[..8].copy_from_slice(&self.seed.to_be_bytes());
         let options = OpenOptions { home: self.home.path().to_owned(), key: KeySource::File, create: true };
         let profile = Profile::open(&options).expect("the profile is free");
-        self.core = Some(Core::open(profile, seed).expect("the profile opens"));
+        let mut core = Core::open(profile, seed).expect("the profile opens");
+        if self.small {
+            core.outgrow_above(SMALL);
+        }
+        self.core = Some(core);
         self.opens_at = None;
     }
 

@@ -10,8 +10,10 @@ use parlour_wire::{
     api::{Call as _, Send},
 };
 
-/// A conversation and an epoch of MLS.
-type Place = (ConversationId, u64);
+use crate::home::Log;
+
+/// A conversation, how often it had been founded anew, and an epoch of MLS.
+type Place = (ConversationId, usize, u64);
 type Hash = [u8; 32];
 
 /// What a device has encrypted.
@@ -48,8 +50,9 @@ impl Spent {
     }
 
     /// A request reaches the server; says where a key is used a second time by it.
-    pub(crate) fn see(&mut self, name: &str, content: &[u8]) -> Option<Place> {
-        let (place, hash) = ciphertext(name, content)?;
+    pub(crate) fn see(&mut self, log: &Log, name: &str, content: &[u8]) -> Option<Place> {
+        let (send, hash) = ciphertext(name, content)?;
+        let place = (send.conversation, log.foundings_by(&send.conversation, send.epoch), mls_epoch(&send.payload)?);
         if !self.seen.insert(hash) || self.known.contains(&hash) {
             return None;
         }
@@ -58,13 +61,13 @@ impl Spent {
     }
 }
 
-fn ciphertext(name: &str, content: &[u8]) -> Option<(Place, Hash)> {
+fn ciphertext(name: &str, content: &[u8]) -> Option<(Send, Hash)> {
     if name != Send::NAME {
         return None;
     }
     let send: Send = parlour_wire::decode(content).ok()?;
-    let place = (send.conversation, mls_epoch(&send.payload)?);
-    Some((place, *blake3::hash(&send.payload).as_bytes()))
+    let hash = *blake3::hash(&send.payload).as_bytes();
+    Some((send, hash))
 }
 
 /// The epoch of an MLS private message (RFC 9420, section 6): version, wire format, group id of 32 bytes, epoch.

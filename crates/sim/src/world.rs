@@ -50,6 +50,8 @@ pub struct Counts {
     pub rollbacks: u64,
     /// Devices that came or were ended.
     pub devices: u64,
+    /// Groups that were founded anew.
+    pub foundings: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -65,6 +67,7 @@ impl std::ops::AddAssign for Counts {
         self.partitions += other.partitions;
         self.rollbacks += other.rollbacks;
         self.devices += other.devices;
+        self.foundings += other.foundings;
     }
 }
 
@@ -99,6 +102,8 @@ pub(crate) struct World {
     pub(crate) misplaced: Option<BlobId>,
     /// See [`Plan::wide`].
     pub(crate) wide: bool,
+    /// See [`Plan::small`].
+    small: bool,
     loud: bool,
 }
 
@@ -119,6 +124,7 @@ impl World {
             sabotage: None,
             misplaced: None,
             wide: plan.wide,
+            small: plan.small,
             loud: plan.loud,
         }
     }
@@ -174,7 +180,7 @@ impl World {
             backup_key: Zeroizing::new(*owner.backup_key.as_bytes()),
             wants_history,
         };
-        let mut node = Node::new(person, keys.id(), self.rng.r#gen());
+        let mut node = Node::new(person, keys.id(), self.rng.r#gen(), self.small);
         let core = node.core.as_mut().expect("it has just been opened");
         core.admit(admission).expect("a new profile");
         self.nodes.push(node);
@@ -268,7 +274,8 @@ impl World {
         let Some(link) = self.nodes[node].link.as_mut() else { return };
         match link.to_server.pop_front() {
             Some((_, Output::Request { id, name, content })) => {
-                if let Some((conversation, epoch)) = self.nodes[node].spent.see(name, &content) {
+                let spent = &mut self.nodes[node].spent;
+                if let Some((conversation, _, epoch)) = self.home.log(|log| spent.see(log, name, &content)) {
                     self.ledger.reused(format!("node {node} uses a key again in {conversation}, epoch {epoch}"));
                 }
                 let swallowed = Sabotage::swallows(&mut self.sabotage, &self.home, name, &content);

@@ -33,6 +33,11 @@ pub struct Admission {
 }
 
 impl Core {
+    /// Groups of more than `hybrid` devices are founded anew from here on, so that a few devices suffice for it.
+    pub fn outgrow_above(&mut self, hybrid: usize) {
+        self.sizes.hybrid = hybrid;
+    }
+
     /// As at the end of a registration, or of a login if a history is wanted.
     ///
     /// # Errors

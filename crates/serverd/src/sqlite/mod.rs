@@ -23,8 +23,7 @@ use std::{
 };
 
 use parlour_server::store::{
-    Account, Backup, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written,
-    blobs::Upload,
+    Account, Backup, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written, blobs::Upload,
 };
 use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, name::Name};
 use thiserror::Error;
@@ -141,7 +140,10 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn unknown_uploads(&self, uploads: Vec<Upload>) -> impl Future<Output = Result<Vec<Upload>, StoreError>> + Send + 'static {
+    pub fn unknown_uploads(
+        &self,
+        uploads: Vec<Upload>,
+    ) -> impl Future<Output = Result<Vec<Upload>, StoreError>> + Send + 'static {
         self.readers.ask(move |db| query::unknown_uploads(db, uploads))
     }
 
