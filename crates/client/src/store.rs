@@ -88,6 +88,8 @@ pub(crate) struct Store {
     conn: Connection,
     /// Pinned device lists that have been verified; emptied when a transaction is taken back.
     lists: RefCell<BTreeMap<AccountId, VerifiedList>>,
+    /// What people are called here; the same.
+    petnames: RefCell<Option<contacts::Petnames>>,
     /// The last message in the search index, if it has been read since the last transaction was taken back.
     mark: Cell<Option<i64>>,
 }
@@ -111,7 +113,7 @@ impl Store {
         conn.pragma_update(None, "foreign_keys", "on")?;
         conn.pragma_update(None, "temp_store", "memory")?;
         conn.set_prepared_statement_cache_capacity(128);
-        let store = Self { conn, lists: RefCell::default(), mark: Cell::default() };
+        let store = Self { conn, lists: RefCell::default(), petnames: RefCell::default(), mark: Cell::default() };
         store.migrate()?;
         // Overwritten ratchet state must not linger in the log of the last run.
         store.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -129,6 +131,7 @@ impl Store {
     /// Takes back everything since [`Self::begin`]. SQLite has done so by itself after some failures.
     pub(crate) fn rollback(&self) {
         self.lists.borrow_mut().clear();
+        self.petnames.take();
         self.mark.set(None);
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")

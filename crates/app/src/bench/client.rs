@@ -31,6 +31,10 @@ pub(crate) async fn run(folder: &Path, conversations: usize, messages: usize) ->
     // A conversation without a message is none.
     let conversations = conversations.min(messages);
     fill(&client, conversations as u64, messages as u64).await?;
+    // Half of them are called by names of one's own.
+    for person in (0..conversations).step_by(2) {
+        client.rename_contact(&format!("person{person}"), &format!("friend{person}")).await?;
+    }
     client.close().await?;
     let opened = middle(async || {
         let start = now();

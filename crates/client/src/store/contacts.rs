@@ -1,10 +1,15 @@
 //! Contacts, by account.
 
+use std::sync::Arc;
+
 use parlour_wire::{AccountId, name::Name};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Store, int, uint};
 use crate::error::Error;
+
+/// Whom the owner of the profile calls what, in the order of the petnames.
+pub(super) type Petnames = Arc<[(AccountId, String)]>;
 
 /// A contact as it is stored.
 #[derive(Clone, Debug)]
@@ -69,7 +74,7 @@ impl Store {
             return Ok(Some(*account));
         }
         let Ok(name) = Name::parse(petname) else { return Ok(None) };
-        Ok(petnames.into_iter().find(|(_, given)| is_written_as(given, name.as_str())).map(|(account, _)| account))
+        Ok(petnames.iter().find(|(_, given)| is_written_as(given, name.as_str())).map(|(account, _)| *account))
     }
 
     /// Whether somebody else was given this server name as a petname, however it is written.
@@ -77,8 +82,17 @@ impl Store {
         Ok(self.petnames()?.iter().any(|(other, given)| other != account && is_written_as(given, name)))
     }
 
-    /// All that were given. They are few, and the index over them leaves out those who have none.
-    fn petnames(&self) -> Result<Vec<(AccountId, String)>, Error> {
+    /// All that were given. Kept in memory, because they are looked at for each name that is shown.
+    fn petnames(&self) -> Result<Petnames, Error> {
+        if let Some(petnames) = &*self.petnames.borrow() {
+            return Ok(Arc::clone(petnames));
+        }
+        let petnames: Petnames = self.read_petnames()?.into();
+        *self.petnames.borrow_mut() = Some(Arc::clone(&petnames));
+        Ok(petnames)
+    }
+
+    fn read_petnames(&self) -> Result<Vec<(AccountId, String)>, Error> {
         let mut statement =
             self.conn.prepare_cached("SELECT account, petname FROM contacts WHERE petname >= '' ORDER BY petname")?;
         let rows = statement.query_map([], |row| Ok((AccountId(row.get(0)?), row.get(1)?)))?.collect::<Result<_, _>>()?;
@@ -107,6 +121,7 @@ impl Store {
 
     /// Takes a petname from everybody but one.
     pub(crate) fn free_petname(&self, petname: &str, but: &AccountId) -> Result<(), Error> {
+        self.petnames.take();
         let sql = "UPDATE contacts SET petname = NULL WHERE petname = ?1 AND account <> ?2";
         self.conn.prepare_cached(sql)?.execute(params![petname, but.0])?;
         Ok(())
@@ -119,6 +134,7 @@ impl Store {
     }
 
     pub(crate) fn update_contact(&self, contact: &ContactRow) -> Result<(), Error> {
+        self.petnames.take();
         let sql = "UPDATE contacts SET name = ?2, petname = ?3, blocked = ?4, verified = ?5, added = ?6, seen_ms = ?7,
             claimed = ?8, removed = removed AND NOT ?6 WHERE account = ?1";
         self.conn.prepare_cached(sql)?.execute(params![
@@ -137,6 +153,7 @@ impl Store {
     /// Takes a contact from the list. A row is left, because the conversation with them would bring them back at the next sync, and
     /// its name, because the conversation stays; adding them again lists them again.
     pub(crate) fn forget_contact(&self, account: &AccountId) -> Result<(), Error> {
+        self.petnames.take();
         let sql = "UPDATE contacts SET petname = NULL, blocked = 0, verified = 0, added = 0, claimed = NULL,
             removed = 1 WHERE account = ?1";
         self.conn.prepare_cached(sql)?.execute([account.0])?;
