@@ -246,6 +246,9 @@ impl Core {
         self.drop_commit(&id)?;
         self.unseal_all(&id)?;
         for item in self.store.outbox_of(&id, usize::MAX >> 1)? {
+            if self.session.taken_back.contains(&item.id) {
+                continue;
+            }
             self.store.dequeue(&item.id)?;
             self.session.sending.remove(&item.id);
             self.session.answered.remove(&item.id);

@@ -34,8 +34,14 @@ impl Core {
         }
         match conversation.phase {
             ConversationPhase::Stopped => Ok(()),
-            ConversationPhase::Outside | ConversationPhase::Removed => self.pump_outside(&conversation),
-            ConversationPhase::Creating | ConversationPhase::Joining => self.send_outbox(id),
+            ConversationPhase::Outside | ConversationPhase::Removed => {
+                self.unseal_all(id)?;
+                self.pump_outside(&conversation)
+            }
+            ConversationPhase::Creating | ConversationPhase::Joining => {
+                self.unseal_all(id)?;
+                self.send_outbox(id)
+            }
             ConversationPhase::Active => {
                 let held = self.session.held.get(id).is_some_and(|held| !held.is_empty());
                 let head = self.session.heads.get(id).copied().unwrap_or(0);
@@ -55,6 +61,9 @@ impl Core {
                     }
                     self.tell_profile(&conversation)?;
                     self.seal(&conversation)?;
+                }
+                if conversation.astray {
+                    self.unseal_all(id)?;
                 }
                 self.send_outbox(id)
             }
@@ -105,8 +114,9 @@ impl Core {
         }
         let (engine, store) = self.engine()?;
         let epoch = engine.epoch(store, &id).map_err(Error::internal)?;
-        // An item of an older epoch may come back to be encrypted anew; what is written later must stay behind it.
-        if items.iter().any(|item| item.epoch < epoch) {
+        // An item of an older epoch may come back to be encrypted anew; what is written later must stay behind it. So does one that has
+        // been taken back under way, and under its id nothing else may go out before its answer is here.
+        if items.iter().any(|item| item.epoch < epoch || self.session.taken_back.contains(&item.id)) {
             return Ok(());
         }
         if conversation.is_own() {
@@ -213,6 +223,7 @@ impl Core {
 
     pub(super) fn outbox_answered(&mut self, id: &MessageId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let conversation = self.session.sending.remove(id);
+        let taken_back = self.session.taken_back.remove(id);
         let Some(item) = self.store.outbox_item(id)? else {
             // Its entry came first.
             self.session.dirty.extend(conversation);
@@ -223,6 +234,13 @@ impl Core {
             Ok(bytes) => {
                 let stored: Stored = parlour_wire::decode(&bytes)?;
                 self.stored(&item, stored)
+            }
+            Err(error) if taken_back => {
+                // It was about a ciphertext of keys that are given up, and says nothing of what its content will be encrypted as next.
+                if error.is_transient() {
+                    self.rest(item.conversation);
+                }
+                self.unseal(&item)
             }
             Err(error) if error.is_transient() => {
                 self.rest(item.conversation);
@@ -330,10 +348,11 @@ impl Core {
             receipt: stored.receipt,
         };
         let conversation = self.store.conversation(&item.conversation)?;
+        let reads_on = conversation.as_ref().is_some_and(|it| it.phase == ConversationPhase::Active);
         let behind = conversation.is_some_and(|it| it.seq >= entry.seq);
-        if kind == EntryKind::MESSAGE && behind {
-            // This device has joined again behind it, so the entry will not come. Left in the outbox, the item would hold up
-            // everything that is written in a later epoch.
+        if kind == EntryKind::MESSAGE && (behind || !reads_on) {
+            // This device has joined again behind it or is about to, so the entry will not come. Left in the outbox, the item would hold
+            // up everything that is written in a later epoch.
             return self.is_known(&entry).map(drop);
         }
         if kind == EntryKind::LEAVE && behind {
@@ -386,7 +405,6 @@ impl Core {
     /// Takes an item out of the outbox and notes that its content is to be encrypted anew.
     fn unseal(&mut self, item: &OutboxItem) -> Result<(), Error> {
         self.store.dequeue(&item.id)?;
-        self.session.sending.remove(&item.id);
         self.session.answered.remove(&item.id);
         match item.kind {
             OutboxKind::Message => self.store.set_sealed(&item.id, false),
@@ -404,10 +422,16 @@ impl Core {
         }
     }
 
-    /// The same for everything of a conversation: its group is another one from here on.
+    /// The same for everything of a conversation: its group is another one from here on. What is at the server stays until its answer is
+    /// here: that names the message only, and would be taken for one about the next ciphertext of it.
     pub(super) fn unseal_all(&mut self, id: &ConversationId) -> Result<(), Error> {
         for item in self.store.outbox_of(id, usize::MAX >> 1)? {
-            if matches!(item.kind, OutboxKind::Message | OutboxKind::Report | OutboxKind::Own) {
+            if !matches!(item.kind, OutboxKind::Message | OutboxKind::Report | OutboxKind::Own) {
+                continue;
+            }
+            if self.session.sending.contains_key(&item.id) {
+                self.session.taken_back.insert(item.id);
+            } else {
                 self.unseal(&item)?;
             }
         }

@@ -152,6 +152,8 @@ pub(super) struct Session {
     pub(super) inflight: BTreeMap<RequestId, Pending>,
     /// Outbox items among them.
     pub(super) sending: BTreeMap<MessageId, ConversationId>,
+    /// Those of them whose keys have been given up meanwhile: what becomes of them shows when they are answered.
+    pub(super) taken_back: BTreeSet<MessageId>,
     /// Outbox items that the server has, and whose entry waits for its predecessors.
     pub(super) answered: BTreeSet<MessageId>,
     pub(super) timers: BTreeMap<Timer, Duration>,

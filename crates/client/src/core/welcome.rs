@@ -28,7 +28,8 @@ impl Core {
                 self.moved(conversation.id, conversation.seq);
                 return Ok(());
             }
-            ConversationPhase::Active if conversation.is_group() && welcome.seq > conversation.seq.saturating_add(1) => {
+            // The entry of the commit itself says whether the group was founded anew, and by which welcome it goes on.
+            ConversationPhase::Active if conversation.is_group() => {
                 self.read_up_to(welcome);
                 return Ok(());
             }

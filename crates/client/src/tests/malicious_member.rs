@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::MessageKind,
-    core::{Command, Core, GroupCommand, Reply},
+    core::{Command, Core, GroupCommand, Input, Reply},
 };
 
 const NOWHERE: Place = Place { seq: 0, hash: [0; 16] };
@@ -328,6 +328,44 @@ fn an_entry_that_makes_a_device_join_anew_costs_it_nothing_of_what_stands_behind
         world.settle();
         assert_eq!(world.tally(b, "#club").get(&format!("read what is {behind}")), Some(&1));
     }
+}
+
+/// What it was sending when the entry came is in the log behind it, and nobody has told it yet.
+#[test]
+fn a_device_that_a_forged_entry_makes_join_anew_knows_what_it_was_sending() {
+    let (mut world, nodes) = club(12, &["bob", "mallory"]);
+    let [a, b, m] = nodes[..] else { panic!() };
+    let mut entry = core(&mut world, m).forge_message_for_test("#club", MessageId([2; 16]), &NOWHERE, &text("x"));
+    entry.payload[37..45].copy_from_slice(&900_u64.to_be_bytes());
+    world.command(a, Command::Send { to: "#club".into(), text: "under way".into(), reply_to: None });
+    let held = world.hold::<api::Send>(a);
+    let kept = world.keep_back(a);
+    world.offline(b);
+    assert_eq!(world.forge(m, &entry), Ok(()));
+    world.release(a, held);
+    assert!(world.transmit(a));
+    world.back(b);
+    world.run();
+    world.send(b, "#club", "behind it");
+    world.run();
+    let kept: Vec<_> = kept.take();
+    let (answers, pushes): (Vec<_>, Vec<_>) = kept.into_iter().partition(|input| matches!(input, Input::Answer(..)));
+    world.bend(a, Box::new(|_, input| vec![input]));
+    // The later one first, so that there is something to be read when the forged one has been taken.
+    for input in pushes.into_iter().rev() {
+        world.input(a, input);
+    }
+    world.run();
+    for input in answers {
+        world.input(a, input);
+    }
+    world.settle();
+    for node in [a, b] {
+        let tally = world.tally(node, "#club");
+        assert!(["under way", "behind it"].iter().all(|text| tally.get(*text) == Some(&1)), "node {node}: {tally:?}");
+        assert!(!tally.keys().any(|text| text.contains("older copy") || text.contains("lost from it")), "node {node}: {tally:?}");
+    }
+    assert!(!world.complains(a, "broke the log"), "{:?}", world.troubles(a));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Groups that outgrow their suite, and groups that are full. The bounds are low here, so that a few devices reach them.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use parlour_wire::{
     Code,
@@ -37,7 +37,7 @@ pub(super) fn group(world: &mut World, node: usize) -> Group {
     }
 }
 
-fn suite(world: &mut World, node: usize) -> &'static str {
+pub(super) fn suite(world: &mut World, node: usize) -> &'static str {
     group(world, node).suite.word()
 }
 
@@ -48,7 +48,7 @@ pub(super) fn foundings(world: &mut World, node: usize) -> Vec<String> {
 }
 
 /// Everybody writes, and everybody reads each of these once.
-fn all_write(world: &mut World, nodes: &[usize], when: &str) -> Vec<String> {
+pub(super) fn all_write(world: &mut World, nodes: &[usize], when: &str) -> Vec<String> {
     let texts: Vec<_> = nodes.iter().map(|node| format!("{when}, from {node}")).collect();
     for (node, text) in nodes.iter().zip(&texts) {
         world.send(*node, "#club", text);
@@ -60,7 +60,7 @@ fn all_write(world: &mut World, nodes: &[usize], when: &str) -> Vec<String> {
     texts
 }
 
-fn have(world: &mut World, node: usize, texts: &[String]) {
+pub(super) fn have(world: &mut World, node: usize, texts: &[String]) {
     let tally = world.tally(node, "#club");
     for text in texts {
         assert_eq!(tally.get(text), Some(&1), "node {node}: {tally:?}");
@@ -174,7 +174,7 @@ fn a_device_that_reads_the_end_of_its_group_before_it_is_invited_into_the_next_c
 }
 
 /// Alice, bob and carol, in a hybrid group of the first two that carol makes too large; bob has something to read in it.
-fn behind(seed: u64) -> (World, [usize; 3], Vec<String>) {
+pub(super) fn behind(seed: u64) -> (World, [usize; 3], Vec<String>) {
     let (mut world, nodes) = world(seed, (2, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
     let [a, b, c] = nodes.concat()[..] else { panic!() };
     change(&mut world, a, create("club", &["bob"])).unwrap();
@@ -232,6 +232,68 @@ fn a_device_that_lags_when_its_group_is_founded_anew_reads_what_was_before() {
     all_write(&mut world, &[a, b, c], "after");
     assert_eq!(foundings(&mut world, b).len(), 1);
     assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+}
+
+/// Its message was encrypted for the old group, and comes to the server behind the founding; what the server says of it comes behind the
+/// invitation. Whether the server tells then of what it has, or of a moment before.
+#[test]
+fn a_message_that_a_founding_overtakes_is_sent_once_and_breaks_nothing() {
+    for late in [false, true] {
+        let (mut world, nodes) = world(71, (3, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+        let [a, b, c] = nodes.concat()[..] else { panic!() };
+        change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+        world.settle();
+        all_write(&mut world, &[a, b, c], "before");
+        let club = world.group(a);
+        let new = world.device(2);
+        world.run();
+        world.command(b, Command::Send { to: "#club".into(), text: "overtaken".into(), reply_to: None });
+        let held = world.hold::<api::Send>(b);
+        let kept = world.keep_back(b);
+        while suite(&mut world, a) == "hybrid" {
+            world.advance(Duration::from_millis(500));
+            world.run();
+        }
+        world.release(b, held);
+        while world.transmit(b) || world.receive(b) {}
+        let joins = Rc::new(Cell::new(0));
+        let (counted, mut stale) = (Rc::clone(&joins), late);
+        world.bend(
+            b,
+            Box::new(move |asked, input| {
+                let Some(asked) = asked else { return vec![input] };
+                counted.set(counted.get() + usize::from(asked.is::<api::GroupInfoGet>()));
+                let Input::Answer(id, Ok(answer)) = input else { return vec![input] };
+                let mut answer = Ok(answer);
+                if asked.is::<api::Read>() && stale {
+                    stale = false;
+                    let read: api::Read = parlour_wire::decode(&asked.content).unwrap();
+                    answer = Ok(parlour_wire::encode(&api::ReadAnswer { entries: Vec::new(), head: read.after }));
+                }
+                vec![Input::Answer(id, answer)]
+            }),
+        );
+        let kept: Vec<_> = kept.take();
+        let welcome = |input: &Input| matches!(input, Input::Push { name, .. } if name == api::Welcome::NAME);
+        let stale_epoch = |input: &Input| matches!(input, Input::Answer(_, Err(error)) if error.code == Code::STALE_EPOCH);
+        let at = kept.iter().position(welcome);
+        assert!(at.is_some() && at < kept.iter().position(stale_epoch), "{kept:?}");
+        for input in kept {
+            world.input(b, input);
+        }
+        world.settle();
+        world.send(c, "#club", "from carol");
+        world.settle();
+        for node in [a, b, c, new] {
+            have(&mut world, node, &["overtaken".to_owned(), "from carol".to_owned()]);
+        }
+        let texts = world.texts(b, "#club");
+        assert!(!texts.iter().any(|text| text.contains("older copy")), "{texts:?}");
+        assert_eq!(joins.get(), 0, "it is in by its invitation");
+        assert!(world.troubles(b).is_empty(), "{:?}", world.troubles(b));
+        assert_eq!(world.group(b), club);
+        all_write(&mut world, &[a, b, c, new], "again");
+    }
 }
 
 /// Whether the server says that there is nothing, or that it gives nothing out.

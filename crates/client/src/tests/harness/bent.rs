@@ -1,6 +1,10 @@
 //! A server that bends what it says to one device: the true server answers and pushes, and this stands between.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use parlour_wire::{
@@ -161,6 +165,20 @@ impl World {
     /// From now on the server says to a device what `bend` makes of it.
     pub(in crate::tests) fn bend(&mut self, node: usize, bend: Bend) {
         self.nodes[node].bend = Some(bend);
+    }
+
+    /// From now on what the server says to a device is kept back, in its order, and stays so until somebody hands it over.
+    pub(in crate::tests) fn keep_back(&mut self, node: usize) -> Rc<RefCell<Vec<Input>>> {
+        let kept = Rc::new(RefCell::new(Vec::new()));
+        let keeps = Rc::clone(&kept);
+        self.bend(
+            node,
+            Box::new(move |_, input| {
+                keeps.borrow_mut().push(input);
+                Vec::new()
+            }),
+        );
+        kept
     }
 
     /// Counts the answers to one kind of request from here on.
