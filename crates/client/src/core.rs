@@ -288,7 +288,7 @@ impl Core {
             Pending::GroupByName(ticket, _) => self.group_exists_answered(ticket, result),
             Pending::Siblings => self.siblings_answered(result),
             Pending::Upload(blob) => self.upload_answered(&blob, result),
-            Pending::Intake(blob) => self.intake_answered(&blob, result),
+            Pending::Intake(blob, offset) => self.intake_answered((&blob, offset), result),
             Pending::Crumb(blob) => self.crumb_answered(&blob, result),
             Pending::BackupSet(version) => self.backup_set(version, result),
             Pending::BackupVersion => self.backup_version(result),

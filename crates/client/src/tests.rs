@@ -23,6 +23,7 @@ mod newcomer;
 mod personal;
 mod profiles;
 mod recovery;
+mod restores;
 mod rollback;
 mod schedules;
 mod search;

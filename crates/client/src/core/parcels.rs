@@ -186,11 +186,17 @@ impl Core {
     }
 
     fn fetch(&mut self, blob: BlobId, offset: u64) -> Result<(), Error> {
-        self.request(&BlobGet { blob, offset, length: limits::BLOB_CHUNK as u32 }, Pending::Intake(blob))
+        self.request(&BlobGet { blob, offset, length: limits::BLOB_CHUNK as u32 }, Pending::Intake(blob, offset))
     }
 
-    pub(super) fn intake_answered(&mut self, blob: &BlobId, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
-        let Some(mut intake) = self.session.intake.take().filter(|intake| intake.pack.blob == *blob) else { return Ok(()) };
+    pub(super) fn intake_answered(
+        &mut self,
+        (blob, offset): (&BlobId, u64),
+        result: Result<Vec<u8>, Error>,
+    ) -> Result<(), Error> {
+        // What another pack was asked for, that has been given up meanwhile, says nothing about this one.
+        let asked = |intake: &mut Intake| intake.pack.blob == *blob && intake.bytes.len() as u64 == offset;
+        let Some(mut intake) = self.session.intake.take_if(asked) else { return Ok(()) };
         let data: BlobData = match result {
             Ok(bytes) => parlour_wire::decode(&bytes)?,
             Err(error) if error.is_transient() => {

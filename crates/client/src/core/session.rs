@@ -65,7 +65,8 @@ pub(super) enum Pending {
     GroupByName(Ticket, Name),
     Siblings,
     Upload(BlobId),
-    Intake(BlobId),
+    /// A part of a pack, from this byte on.
+    Intake(BlobId, u64),
     /// A pack that is swept together with others.
     Crumb(BlobId),
     BackupSet(u64),
@@ -424,7 +425,7 @@ impl Core {
                 Pending::Cursors
                     | Pending::Publish(_)
                     | Pending::Upload(_)
-                    | Pending::Intake(_)
+                    | Pending::Intake(..)
                     | Pending::Crumb(_)
                     | Pending::Siblings
                     | Pending::BackupSet(_)

@@ -25,7 +25,7 @@ fn account(world: &mut World, node: usize) -> AccountId {
 }
 
 /// Alice with one device and a long history with bob.
-fn long_history(seed: u64, old: u32) -> (World, usize, usize, usize) {
+pub(super) fn long_history(seed: u64, old: u32) -> (World, usize, usize, usize) {
     let mut world = World::new(seed);
     let (alice, bob) = (world.person("alice"), world.person("bob"));
     let (a, b) = (world.device(alice), world.device(bob));
@@ -39,7 +39,7 @@ fn long_history(seed: u64, old: u32) -> (World, usize, usize, usize) {
     (world, alice, a, b)
 }
 
-fn expected(old: u32) -> Vec<String> {
+pub(super) fn expected(old: u32) -> Vec<String> {
     let old = (0..old).map(|n| format!("old {n}"));
     old.chain(["the first of now".to_owned(), "the second of now".to_owned()]).collect()
 }
@@ -48,7 +48,7 @@ fn ids(messages: &[Message]) -> Vec<MessageId> {
     messages.iter().map(|message| message.id).collect()
 }
 
-fn status(world: &mut World, node: usize, command: Command) -> BackupStatus {
+pub(super) fn status(world: &mut World, node: usize, command: Command) -> BackupStatus {
     match world.ask(node, command) {
         Ok(Reply::Backup(status)) => status,
         other => panic!("{other:?}"),
@@ -330,14 +330,14 @@ fn whoever_is_killed_and_whenever_the_history_is_there_once_in_the_end() {
 }
 
 /// Alice has a backup, loses her device, and comes back with another.
-fn lost_device(seed: u64, old: u32) -> (World, usize, usize, usize) {
+pub(super) fn lost_device(seed: u64, old: u32) -> (World, usize, usize, usize) {
     let (mut world, alice, a, b) = long_history(seed, old);
     let status = status(&mut world, a, Command::BackupOn);
     assert_eq!((status.state, status.version, status.pending), (BackupState::Here, 1, 0));
     (world, alice, a, b)
 }
 
-fn lose(world: &mut World, alice: usize, node: usize) {
+pub(super) fn lose(world: &mut World, alice: usize, node: usize) {
     world.revoke(alice, node);
     world.settle();
 }

@@ -169,16 +169,33 @@ impl World {
 
     /// From now on what the server says to a device is kept back, in its order, and stays so until somebody hands it over.
     pub(in crate::tests) fn keep_back(&mut self, node: usize) -> Rc<RefCell<Vec<Input>>> {
+        self.keep_back_such(node, |_| true)
+    }
+
+    /// The same for the answers to one kind of request.
+    pub(in crate::tests) fn keep_back_answers<C: Call>(&mut self, node: usize) -> Rc<RefCell<Vec<Input>>> {
+        self.keep_back_such(node, |asked| asked.is_some_and(Asked::is::<C>))
+    }
+
+    fn keep_back_such(&mut self, node: usize, such: fn(Option<&Asked>) -> bool) -> Rc<RefCell<Vec<Input>>> {
         let kept = Rc::new(RefCell::new(Vec::new()));
         let keeps = Rc::clone(&kept);
         self.bend(
             node,
-            Box::new(move |_, input| {
+            Box::new(move |asked, input| {
+                if !such(asked.as_ref()) {
+                    return vec![input];
+                }
                 keeps.borrow_mut().push(input);
                 Vec::new()
             }),
         );
         kept
+    }
+
+    /// The server says to a device what it says.
+    pub(in crate::tests) fn straight(&mut self, node: usize) {
+        self.nodes[node].bend = None;
     }
 
     /// Counts the answers to one kind of request from here on.

@@ -1,0 +1,35 @@
+//! Histories that are brought back from the backup while something else is under way.
+
+use parlour_wire::api::BlobGet;
+
+use super::handover::{expected, lose, lost_device};
+use crate::{core::Command, core::Reply, event::Event};
+
+/// What was asked for of the first restoring is answered when the second has begun.
+#[test]
+fn a_backup_that_is_asked_for_again_while_it_is_restored_comes_whole() {
+    let (mut world, alice, a, _) = lost_device(20, 5_500);
+    lose(&mut world, alice, a);
+    let new = world.sibling(alice);
+    let taken = |event: &Event| matches!(event, Event::HistoryTaken { .. });
+    while !world.nodes[new].events.iter().any(taken) {
+        if !world.step_any() {
+            world.advance(std::time::Duration::from_millis(500));
+        }
+    }
+    world.restart_offline(new);
+    let kept = world.keep_back_answers::<BlobGet>(new);
+    world.go_online(new);
+    world.run();
+    assert_eq!(kept.borrow().len(), 1, "it goes on where it was");
+    let ticket = world.command(new, Command::RestoreBackup);
+    world.run();
+    assert_eq!(kept.borrow().len(), 2, "and begins anew");
+    world.straight(new);
+    for input in kept.take() {
+        world.input(new, input);
+    }
+    world.settle();
+    assert_eq!(world.nodes[new].replies.remove(&ticket), Some(Ok(Reply::Done)));
+    assert!(world.texts(new, "bob") == expected(5_500), "{} texts", world.texts(new, "bob").len());
+}
