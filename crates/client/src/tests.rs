@@ -24,6 +24,7 @@ mod personal;
 mod profiles;
 mod recovery;
 mod restores;
+mod resumed;
 mod rollback;
 mod schedules;
 mod search;

@@ -74,6 +74,7 @@ impl Core {
         self.session.carrier = true;
         if resumed && self.session.phase == Phase::Ready {
             self.event(Event::Online { resumed });
+            self.resume()?;
             self.run_parked()?;
             return self.look_at_everything();
         }
@@ -89,6 +90,18 @@ impl Core {
         self.session.challenge = challenge;
         (self.session.fingerprint, self.session.trusted_by_system) = certificate;
         if self.session.flow.is_some() { self.enrol_link_up() } else { self.authenticate() }
+    }
+
+    /// Goes on with a session that has its carrier again. Answers and pushes that came with the last of it may have been taken behind its
+    /// loss, when nothing more was asked for.
+    fn resume(&mut self) -> Result<(), Error> {
+        for account in std::mem::take(&mut self.session.unasked) {
+            self.look_up_account(account)?;
+        }
+        self.pump_parcels()?;
+        self.tend_history()?;
+        self.tend_shares()?;
+        self.tend_backup()
     }
 
     pub(super) fn link_down(&mut self, error: &Error, retry_in: Option<Duration>) -> Result<(), Error> {

@@ -138,7 +138,11 @@ impl Core {
     pub(super) fn look_up_account(&mut self, account: AccountId) -> Result<(), Error> {
         // Somebody waits for the answer.
         self.session.renewing.remove(&account);
-        if !self.session.is_usable() || !self.session.looking.insert(account) {
+        if !self.session.is_usable() {
+            self.session.unasked.insert(account);
+            return Ok(());
+        }
+        if !self.session.looking.insert(account) {
             return Ok(());
         }
         self.request(&AccountById { account }, Pending::ById(account))

@@ -210,6 +210,8 @@ pub(super) struct Session {
     pub(super) looking: BTreeSet<AccountId>,
     /// Accounts whose device list has been asked for, or of whose changes the server tells: what is pinned is what it has.
     pub(super) current: BTreeSet<AccountId>,
+    /// Accounts that are to be looked up when there is a carrier again.
+    pub(super) unasked: BTreeSet<AccountId>,
     /// Members of groups whose lists are asked for next, those that are being asked for, and groups in which messages wait for them.
     pub(super) uncertain: BTreeSet<AccountId>,
     pub(super) renewing: BTreeSet<AccountId>,

@@ -43,6 +43,16 @@ impl World {
         }
     }
 
+    /// The connection is lost, what came with the last of it is taken behind that, and the session is resumed.
+    pub(in crate::tests) fn take_behind_the_loss(&mut self, node: usize, came: Vec<Input>) {
+        let error = Error::new(Code::LINK_LOST, "blink");
+        self.input(node, Input::Down { error, retry_in: Some(Duration::ZERO) });
+        for input in came {
+            self.input(node, input);
+        }
+        self.input(node, up(true, [0; 32]));
+    }
+
     /// The connection is lost right after it was made. What the client has asked runs out of time before the session is resumed.
     pub(in crate::tests) fn stall(&mut self, node: usize) {
         assert!(self.connect(node));

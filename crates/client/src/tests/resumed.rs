@@ -1,0 +1,55 @@
+//! Sessions whose carrier is lost with an answer or a push that is taken behind the loss: what could not be asked for then is asked for when
+//! the carrier is back.
+
+use std::time::Duration;
+
+use parlour_wire::api;
+
+use super::{
+    groups::people,
+    handover::{lost_device, status},
+};
+use crate::core::Command;
+
+#[test]
+fn a_device_list_that_is_wanted_without_a_carrier_is_asked_for_when_it_is_back() {
+    let (mut world, nodes) = people(1, &["alice", "bob"]);
+    let [a, b] = nodes[..] else { panic!() };
+    world.send(a, "bob", "one");
+    world.settle();
+    let kept = world.keep_back(b);
+    let second = world.device(0);
+    world.settle();
+    world.send(second, "bob", "from the second");
+    world.settle();
+    world.straight(b);
+    let kept = kept.take();
+    assert!(!kept.is_empty());
+    let syncs = world.count::<api::Sync>(b);
+    world.take_behind_the_loss(b, kept);
+    world.settle();
+    assert!(world.texts(b, "alice").contains(&"from the second".to_owned()), "{:?}", world.texts(b, "alice"));
+    world.send(b, "alice", "heard");
+    world.settle();
+    assert!(world.texts(second, "bob").contains(&"heard".to_owned()));
+    assert_eq!(syncs.get(), 0, "in the same session");
+}
+
+#[test]
+fn a_keeper_whose_session_began_without_a_carrier_writes_the_backup() {
+    let (mut world, _, a, b) = lost_device(17, 20);
+    world.send(b, "alice", "later");
+    world.settle();
+    let kept = world.keep_back_answers::<api::Sync>(a);
+    world.cut(a);
+    world.run();
+    world.straight(a);
+    let kept = kept.take();
+    assert_eq!(kept.len(), 1);
+    world.take_behind_the_loss(a, kept);
+    world.settle();
+    world.advance(Duration::from_secs(16 * 60));
+    world.settle();
+    let saved = status(&mut world, a, Command::BackupStatus);
+    assert_eq!((saved.version, saved.pending), (2, 0));
+}
