@@ -10,6 +10,7 @@ mod enrolment;
 mod expiry;
 mod files;
 mod forgotten;
+mod foundings;
 mod group_faults;
 mod groups;
 mod handover;

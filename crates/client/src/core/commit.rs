@@ -194,7 +194,7 @@ impl Core {
             return Ok(());
         }
         let me = self.me()?;
-        let urgent = !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair;
+        let urgent = is_urgent(&drift);
         let (from, to) = match (urgent, drift.missing.iter().any(|(account, _)| *account == me)) {
             (true, _) if conversation.is_group() && conversation.role != Role::ADMIN => (1_000, 4_000),
             (true, _) => (50, 1_000),
@@ -203,7 +203,12 @@ impl Core {
             (false, false) => (6_000, 12_000),
         };
         let after = if self.session.ending.contains(&conversation.id) { Duration::ZERO } else { self.jitter(from, to) };
-        self.set_timer(Timer::Maintain(conversation.id), after);
+        let (now, timer) = (self.now.steady, Timer::Maintain(conversation.id));
+        // One that waits for a founding to be tried again is too late for somebody who has to go.
+        if self.session.timers.get(&timer).is_some_and(|at| urgent && *at > now + Duration::from_millis(to)) {
+            self.session.timers.remove(&timer);
+        }
+        self.set_timer(timer, after);
         Ok(())
     }
 
@@ -243,7 +248,7 @@ impl Core {
     }
 
     /// How a conversation differs from the lists, and whether it has outgrown its suite.
-    fn drift(&mut self, id: &ConversationId) -> Result<(Drift, bool), Error> {
+    pub(super) fn drift(&mut self, id: &ConversationId) -> Result<(Drift, bool), Error> {
         let outgrown = self.has_outgrown(id)?;
         let (engine, store) = self.engine()?;
         match engine.compare_devices(store, id, store) {
@@ -261,8 +266,8 @@ impl Core {
         }
     }
 
-    /// Founds a group anew that has outgrown its suite, which also takes out who is to go. Otherwise removes devices that are in no
-    /// list any more or whose account has left, then adds those that are missing.
+    /// Removes devices that are in no list any more or whose account has left, then founds a group anew that has outgrown its suite, or
+    /// adds devices that are missing.
     pub(super) fn maintain(&mut self, id: &ConversationId) -> Result<(), Error> {
         let Some(conversation) = self.store.conversation(id)? else { return Ok(()) };
         let busy = self.store.pending_commit(id)?.is_some() || self.is_claiming(id) || self.session.reading.contains(id);
@@ -275,15 +280,20 @@ impl Core {
             return Ok(());
         }
         let (drift, outgrown) = self.drift(id)?;
-        if outgrown {
-            // First, because in a suite that is not made for so many a commit that only removes may be too large.
-            return self.outgrow(&conversation);
-        }
-        if !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair {
+        // First, because nothing can be said before it, and a founding may fail by what members have put at the server. By it, too, an
+        // account becomes an admin that is the successor of one who has left.
+        if is_urgent(&drift) {
             let devices: Vec<DeviceId> = drift.revoked.iter().map(|(_, device)| *device).collect();
             let (engine, store) = self.engine()?;
-            let step = engine.change_devices(store, id, &[], &devices, store);
-            return self.queue_change(id, step);
+            match engine.change_devices(store, id, &[], &devices, store) {
+                Err(E2eeError::Storage(error)) => return Err(Error::internal(error)),
+                // Too large perhaps in a suite that is not made for so many; a founding takes out who is to go as well.
+                Err(_) if outgrown => {}
+                step => return self.queue_change(id, step),
+            }
+        }
+        if outgrown {
+            return self.outgrow(&conversation);
         }
         // Devices of an account that the server does not have as a member would be refused, again and again.
         let gone = self.session.gone.get(id);
@@ -337,4 +347,9 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether somebody is to be taken out of a group, or a commit set right, before anything else.
+pub(super) fn is_urgent(drift: &Drift) -> bool {
+    !drift.revoked.is_empty() || !drift.left.is_empty() || drift.repair
 }

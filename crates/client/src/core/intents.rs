@@ -11,7 +11,7 @@ use parlour_wire::{
     name::Name,
 };
 
-use super::{Core, Reply, session::Timer};
+use super::{Core, Reply, commit::is_urgent, session::Timer};
 use crate::{
     error::Error,
     store::{Conversation, ConversationPhase, Intent, IntentRow, MemberRow, OutboxItem, OutboxKind},
@@ -189,6 +189,13 @@ impl Core {
 
     /// Founds a group anew in the suite for many devices; the intent goes on after it.
     fn refound(&mut self, group: &Conversation, row: &IntentRow) -> Result<(), Error> {
+        // Who has left goes first: this account may be an admin by that only.
+        if is_urgent(&self.drift(&group.id)?.0) {
+            self.maintain(&group.id)?;
+            if self.store.pending_commit(&group.id)?.is_some() {
+                return Ok(());
+            }
+        }
         let Some(members) = self.gather_all(group)? else { return Ok(()) };
         let (engine, store) = self.engine()?;
         let step = engine.refound(store, &group.id, Suite::CLASSICAL, &members);

@@ -198,6 +198,8 @@ pub(super) struct Session {
     /// How often what a message names, or what there was of it, was gone from the server.
     pub(super) blobs_again: BTreeMap<MessageId, u32>,
     pub(super) creating: BTreeMap<ConversationId, Creation>,
+    /// Groups whose founding anew has failed, and until when it is not tried again.
+    pub(super) unfounded: BTreeMap<ConversationId, Duration>,
     /// Conversations to be joined by external commit.
     pub(super) joining: BTreeSet<ConversationId>,
     /// Contacts whose name and devices have been looked up in this session.

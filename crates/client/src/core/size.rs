@@ -19,6 +19,9 @@ use crate::{
 /// A device that finds no room in a group looks again so much later: somebody has to go first.
 const FULL: Duration = Duration::from_secs(600);
 
+/// A founding that fails, for which everybody's key packages have been used up, is tried again so much later.
+const AGAIN: Duration = Duration::from_secs(300);
+
 /// Bounds on the devices of a group; tests lower them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
@@ -72,12 +75,21 @@ impl Core {
 
     /// Founds a group anew in the suite for many devices, once the key packages of all are here.
     pub(super) fn outgrow(&mut self, group: &Conversation) -> Result<(), Error> {
+        let id = group.id;
+        if let Some(at) = self.session.unfounded.get(&id).copied().filter(|at| self.now.steady < *at) {
+            self.set_timer(Timer::Maintain(id), at.saturating_sub(self.now.steady));
+            return Ok(());
+        }
         let Some(members) = self.gather_all(group)? else { return Ok(()) };
         let (engine, store) = self.engine()?;
-        let step = engine.refound(store, &group.id, Suite::CLASSICAL, &members);
+        let step = engine.refound(store, &id, Suite::CLASSICAL, &members);
         // If another commit is first, there may be other devices by the next time.
-        self.session.creating.remove(&group.id);
-        self.queue_change(&group.id, step)
+        self.session.creating.remove(&id);
+        if step.is_err() {
+            self.session.unfounded.insert(id, self.now.steady + AGAIN);
+            self.set_timer(Timer::Maintain(id), AGAIN);
+        }
+        self.queue_change(&id, step)
     }
 
     /// Key packages of all devices of a group, this one left out, for founding it anew; `None` until they are here.

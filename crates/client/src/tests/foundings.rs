@@ -1,0 +1,85 @@
+//! Foundings anew that fail, and what has to go on meanwhile. The bounds are low here.
+
+use std::{cell::Cell, rc::Rc};
+
+use parlour_wire::api::{self, Call as _, Role, Suite};
+
+use super::{
+    groups::{add, change, create, members, role},
+    size::{all_write, suite, world},
+};
+use crate::{api::State, core::GroupCommand};
+
+/// What one member has put at the server makes nobody silent, and what the others have put there is not used up.
+#[test]
+fn what_a_member_publishes_in_place_of_key_packages_stops_no_admin() {
+    let (mut world, nodes) = world(72, (5, 1000), &[("alice", 1), ("bob", 1), ("mallory", 2)]);
+    let (a, b, m, lost) = (nodes[0][0], nodes[1][0], nodes[2][0], nodes[2][1]);
+    change(&mut world, a, create("club", &["bob", "mallory"])).unwrap();
+    world.settle();
+    change(&mut world, a, role("bob", Role::ADMIN)).unwrap();
+    world.settle();
+    let garbage = vec![7; 200];
+    let packages = api::KeyPackagesPublish {
+        one_time: vec![garbage.clone().into(); 20],
+        last_resort: Some(garbage),
+        suite: Suite::CLASSICAL,
+        replace: true,
+    };
+    let _ = world.forge(m, &packages);
+    let claims = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&claims);
+    world.refuses = Some(Box::new(move |name, _| {
+        counted.set(counted.get() + usize::from(name == api::KeyPackagesClaim::NAME));
+        None
+    }));
+    let more = [world.device(2), world.device(2), world.device(2)];
+    for node in more.into_iter().chain([m, lost]) {
+        world.offline(node);
+    }
+    world.revoke(2, lost);
+    for turn in 0..3 {
+        for node in [a, b] {
+            let id = world.send(node, "#club", &format!("turn {turn}, from {node}")).id;
+            world.go_on(node, 15);
+            assert!(world.state(node, id) >= State::Stored, "turn {turn}: node {node} cannot write");
+        }
+    }
+    assert!(claims.get() < 50, "{} claims", claims.get());
+}
+
+/// The last admin leaves a group that is too large for its suite. Its successor is alone, and an admin by the next commit only.
+#[test]
+fn the_successor_of_the_last_admin_founds_a_group_anew_that_is_too_large() {
+    let (mut world, nodes) = world(73, (3, 1000), &[("alice", 1), ("bob", 1), ("carol", 1), ("dave", 1)]);
+    let (a, mut left, mut right) = (nodes[0][0], (1, nodes[1][0]), (2, nodes[2][0]));
+    if world.account(2) < world.account(1) {
+        std::mem::swap(&mut left, &mut right);
+    }
+    let next = left.1;
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    world.offline(a);
+    let more = [world.device(right.0), world.device(right.0)];
+    world.settle();
+    assert_eq!(suite(&mut world, next), "hybrid");
+    for node in [next, right.1].into_iter().chain(more) {
+        world.offline(node);
+    }
+    world.back(a);
+    drop(change(&mut world, a, GroupCommand::Leave("club".to_owned())));
+    world.run();
+    world.offline(a);
+    world.back(next);
+    let id = world.send(next, "#club", "alone").id;
+    world.go_on(next, 30);
+    assert!(world.state(next, id) >= State::Stored, "the successor cannot write");
+    assert_eq!(suite(&mut world, next), "classical");
+    change(&mut world, next, add(&["dave"])).unwrap();
+    for node in more.into_iter().chain([right.1]) {
+        world.back(node);
+    }
+    world.settle();
+    all_write(&mut world, &[next, right.1, more[0], more[1], nodes[3][0]], "after");
+    assert_eq!(members(&mut world, next, "#club").len(), 3);
+}
