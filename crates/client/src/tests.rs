@@ -24,6 +24,7 @@ mod newcomer;
 mod personal;
 mod profiles;
 mod recovery;
+mod refusals;
 mod restores;
 mod resumed;
 mod rollback;

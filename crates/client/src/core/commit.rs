@@ -136,7 +136,10 @@ impl Core {
                 self.join_refused(id, item.epoch);
                 Ok(())
             }
-            Code::STALE_EPOCH => self.read_on(&conversation),
+            Code::STALE_EPOCH => {
+                self.change_refused(id, item.epoch);
+                self.read_on(&conversation)
+            }
             // The devices of somebody changed in between.
             Code::NOT_MEMBER | Code::DEVICE_NOT_FOUND | Code::NO_DEVICES | Code::CONVERSATION_NOT_FOUND => {
                 self.rest(id);

@@ -143,6 +143,20 @@ impl Core {
     /// The commit by which this device joins is of an epoch that has passed. That is a race once; told again and again for one epoch,
     /// the server offers a state that it does not take.
     pub(super) fn join_refused(&mut self, id: ConversationId, epoch: u64) {
+        let tries = self.refused_at(id, epoch);
+        if tries == EMPTY_ANSWERS {
+            let message = "the server offers a state of a conversation by which nobody can join";
+            self.trouble(Error::new(Code::SERVER_MISBEHAVED, message).hint("it is tried again from time to time"));
+        }
+    }
+
+    /// The same for a change of a group, which is made anew on top of what the log says.
+    pub(super) fn change_refused(&mut self, id: ConversationId, epoch: u64) {
+        self.refused_at(id, epoch);
+    }
+
+    /// How often in a row a commit of one epoch was refused as stale; pauses from the third time on.
+    fn refused_at(&mut self, id: ConversationId, epoch: u64) -> u32 {
         let tries = match self.session.stale.get(&id) {
             Some((at, tries)) if *at == epoch => tries.saturating_add(1),
             _ => 1,
@@ -151,10 +165,7 @@ impl Core {
         if tries >= EMPTY_ANSWERS {
             self.rest(id);
         }
-        if tries == EMPTY_ANSWERS {
-            let message = "the server offers a state of a conversation by which nobody can join";
-            self.trouble(Error::new(Code::SERVER_MISBEHAVED, message).hint("it is tried again from time to time"));
-        }
+        tries
     }
 
     /// Whether a page of a sync leads on. One that does not would be asked for for ever.

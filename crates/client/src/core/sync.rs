@@ -221,11 +221,13 @@ impl Core {
         // The answer is the newest word: entries behind it that were promised earlier do not exist.
         *head = answer.head;
         self.session.dirty.insert(id);
-        let goes_on = answer.entries.iter().any(|entry| entry.seq == before.saturating_add(1));
         // Taken out here, because what ends the group here forgets all that is under way in it.
         let invited = self.session.invited.remove(&id);
         self.take_entries(&id, answer.entries)?;
         if let Some(invited) = invited {
+            // An entry that waits for a device list is not taken yet.
+            let waits = self.session.held.get(&id).is_some_and(|held| held.contains_key(&before.saturating_add(1)));
+            let goes_on = waits || self.store.conversation(&id)?.is_some_and(|conversation| conversation.seq > before);
             return self.read_towards(&id, invited, goes_on);
         }
         self.after_read(id, before, answer.head)

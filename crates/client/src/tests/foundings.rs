@@ -2,11 +2,16 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use parlour_wire::api::{self, Call as _, Role, Suite};
+use parlour_wire::{
+    ConversationId,
+    api::{self, Call as _, Role, Suite},
+    log::Entry,
+};
 
 use super::{
     groups::{add, change, create, members, role},
-    size::{all_write, suite, world},
+    harness::bent::replies,
+    size::{all_write, behind, have, suite, world},
 };
 use crate::{api::State, core::GroupCommand};
 
@@ -82,4 +87,34 @@ fn the_successor_of_the_last_admin_founds_a_group_anew_that_is_too_large() {
     world.settle();
     all_write(&mut world, &[next, right.1, more[0], more[1], nodes[3][0]], "after");
     assert_eq!(members(&mut world, next, "#club").len(), 3);
+}
+
+/// Entries of another log, that lead nowhere.
+#[test]
+fn a_server_that_gives_something_else_before_an_invitation_is_not_asked_for_ever() {
+    let (mut world, [a, b, c], _) = behind(74);
+    let (club, seq, _) = world.nodes[a].core.as_ref().unwrap().place_for_test("#club");
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.settle();
+    let after = all_write(&mut world, &[a, c], "after");
+    let reads = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&reads);
+    world.bend(
+        b,
+        replies(api::Read::NAME, move |asked, answer| {
+            let read: api::Read = parlour_wire::decode(asked).unwrap();
+            let mut page: api::ReadAnswer = parlour_wire::decode(&answer?).unwrap();
+            if read.conversation == club && read.after <= seq {
+                counted.set(counted.get() + 1);
+                let foreign = |entry: Entry| Entry { conversation: ConversationId([9; 32]), ..entry };
+                page.entries = page.entries.into_iter().map(foreign).collect();
+            }
+            Ok(parlour_wire::encode(&page))
+        }),
+    );
+    world.back(b);
+    world.go_on(b, 20);
+    assert!(reads.get() < 30, "{} reads", reads.get());
+    have(&mut world, b, &after);
+    all_write(&mut world, &[a, b, c], "again");
 }
