@@ -20,6 +20,8 @@ use crate::{
 
 /// Cursors wait so long for company: they only let the server delete, nothing waits for them.
 const CURSOR_DELAY: Duration = Duration::from_millis(200);
+/// What the server refuses for no reason that passes by itself is asked again after so long: somebody has to mend it.
+const BROKEN: Duration = Duration::from_secs(30);
 /// A conversation is joined anew at once so often, and then with pauses.
 const REJOINS: u32 = 3;
 
@@ -79,6 +81,7 @@ impl Core {
             self.set_timer(Timer::Restart, Duration::from_secs(1));
         } else {
             self.trouble(error);
+            self.set_timer(Timer::Restart, BROKEN);
         }
         Ok(())
     }
@@ -209,6 +212,8 @@ impl Core {
                     return self.start_sync();
                 }
                 self.trouble(error);
+                self.session.resting.insert(id);
+                self.set_timer(Timer::Retry(id), BROKEN);
                 return Ok(());
             }
         };
