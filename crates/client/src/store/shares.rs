@@ -131,7 +131,10 @@ impl Store {
 
     /// The share whose turn it is.
     pub(crate) fn first_share(&self) -> Result<Option<Share>, Error> {
-        let sql = format!("SELECT {SHARE} FROM shares ORDER BY position LIMIT 1");
+        let sql = format!(
+            "SELECT {SHARE} FROM shares WHERE conversation NOT IN (SELECT id FROM conversations WHERE phase IN (0, 1, 2))
+            ORDER BY position LIMIT 1"
+        );
         Ok(self.conn.prepare_cached(&sql)?.query_row([], read_share).optional()?)
     }
 
