@@ -114,6 +114,11 @@ impl Core {
         let began = conversation.phase != ConversationPhase::Active;
         if began && conversation.phase != ConversationPhase::Stopped {
             self.store.set_phase(&id, ConversationPhase::Outside)?;
+            let commit: api::Commit = parlour_wire::decode(&item.wire).map_err(Error::internal)?;
+            if commit.external {
+                // One that a session before has asked for is not on the list of this one yet.
+                self.session.joining.insert(id);
+            }
         }
         if error.code == Code::CONVERSATION_ENDED && conversation.is_group() {
             return self.ended_before_known(&conversation, intent);

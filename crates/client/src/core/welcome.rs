@@ -6,7 +6,10 @@ use parlour_wire::{
     api::{self, GroupInfoAnswer, GroupInfoGet, Welcome},
 };
 
-use super::{Core, session::Pending};
+use super::{
+    Core,
+    session::{Pending, Timer},
+};
 use crate::{
     error::Error,
     store::{Conversation, ConversationPhase},
@@ -97,6 +100,9 @@ impl Core {
         let stock = self.session.stocks.entry(conversation.suite).or_default();
         stock.left = stock.left.map(|left| left.saturating_sub(1));
         self.entered(&conversation, welcome.seq, &welcome.hash)?;
+        // What it was refused as a device from outside is over.
+        self.session.resting.remove(&id);
+        self.session.timers.remove(&Timer::Retry(id));
         self.set_warm_up(&conversation, devices);
         if conversation.is_group() {
             self.welcomed(before, epoch, adder)?;

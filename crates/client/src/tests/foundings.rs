@@ -1,9 +1,9 @@
-//! Foundings anew that fail, and what has to go on meanwhile. The bounds are low here.
+//! Foundings anew that fail or are refused, and groups that a device comes into late. The bounds are low here.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use parlour_wire::{
-    ConversationId,
+    Code, ConversationId,
     api::{self, Call as _, Role, Suite},
     log::Entry,
 };
@@ -11,9 +11,9 @@ use parlour_wire::{
 use super::{
     groups::{add, change, create, members, role},
     harness::bent::replies,
-    size::{all_write, behind, have, suite, world},
+    size::{all_write, behind, group, have, suite, world},
 };
-use crate::{api::State, core::GroupCommand};
+use crate::{api::State, core::GroupCommand, error::Error};
 
 /// What one member has put at the server makes nobody silent, and what the others have put there is not used up.
 #[test]
@@ -117,4 +117,53 @@ fn a_server_that_gives_something_else_before_an_invitation_is_not_asked_for_ever
     assert!(reads.get() < 30, "{} reads", reads.get());
     have(&mut world, b, &after);
     all_write(&mut world, &[a, b, c], "again");
+}
+
+/// The program dies between the commit by which it joins and its answer.
+#[test]
+fn a_device_that_finds_a_group_full_with_a_commit_of_before_comes_in_when_there_is_room() {
+    let (mut world, nodes) = world(75, (2, 3), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let a = nodes[0][0];
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let (club, new) = (world.group(a), world.device(2));
+    for code in [Code::TIMED_OUT, Code::QUOTA] {
+        let error = Error::new(code, "the conversation has as many members or devices as it may");
+        world.refuse::<api::Commit>(new, |commit| commit.conversation == club, &error);
+        if code == Code::TIMED_OUT {
+            world.crash(new);
+        }
+    }
+    world.settle();
+    world.advance(Duration::from_secs(700));
+    world.settle();
+    all_write(&mut world, &[a, new], "after");
+}
+
+/// A device that waits outside because a group was full is asked in.
+#[test]
+fn a_device_that_is_invited_into_a_group_that_was_full_waits_no_longer() {
+    let (mut world, nodes) = world(76, (2, 3), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let (a, b) = (nodes[0][0], nodes[1][0]);
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    world.offline(a);
+    world.offline(b);
+    world.offline(nodes[2][0]);
+    let (club, new) = (world.group(a), world.device(2));
+    let error = Error::new(Code::QUOTA, "the conversation has as many members or devices as it may");
+    world.refuse::<api::Commit>(new, |commit| commit.conversation == club, &error);
+    world.settle();
+    world.revoke(1, b);
+    world.back(a);
+    // Who writes asks whose devices are whose.
+    world.send(a, "#club", "is anybody there");
+    world.go_on(a, 60);
+    assert_eq!(group(&mut world, new).name, "club");
+    world.send(a, "#club", "welcome");
+    world.settle();
+    have(&mut world, new, &["welcome".to_owned()]);
+    let id = world.send(new, "#club", "thanks").id;
+    world.go_on(new, 5);
+    assert!(world.state(new, id) >= State::Stored);
 }
