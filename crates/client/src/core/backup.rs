@@ -408,7 +408,11 @@ impl Core {
 
     pub(super) fn backup_answered(&mut self, ticket: Option<Ticket>, result: Result<Vec<u8>, Error>) -> Result<(), Error> {
         let outcome = match result {
-            Ok(bytes) => self.begin_restore(&parlour_wire::decode(&bytes)?),
+            Ok(bytes) => match self.begin_restore(&parlour_wire::decode(&bytes)?) {
+                // The disk here, not that of the server.
+                Err(error) if error.is_local() => return Err(error),
+                outcome => outcome,
+            },
             Err(error) if error.code == Code::FILE_NOT_FOUND => {
                 Err(Error::new(error.code, "the account has no backup at the server")
                     .hint("`backup on` on a device that has the history makes one"))
@@ -416,7 +420,6 @@ impl Core {
             Err(error) => Err(error),
         };
         match (outcome, ticket) {
-            (Err(error), _) if error.is_local() => return Err(error),
             (Ok(()), Some(ticket)) => self.waiters.history.push(ticket),
             (Ok(()), None) => {}
             (Err(error), Some(ticket)) => self.reply(ticket, Err(error)),

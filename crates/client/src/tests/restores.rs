@@ -1,6 +1,9 @@
-//! Histories that are brought back from the backup while something else is under way.
+//! Histories that are brought back from the backup while something else is under way, or refused.
 
-use parlour_wire::api::BlobGet;
+use parlour_wire::{
+    Code,
+    api::{BackupGet, BlobGet, Sync},
+};
 
 use super::handover::{expected, lose, lost_device};
 use crate::{core::Command, core::Reply, event::Event};
@@ -32,4 +35,22 @@ fn a_backup_that_is_asked_for_again_while_it_is_restored_comes_whole() {
     world.settle();
     assert_eq!(world.nodes[new].replies.remove(&ticket), Some(Ok(Reply::Done)));
     assert!(world.texts(new, "bob") == expected(5_500), "{} texts", world.texts(new, "bob").len());
+}
+
+#[test]
+fn a_server_that_is_broken_when_it_is_asked_for_a_backup_is_no_broken_disk_here() {
+    let (mut world, alice, a, b) = lost_device(21, 20);
+    lose(&mut world, alice, a);
+    world.refuse_some::<BackupGet>(usize::MAX, Code::INTERNAL);
+    let new = world.sibling(alice);
+    let syncs = world.count::<Sync>(new);
+    world.go_on(new, 30);
+    assert!(syncs.get() < 4, "the session begins anew {} times", syncs.get());
+    world.send(b, "alice", "it goes on");
+    world.settle();
+    assert!(world.texts(new, "bob").contains(&"it goes on".to_owned()));
+    world.refuses = None;
+    world.cut(new);
+    world.settle();
+    assert!(world.texts(new, "bob").contains(&"old 19".to_owned()));
 }
