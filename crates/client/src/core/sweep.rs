@@ -94,6 +94,8 @@ impl Core {
         match Pack::open(blob, &pack.key, &bytes) {
             Ok(opened) => {
                 sweep.packs.pop_front();
+                // What is packed anew is what is here, and this one may have been left out when the backup was taken over.
+                self.take_pack(opened.clone())?;
                 self.unpack(&opened)?;
                 self.store.sweep_backup_pack(blob)?;
                 self.pump_backup()

@@ -2,7 +2,8 @@
 //! device joins anew, and nothing is unreadable afterwards.
 
 use parlour_wire::{
-    api::{Commit, Role},
+    Code,
+    api::{BlobGet, Commit, Role},
     limits,
     log::EntryKind,
 };
@@ -358,6 +359,45 @@ fn a_copy_of_the_keeper_loses_nothing_of_the_backup() {
     let new = world.sibling(alice);
     world.settle();
     assert_eq!(said(&mut world, new), texts);
+}
+
+/// What could not be had of the backup when the copy took it over is there still, and is kept when small packs are swept together.
+#[test]
+fn a_copy_of_the_keeper_sweeps_away_nothing_that_it_has_not() {
+    let mut world = World::new(13);
+    let (alice, bob) = (world.person("alice"), world.person("bob"));
+    let (a, b) = (world.device(alice), world.device(bob));
+    world.settle();
+    world.send(b, "alice", "before");
+    world.settle();
+    world.ask(a, Command::BackupOn).unwrap();
+    let copy = OldCopy::of(&mut world, a);
+    world.settle();
+    let mut texts = vec!["before".to_owned()];
+    let say = |world: &mut World, texts: &mut Vec<String>, text: String| {
+        world.send(b, "alice", &text);
+        texts.push(text);
+        world.settle();
+        world.ask(a, Command::BackupNow).unwrap();
+        world.settle();
+    };
+    for n in 0..3 {
+        say(&mut world, &mut texts, format!("since {n}"));
+    }
+    copy.restore(&mut world, a);
+    world.settle();
+    world.refuse_some::<BlobGet>(1, Code::FORBIDDEN);
+    for n in 0..30 {
+        say(&mut world, &mut texts, format!("after {n}"));
+    }
+    world.refuses = None;
+    world.revoke(alice, a);
+    world.settle();
+    let new = world.sibling(alice);
+    world.settle();
+    let have = world.texts(new, "bob");
+    let lost: Vec<_> = texts.iter().filter(|text| !have.contains(text)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[test]
