@@ -33,6 +33,14 @@ const TURNS: usize = 4;
 /// Answers collected in one turn, so that answering never starves reading.
 const ANSWER_BATCH: usize = 128;
 
+/// Requests on their way to an answer before the client is asked to keep the others: as many as may be open, and as many that it has
+/// cancelled, which run to their ends.
+const PENDING: usize = 2 * limits::REQUESTS_IN_FLIGHT;
+/// How much more there may be before nothing is read from the client at all: above what it has on the way when it is asked to stop. Who
+/// comes that far does not heed it. To stop earlier would keep back the acknowledgements that make room for the answers that are waited
+/// for.
+const OVERSHOOT: usize = 4;
+
 /// A request on its way to an answer.
 struct Pending {
     id: RequestId,
@@ -168,6 +176,7 @@ impl<S: SessionService> SessionTask<S> {
         self.stop_when_done(now);
         self.end_strangers(now);
         self.desk.feed_streams(&mut self.pump, now);
+        self.hold_if_behind();
         more |= self.pump.poll_write(cx, now);
         self.drain_events(cx, now);
         more |= self.desk.has_streams_ready() || self.desk.reconnect;
@@ -180,11 +189,14 @@ impl<S: SessionService> SessionTask<S> {
             self.service.hold_answers(session, self.answers_wait);
             self.service.poll_room(session, cx)
         });
+        room && self.pending.len() < PENDING * OVERSHOOT
+    }
+
+    /// Asks the client to keep its messages while too much of what it has sent is not done. After answers were collected, so that
+    /// nothing that makes room goes unsaid.
+    fn hold_if_behind(&mut self) {
         let behind = self.session.as_ref().is_some_and(|session| self.service.is_behind(session));
-        self.pump.machine.hold_peer(behind);
-        // Cancelled requests run to their end, so they count until then. Beside them there must be room for as many as may be open:
-        // their handlers may wait for something that is still to be read.
-        room && self.pending.len() < 2 * limits::REQUESTS_IN_FLIGHT
+        self.pump.machine.hold_peer(behind || self.pending.len() >= PENDING);
     }
 
     /// A client has come back on another connection, or the server stops.

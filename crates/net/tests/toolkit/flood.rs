@@ -9,10 +9,14 @@ use futures_util::future::join_all;
 use parlour_net::{Access, Blob, Code, Context};
 use tokio::sync::Semaphore;
 
-use crate::world::{agent_config, bounded, pair, ready, station_config};
+use crate::world::{agent_config, bounded, key, pair, ready, reports, station_config};
 
 const SIZE: usize = 64 * 1024;
 const COUNT: u32 = 1600;
+/// Requests that a peer may have open at a time.
+const OPEN: usize = 1024;
+/// Actions that do not find room in a link whose peer acknowledges nothing.
+const TOLD: u32 = 10_000;
 /// Queues at both ends, what the link keeps unacknowledged, and what the kernel's sockets hold.
 const BOUND: usize = 48 * 1024 * 1024;
 
@@ -128,4 +132,47 @@ async fn a_station_that_asks_and_cancels_again_and_again_does_not_pile_up_handle
     assert!(running <= 2048 + 256, "{running} handlers");
     gate.add_permits(20_000);
     assert_eq!(bounded(agent.request::<()>("none", &())).await.unwrap_err().code, Code::UNKNOWN_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_whose_handlers_all_hang_still_hears_what_its_own_messages_wait_for() {
+    let (begun, mut begins) = reports();
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Arc::clone(&gate);
+    let mut config = station_config();
+    // It does not care whether anybody waits.
+    let hang = config.handlers.on_request("hang", move |_cx, n: usize| {
+        begun.send(()).unwrap();
+        let gate = Arc::clone(&gated);
+        async move {
+            drop(gate.acquire().await.unwrap());
+            Ok(n)
+        }
+    });
+    hang.allow(Access::Authenticated);
+    let station = parlour_net::Station::bind(config).await.unwrap();
+    let (told, mut tells) = reports();
+    let mut config = agent_config(&station, 1);
+    let tell = config.handlers.on_action("tell", move |_cx, n: u32| {
+        told.send(n).unwrap();
+        async {}
+    });
+    tell.allow(Access::Anyone);
+    let agent = ready(config).await;
+    let ask = || (0..OPEN).map(|n| agent.request::<usize>("hang", &n).send()).collect::<Vec<_>>();
+    let given_up = ask();
+    begins.take(OPEN).await;
+    drop(given_up);
+    let waited_for = ask();
+    begins.take(OPEN).await;
+    // More than a link keeps without an acknowledgement.
+    let peer = station.peer(&key(1)).unwrap();
+    for n in 0..TOLD {
+        bounded(peer.link().send("tell", &n)).await.unwrap();
+    }
+    gate.add_permits(1);
+    for (n, reply) in bounded(join_all(waited_for)).await.into_iter().enumerate() {
+        assert_eq!(reply.unwrap(), n);
+    }
+    assert!(tells.take(TOLD as usize).await.into_iter().eq(0..TOLD));
 }
