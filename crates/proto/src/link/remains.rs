@@ -11,6 +11,9 @@ use parlour_wire::{
 
 use super::{Answer, Event, Link, Phase, RequestId, config::Unsent};
 
+/// What an [`Origin`] adds to a header at most: the keys of it and its parts, 16 bytes of session and 8 of number with their sizes.
+pub(super) const ORIGIN_BYTES: usize = 32;
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -163,5 +166,23 @@ fn result_of(frame: &Frame) -> Option<Result<Answer, Fault>> {
         Kind::RESPONSE => Some(Ok(Answer { content_type: frame.content_type, content: frame.content.clone() })),
         Kind::ERROR => Some(Err(decode(&frame.header).expect("a header of our own"))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_adds_no_more_than_is_kept_free_for_it() {
+        for name in ["", "ask", &"x".repeat(parlour_wire::limits::LABEL)] {
+            for deadline_ms in [0, 1000, u64::MAX] {
+                let header = Bytes::from(encode(&header::Request { name: name.to_owned(), deadline_ms, origin: None }));
+                let mut frame = Frame { id: u64::MAX, header, ..Frame::new(Kind::REQUEST) };
+                let before = frame.size();
+                remember_origin(&mut frame, LinkSessionId([255; 16]));
+                assert!((before + 1..=before + ORIGIN_BYTES).contains(&frame.size()), "{before} {}", frame.size());
+            }
+        }
     }
 }

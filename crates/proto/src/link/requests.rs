@@ -17,7 +17,7 @@ use super::{
     Event, Link, Phase, RequestId, Tag,
     config::OpenRequests,
     error::{LinkError, Refusal, Violation},
-    remains::End,
+    remains::{End, ORIGIN_BYTES},
 };
 
 /// Frames beyond the soft limit that answers may use: every request that was let in, and as many cancels.
@@ -155,8 +155,14 @@ impl Link {
             content: ask.content,
             ..Frame::new(Kind::REQUEST)
         };
-        let bytes = frame.size();
         self.check_room(&frame)?;
+        let named = ask.origin.is_some();
+        let carried = self.role.is_client() && self.config.open_requests == OpenRequests::Resend && !named;
+        // What is carried into another session must fit there too, where it says that it comes from this one.
+        let bytes = frame.size() + if carried { ORIGIN_BYTES } else { 0 };
+        if bytes > limits::FRAME {
+            return Err(Refusal::TooLarge.into());
+        }
         // However small the setting is, a request that may be sent at all finds room when nothing else is open.
         if self.requests.open_bytes + bytes > self.open_bytes_most().max(limits::FRAME) {
             return Err(Refusal::TooManyRequests.into());
@@ -165,11 +171,9 @@ impl Link {
         let deadline = ask.timeout.and_then(|timeout| now.checked_add(timeout));
         self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));
         self.requests.open_bytes += bytes;
-        let named = ask.origin.is_some();
-        let kept = (self.config.open_requests == OpenRequests::Resend && !named).then(|| frame.clone());
-        self.requests
-            .open
-            .insert(frame.id, Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false, first: false });
+        let kept = carried.then(|| frame.clone());
+        let open = Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false, first: false };
+        self.requests.open.insert(frame.id, open);
         self.outbox.push(frame);
         Ok(())
     }

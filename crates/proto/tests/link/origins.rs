@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_proto::link::{Answer, Command, Event, Input, LinkConfig, OpenRequests, Remains, Unsent};
+use parlour_proto::link::{Answer, Command, Event, Input, LinkConfig, OpenRequests, Refusal, Remains, Unsent};
 use parlour_wire::{
     Code, LinkSessionId,
     frame::ContentType,
     header::{Fault, Origin},
+    limits,
 };
 
 use crate::pair::{Pair, Side, answers, number, read, requests};
@@ -338,6 +339,52 @@ fn without_the_setting_running_requests_are_cancelled() {
     let events = pair.events(Side::Server);
     assert!(events.contains(&Event::Cancelled { id: given[0].0 }));
     assert_eq!(remains(&events), []);
+}
+
+#[test]
+fn whatever_is_taken_fits_a_frame_in_every_session_that_follows() {
+    for guarded in [false, true] {
+        let mut taken = 0;
+        for spare in 0..128 {
+            let mut pair = Pair::new(resending(), remembering());
+            if guarded {
+                pair.client.guard();
+            }
+            pair.connect();
+            pair.run(SECOND);
+            let open = |pair: &mut Pair| {
+                let (session, now) = (pair.client.session().unwrap(), pair.now);
+                pair.client.trust(session, now);
+                pair.drain();
+                pair.run(SECOND);
+            };
+            open(&mut pair);
+            let content = Bytes::from(vec![0; limits::FRAME - spare]);
+            let command = Command::Request {
+                tag: 1,
+                name: "put".into(),
+                content_type: ContentType::BYTES,
+                content: content.clone(),
+                timeout: None,
+                origin: None,
+            };
+            match pair.command(Side::Client, command) {
+                Err(refused) => assert_eq!(refused, Refusal::TooLarge.into()),
+                Ok(()) => {
+                    taken += 1;
+                    pair.run(SECOND);
+                    pair.events(Side::Server);
+                    // The pair fails when a frame does not encode.
+                    pair.lose_session();
+                    open(&mut pair);
+                    let events = pair.events(Side::Server);
+                    let again = |event: &Event| matches!(event, Event::Request { content: again, .. } if *again == content);
+                    assert!(events.iter().any(again), "{spare}");
+                }
+            }
+        }
+        assert!(taken > 0);
+    }
 }
 
 #[test]
