@@ -386,7 +386,7 @@ impl Driver {
                 self.tag += 1;
                 let timeout = (argument & 1 != 0).then_some(Duration::from_millis(argument.into()));
                 let origin = (argument & 2 != 0).then_some(Origin { session: self.session, number: argument.into() });
-                Command::Request { tag: self.tag, name: "ask".into(), content_type, content, timeout, origin }
+                Command::Request { tag: self.tag, name: "ask".into(), content_type, content, timeout, origin, bound: false }
             }
             (2, Some(id)) => {
                 self.asked.retain(|asked| *asked != id);

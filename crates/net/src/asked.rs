@@ -67,8 +67,8 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    /// With a session in `within`, the request fails with `link_lost` unless it is sent in that one. The caller may write an
-    /// `awaited` one itself.
+    /// With a session in `within`, the request fails with `link_lost` unless it is sent and answered in that one. The caller may write
+    /// an `awaited` one itself.
     pub(crate) fn new(link: &Link, ask: Ask, within: Option<LinkSessionId>, awaited: bool) -> Self {
         let made = now();
         let small = ask.content.len() <= SMALL;
@@ -166,12 +166,13 @@ impl AskCell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the request for this session of the link; `None` if nobody waits for it any more, or it was for another session. The
-    /// timeout is what is left of it.
-    pub(crate) fn take(&self, tag: Tag, session: Option<LinkSessionId>, now: Instant) -> Option<Ask> {
+    /// Takes the request for this session of the link, and says whether it is for no other; `None` if nobody waits for it any more, or
+    /// it was for another session. The timeout is what is left of it.
+    pub(crate) fn take(&self, tag: Tag, session: Option<LinkSessionId>, now: Instant) -> Option<(Ask, bool)> {
         let mut state = self.lock();
         let Stage::Queued { within, .. } = &state.stage else { return None };
-        if within.is_some() && *within != session {
+        let bound = within.is_some();
+        if bound && *within != session {
             drop(state);
             self.complete(Err(lost()));
             return None;
@@ -183,7 +184,7 @@ impl AskCell {
             // A short wait does not count, so that requests of a kind have the same header on the wire, which is made once.
             if waited < timeout / 16 { timeout } else { timeout.saturating_sub(waited) }
         });
-        Some(ask)
+        Some((ask, bound))
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -109,14 +109,15 @@ impl Desk {
     }
 
     fn ask(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
-        self.give(cell, pump, now, |pump, tag, ask| {
+        self.give(cell, pump, now, |pump, tag, (ask, bound)| {
             let Ask { name, content_type, content, timeout, origin } = ask;
-            pump.try_handle(Input::Command(Command::Request { tag, name, content_type, content, timeout, origin }), now)
+            let command = Command::Request { tag, name, content_type, content, timeout, origin, bound };
+            pump.try_handle(Input::Command(command), now)
         });
     }
 
     fn ask_first(&mut self, cell: Arc<AskCell>, pump: &mut Pump, now: Instant) {
-        self.give(cell, pump, now, |pump, tag, ask| pump.machine.ask_first(tag, &ask.name, ask.content_type, ask.content));
+        self.give(cell, pump, now, |pump, tag, (ask, _)| pump.machine.ask_first(tag, &ask.name, ask.content_type, ask.content));
     }
 
     fn give(
@@ -124,7 +125,7 @@ impl Desk {
         cell: Arc<AskCell>,
         pump: &mut Pump,
         now: Instant,
-        give: impl FnOnce(&mut Pump, Tag, Ask) -> Result<(), LinkError>,
+        give: impl FnOnce(&mut Pump, Tag, (Ask, bool)) -> Result<(), LinkError>,
     ) {
         let tag = self.last_tag + 1;
         let Some(ask) = cell.take(tag, pump.machine.session(), now) else { return };

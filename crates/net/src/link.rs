@@ -92,8 +92,9 @@ impl Link {
         Asked::new(self, ask, None, true)
     }
 
-    /// As [`Link::ask`], but the request is sent in this session or not at all: then it fails with `link_lost`. A caller that sends
-    /// again what a session has lost keeps its order by that.
+    /// As [`Link::ask`], but the request belongs to this session: it is sent in it or not at all, and when the session is over before
+    /// the answer, for whatever reason, it fails with `link_lost`. A caller that sends again what a session has lost keeps its order by
+    /// that; and an answer that means something in its session only is not given in another one.
     pub fn ask_within(&self, session: LinkSessionId, ask: Ask) -> Asked {
         Asked::new(self, ask, Some(session), false)
     }

@@ -33,6 +33,8 @@ const ACTION_BYTES: usize = limits::FRAME;
 const REPORTS: usize = 1024;
 /// Bytes of answers that may wait for room in the link before handlers wait with theirs.
 const ANSWER_BYTES: usize = limits::FRAME;
+/// Bits of the first name of a stream, at most.
+const NAME_BITS: u32 = 52;
 /// Cancelled requests that may lie among the waiting ones before they are cleared out, beside as many as wait.
 const GONE: usize = 64;
 
@@ -84,6 +86,16 @@ impl State {
     }
 }
 
+/// Where the names of the streams of one link begin. There is room behind it for names that every content type holds exactly, those
+/// included that know no numbers but floating ones.
+fn somewhere() -> StreamId {
+    let mut random = [0; 8];
+    if let Err(error) = getrandom::fill(&mut random) {
+        tracing::warn!(%error, "no random numbers: streams of different sessions share their names");
+    }
+    u64::from_ne_bytes(random) >> (u64::BITS - NAME_BITS)
+}
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Port {
@@ -94,8 +106,8 @@ pub(crate) struct Port {
     handles: AtomicUsize,
     /// Reports of progress among the controls.
     reports: AtomicUsize,
-    /// The last name that was given to a stream.
-    streams: AtomicU64,
+    /// The last name that was given to a stream, once there is one.
+    streams: OnceLock<AtomicU64>,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
     /// The user's content types, if there are any.
@@ -253,9 +265,10 @@ impl Port {
         self.driver.wake();
     }
 
-    /// A name for a stream that no other of this link has had.
+    /// A name for a stream that no other of this link has had, nor of another session with the same peer: who still holds the name of a
+    /// stream that ended with its session must not take another one for it.
     pub(crate) fn next_stream(&self) -> StreamId {
-        self.streams.fetch_add(1, Ordering::Relaxed) + 1
+        self.streams.get_or_init(|| AtomicU64::new(somewhere())).fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn is_up(&self) -> bool {

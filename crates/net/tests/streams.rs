@@ -294,3 +294,17 @@ async fn requests_are_answered_while_a_large_stream_runs() {
         assert!(before > 10, "{before} requests were answered before the stream had ended");
     }
 }
+
+#[tokio::test]
+async fn no_two_sessions_give_a_stream_the_same_name() {
+    let mut server = Server::start(ListenConfig::default()).await;
+    let (_first, there, _events) = pair(&mut server).await;
+    let names = |link: &Link| (0..100).map(|_| link.sink(CREDIT).id()).collect::<std::collections::BTreeSet<_>>();
+    let given = names(&there);
+    let (_second, other, _more_events) = pair(&mut server).await;
+    let others = names(&other);
+    assert_eq!((given.len(), others.len()), (100, 100));
+    assert!(given.is_disjoint(&others), "{given:?} {others:?}");
+    // Exact also where numbers are floating ones.
+    assert!(given.iter().chain(&others).all(|name| *name < 1 << 53));
+}

@@ -106,6 +106,7 @@ fn requests(c: &mut Criterion) {
                         content: Bytes::from_static(&[7; 256]),
                         timeout: Some(Duration::from_secs(10)),
                         origin: None,
+                        bound: false,
                     };
                     pair.client.handle(Input::Command(command), pair.now).unwrap();
                 }

@@ -426,8 +426,8 @@ impl Link {
         }
         match command {
             Command::Action { name, content_type, content } => self.act(name, content_type, content),
-            Command::Request { tag, name, content_type, content, timeout, origin } => {
-                self.ask(Ask { tag, name: &name, content_type, content, timeout, origin }, now)
+            Command::Request { tag, name, content_type, content, timeout, origin, bound } => {
+                self.ask(Ask { tag, name: &name, content_type, content, timeout, origin, bound }, now)
             }
             Command::Answer { id, result } => self.answer(id, result, now),
             Command::Progress { id, done, total } => self.report_progress(id, done, total),

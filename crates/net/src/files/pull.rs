@@ -50,9 +50,10 @@ fn tag(remote: &RemotePath) -> u64 {
 async fn attempt(job: &Job, before: Before) -> Result<Whole, FileError> {
     let (intake, have) = begin(job, before).await?;
     job.has(have.size);
+    let session = job.session()?;
     let sink = job.link.sink(WINDOW);
     let path = job.remote.as_str().to_owned();
-    let asked = ask(&job.link, &Pull { path, stream: sink.id(), credit: WINDOW.into(), part: have });
+    let asked = ask(&job.link, session, &Pull { path, stream: sink.id(), credit: WINDOW.into(), part: have });
     let stop = async {
         tokio::select! {
             error = refused(asked) => error,

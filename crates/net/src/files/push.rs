@@ -30,10 +30,10 @@ pub(super) async fn push(job: Job) -> Result<Copied, FileError> {
 async fn attempt(job: &Job, before: Before, sent: &Mutex<Option<Hash>>) -> Result<Whole, FileError> {
     let local = job.local.clone();
     let reader = in_thread(move || Reader::new(open_local(&local)?, None)).await?;
-    let (size, hash) = (reader.size(), *locked(sent));
+    let (session, size, hash) = (job.session()?, reader.size(), *locked(sent));
     let offer = Push { path: job.remote.as_str().to_owned(), size, replace: job.options.replace, afresh: before.afresh, hash };
     let answer = tokio::select! {
-        answer = answered(&job.link, &offer, job.options.idle) => answer?,
+        answer = answered::<Push>(ask(&job.link, session, &offer), &job.link, job.options.idle) => answer?,
         error = job.stop.clone().cancelled() => return Err(error),
     };
     let Some(into) = answer.into else {
@@ -41,7 +41,7 @@ async fn attempt(job: &Job, before: Before, sent: &Mutex<Option<Hash>>) -> Resul
         return hash.map(|hash| Whole { size, hash }).ok_or(FileError::Rules("the peer has a file that it was not told of"));
     };
     job.has(into.part.size);
-    let asked = ask(&job.link, &Settle { stream: into.stream });
+    let asked = ask(&job.link, session, &Settle { stream: into.stream });
     let source = job.link.source(into.stream, into.credit);
     let mut settling = Settling { asked, answer: None, failed: false };
     let stop = async {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use parlour_wire::{
-    Code,
+    Code, LinkSessionId,
     api::Call,
     decode, encode,
     files::{MARK_INTERVAL, RemotePath, Stat, Whole},
@@ -239,7 +239,8 @@ impl Link {
     /// [`FileError`], also if there is no such file.
     pub async fn stat(&self, remote: impl AsRef<str>) -> Result<FileInfo, FileError> {
         let path: RemotePath = remote.as_ref().parse()?;
-        let found = answered(self, &Stat { path: path.as_str().to_owned() }, CopyOptions::default().idle).await?;
+        let asked = self.ask(call(&Stat { path: path.as_str().to_owned() }));
+        let found = answered::<Stat>(asked, self, CopyOptions::default().idle).await?;
         let modified = found.modified_ms.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
         Ok(FileInfo { size: found.size, modified })
     }
@@ -327,6 +328,11 @@ impl Job {
         }
     }
 
+    /// The session in which a try takes place.
+    pub(super) fn session(&self) -> Result<LinkSessionId, FileError> {
+        self.link.session().ok_or_else(|| FileError::Lost(Fault::new(Code::LINK_LOST, "there is no session")))
+    }
+
     /// Waits for the link.
     async fn up(&self) -> Result<(), FileError> {
         tokio::select! {
@@ -345,15 +351,19 @@ impl Job {
     }
 }
 
-/// Asks a request of the protocol of files.
-pub(super) fn ask<T: Call>(link: &Link, request: &T) -> Asked {
-    let content = encode(request).into();
-    link.ask(Ask { name: T::NAME.to_owned(), content_type: ContentType::CBOR, content, timeout: None, origin: None })
+/// Asks a request of the protocol of files in this session. It names a stream, or its answer does, and streams do not outlive their
+/// sessions: in another one it would be about nothing.
+pub(super) fn ask<T: Call>(link: &Link, session: LinkSessionId, request: &T) -> Asked {
+    link.ask_within(session, call(request))
 }
 
-/// Asks, and waits for the answer as long as the peer shows that it works on it.
-pub(super) async fn answered<T: Call>(link: &Link, request: &T, idle: Duration) -> Result<T::Answer, FileError> {
-    let asked = ask(link, request);
+fn call<T: Call>(request: &T) -> Ask {
+    let content = encode(request).into();
+    Ask { name: T::NAME.to_owned(), content_type: ContentType::CBOR, content, timeout: None, origin: None }
+}
+
+/// Waits for an answer as long as the peer shows that it works on it.
+pub(super) async fn answered<T: Call>(asked: Asked, link: &Link, idle: Duration) -> Result<T::Answer, FileError> {
     let answer = patiently(std::pin::pin!(asked), link, idle).await?;
     Ok(decode(&answer.content)?)
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use bytes::Bytes;
 use parlour_net::{DurableConfig, DurableQueue, Link, QueueError, durable::Outcome};
-use parlour_wire::{Code, frame::ContentType};
+use parlour_wire::{Code, frame::ContentType, header::Fault};
 
 use crate::{
     bounded, open, open_with,
@@ -159,6 +159,22 @@ async fn a_delivery_that_is_dropped_leaves_the_rest_to_the_next() {
     bounded(queue.drained()).await.unwrap();
     assert_eq!(tally(setup.effects(), "hold"), [(number(0), 1)].into());
     assert_eq!(order(setup.effects(), "tally"), numbers(1..100));
+}
+
+#[tokio::test]
+async fn a_message_is_not_given_up_because_its_session_is_closed_for_good() {
+    let setup = Setup::new().await;
+    let queue = setup.queue().await;
+    push(&queue, "hold", 0..1).await;
+    let running = tokio::spawn({
+        let (queue, link) = (queue.clone(), setup.link.clone());
+        async move { queue.run(&link).await }
+    });
+    bounded(setup.receiver.service.held.acquire()).await.unwrap().forget();
+    let fault = Fault { code: Code::FORBIDDEN, message: "enough".to_owned(), retry_after_ms: None };
+    bounded(setup.link.close_with(fault)).await;
+    assert_eq!(bounded(running).await.unwrap(), Ok(()));
+    assert_eq!(queue.waiting().records, 1, "the receiver has not refused it");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! After a loss, a restart or a change a transfer goes on where it was, or begins again if it must.
 
-use parlour_net::{Agent, Code, FileError, Files};
+use parlour_net::{Agent, Code, Fault, FileError, Files};
 
-use crate::world::{MIB, World, agent_config, bounded, content, hash, open_box, parts, reached, station};
+use crate::world::{MIB, World, agent_config, bounded, content, hash, identity, open_box, parts, reached, station};
 
 const SIZE: u64 = 128 * MIB;
 
@@ -100,6 +100,36 @@ async fn a_pull_goes_on_in_a_process_that_was_started_again() {
     assert_eq!(copied.hash, hash(&bytes));
     assert!(copied.moved <= SIZE / 2, "{}", copied.moved);
     assert!(std::fs::read(&back).unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_is_being_prepared_when_its_session_ends_does_not_mix_with_those_of_the_next_one() {
+    let world = World::new().await;
+    let contents = [content(SIZE, 1), content(SIZE, 2)];
+    let [first, second] = [world.here("a", &contents[0]), world.here("b", &contents[1])];
+    let begun = world.agent.link().push(&first, "box/a");
+    reached(&begun, SIZE / 8).await;
+    drop(begun);
+    let part = world.there(&parts(world.there.path())[0]);
+    // What is there of the file is busy, so its next push waits before it is answered.
+    let busy = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(part).unwrap();
+        file.lock().unwrap();
+        file
+    });
+    let busy = bounded(busy).await.unwrap();
+    let waits = world.agent.link().push(&first, "box/a");
+    let other = world.agent.link().push(&second, "box/b");
+    reached(&other, 1).await;
+    let peer = world.station.peer(&identity(1).key()).unwrap();
+    bounded(peer.link().close_with(Fault::new(Code::LINK_LOST, "for now"))).await;
+    reached(&other, SIZE / 8).await;
+    drop(busy);
+    let copied = bounded(async { [waits.await, other.await] }).await;
+    for ((copied, bytes), name) in copied.into_iter().zip(&contents).zip(["a", "b"]) {
+        assert_eq!(copied.unwrap().hash, hash(bytes));
+        assert!(std::fs::read(world.there(name)).unwrap() == *bytes, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

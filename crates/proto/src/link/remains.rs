@@ -96,7 +96,7 @@ impl Link {
         if self.config.unsent == Unsent::Keep {
             kept.extend(unsent.into_iter().filter(|frame| match frame.kind {
                 // One that was named is sent again by whoever named it, in the order that it wants.
-                Kind::REQUEST => self.requests.open.get(&frame.id).is_some_and(|open| !open.named && !open.again),
+                Kind::REQUEST => self.requests.open.get(&frame.id).is_some_and(|open| !open.stays && !open.again),
                 kind => kind == Kind::ACTION,
             }));
         }
@@ -146,7 +146,8 @@ impl Link {
         let lost: Vec<u64> = self.requests.open.keys().filter(|number| !kept.contains(number)).copied().collect();
         for number in lost {
             let open = self.requests.close_open(number).expect("just listed");
-            self.event(Event::Answer { tag: open.tag, result: Err(fault.clone()) });
+            let code = if open.bound { Code::LINK_LOST } else { fault.code };
+            self.event(Event::Answer { tag: open.tag, result: Err(Fault { code, ..fault.clone() }) });
         }
     }
 }

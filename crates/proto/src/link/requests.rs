@@ -42,8 +42,10 @@ pub(super) struct Open {
     bytes: usize,
     /// Kept for another session if requests are sent again.
     pub(super) frame: Option<Frame>,
-    /// The application named its origin, so it is the application that sends it again.
-    pub(super) named: bool,
+    /// The application named its origin, so it is the application that sends it again; or it is of one session.
+    pub(super) stays: bool,
+    /// It is of one session, so the end of that is all that its end says.
+    pub(super) bound: bool,
     /// A session that is over had sent it.
     pub(super) again: bool,
     /// It went before all others ([`Link::ask_first`]).
@@ -53,7 +55,7 @@ pub(super) struct Open {
 impl Open {
     /// One that goes before all others. It is answered at once or never, and whoever asks it bounds how many there are.
     pub(super) fn first(tag: Tag) -> Self {
-        Self { tag, deadline: None, bytes: 0, frame: None, named: true, again: false, first: true }
+        Self { tag, deadline: None, bytes: 0, frame: None, stays: true, bound: false, again: false, first: true }
     }
 }
 
@@ -134,6 +136,7 @@ pub(super) struct Ask<'a> {
     pub(super) content: Bytes,
     pub(super) timeout: Option<Duration>,
     pub(super) origin: Option<Origin>,
+    pub(super) bound: bool,
 }
 
 impl Link {
@@ -156,8 +159,8 @@ impl Link {
             ..Frame::new(Kind::REQUEST)
         };
         self.check_room(&frame)?;
-        let named = ask.origin.is_some();
-        let carried = self.role.is_client() && self.config.open_requests == OpenRequests::Resend && !named;
+        let stays = ask.bound || ask.origin.is_some();
+        let carried = self.role.is_client() && self.config.open_requests == OpenRequests::Resend && !stays;
         // What is carried into another session must fit there too, where it says that it comes from this one.
         let bytes = frame.size() + if carried { ORIGIN_BYTES } else { 0 };
         if bytes > limits::FRAME {
@@ -172,7 +175,7 @@ impl Link {
         self.requests.deadlines.extend(deadline.map(|deadline| (deadline, frame.id)));
         self.requests.open_bytes += bytes;
         let kept = carried.then(|| frame.clone());
-        let open = Open { tag: ask.tag, deadline, bytes, frame: kept, named, again: false, first: false };
+        let open = Open { tag: ask.tag, deadline, bytes, frame: kept, stays, bound: ask.bound, again: false, first: false };
         self.requests.open.insert(frame.id, open);
         self.outbox.push(frame);
         Ok(())

@@ -75,6 +75,9 @@ pub enum Command {
         /// Where it was sent first, if the application sends it again.
         /// A request that names one is not carried into another session, whatever the settings: it fails.
         origin: Option<Origin>,
+        /// It means something in this session only: it is not carried into another one, and fails with `link_lost` when this one is over,
+        /// whatever the reason.
+        bound: bool,
     },
     /// Answers a request of the peer. Without effect on a request that is no longer open.
     Answer {

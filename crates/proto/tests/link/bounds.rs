@@ -68,7 +68,15 @@ fn no_setting_makes_a_side_ask_more_than_its_peer_lets_in() {
 /// A request with so many bytes of content.
 fn large(tag: u64, bytes: usize) -> Command {
     let content = Bytes::from(vec![0; bytes]);
-    Command::Request { tag, name: "ask".into(), content_type: ContentType::BYTES, content, timeout: None, origin: None }
+    Command::Request {
+        tag,
+        name: "ask".into(),
+        content_type: ContentType::BYTES,
+        content,
+        timeout: None,
+        origin: None,
+        bound: false,
+    }
 }
 
 #[test]

@@ -59,8 +59,15 @@ fn every_kind_with_content_travels_compressed_and_arrives_as_it_was() {
         let content = Bytes::from(b"to and fro ".repeat(1000));
         let content_type = ContentType::TEXT;
         pair.command(Side::Client, action(content.clone())).unwrap();
-        let request =
-            Command::Request { tag: 1, name: "ask".into(), content_type, content: content.clone(), timeout: None, origin: None };
+        let request = Command::Request {
+            tag: 1,
+            name: "ask".into(),
+            content_type,
+            content: content.clone(),
+            timeout: None,
+            origin: None,
+            bound: false,
+        };
         pair.command(Side::Client, request).unwrap();
         pair.command(Side::Server, Command::Sink { stream: 1, credit: 20_000 }).unwrap();
         pair.command(Side::Client, Command::Source { stream: 1, credit: 20_000 }).unwrap();

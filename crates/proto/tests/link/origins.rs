@@ -90,6 +90,7 @@ fn a_request_whose_origin_the_application_names_is_left_to_the_application() {
             content: number(tag),
             timeout: None,
             origin: own,
+            bound: false,
         };
         pair.command(Side::Client, named(1)).unwrap();
         pair.act(Side::Client, 0).unwrap();
@@ -108,6 +109,45 @@ fn a_request_whose_origin_the_application_names_is_left_to_the_application() {
         pair.command(Side::Client, named(4)).unwrap();
         pair.run(SECOND);
         assert_eq!(asked(&pair.events(Side::Server)), [(4, 4, own)]);
+    }
+}
+
+#[test]
+fn a_request_that_is_bound_to_its_session_ends_with_it_whatever_ends_that() {
+    for sent in [true, false] {
+        for code in [None, Some(Code::OVERLOADED)] {
+            let mut pair = Pair::up_with(resending(), remembering());
+            pair.act(Side::Client, 0).unwrap();
+            pair.run(SECOND);
+            let ask = |tag: u32, bound| Command::Request {
+                tag: tag.into(),
+                name: "ask".into(),
+                content_type: ContentType::CBOR,
+                content: number(tag),
+                timeout: None,
+                origin: None,
+                bound,
+            };
+            pair.congested[Side::Client as usize] = !sent;
+            pair.command(Side::Client, ask(1, true)).unwrap();
+            pair.command(Side::Client, ask(2, false)).unwrap();
+            pair.run(SECOND);
+            pair.congested[Side::Client as usize] = false;
+            pair.events(Side::Server);
+            match code {
+                None => pair.cut(0, 0),
+                Some(code) => {
+                    let fault = Fault { code, message: "test".into(), retry_after_ms: None };
+                    pair.command(Side::Server, Command::Close(fault)).unwrap();
+                }
+            }
+            pair.run(pair.grace);
+            pair.connect();
+            pair.run(SECOND);
+            assert_eq!(answers(&pair.events(Side::Client)), [(1, Err(Code::LINK_LOST))], "{sent} {code:?}");
+            let again: Vec<_> = asked(&pair.events(Side::Server)).into_iter().map(|(_, tag, _)| tag).collect();
+            assert_eq!(again, [2], "{sent} {code:?}");
+        }
     }
 }
 
@@ -367,6 +407,7 @@ fn whatever_is_taken_fits_a_frame_in_every_session_that_follows() {
                 content: content.clone(),
                 timeout: None,
                 origin: None,
+                bound: false,
             };
             match pair.command(Side::Client, command) {
                 Err(refused) => assert_eq!(refused, Refusal::TooLarge.into()),
@@ -398,6 +439,7 @@ fn content_survives_the_change_of_session() {
         content: content.clone(),
         timeout: Some(1000 * SECOND),
         origin: None,
+        bound: false,
     };
     pair.command(Side::Client, command).unwrap();
     pair.run(SECOND);

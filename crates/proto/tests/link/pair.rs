@@ -202,7 +202,15 @@ impl Pair {
         let content = number(u32::try_from(tag).unwrap());
         self.command(
             side,
-            Command::Request { tag, name: "ask".into(), content_type: ContentType::CBOR, content, timeout, origin: None },
+            Command::Request {
+                tag,
+                name: "ask".into(),
+                content_type: ContentType::CBOR,
+                content,
+                timeout,
+                origin: None,
+                bound: false,
+            },
         )
     }
 
