@@ -203,6 +203,12 @@ impl Desk {
             bytes += weight(&result);
             pump.handle(Input::Command(Command::Answer { id, result }), now);
         }
+        // Those that nobody waits for any more would wait for room all the same, and a peer may cancel as often as it likes.
+        self.answers.retain(|(id, result)| {
+            let asked = pump.machine.is_asked(*id);
+            bytes += if asked { 0 } else { weight(result) };
+            asked
+        });
         self.port.answered(bytes);
     }
 
@@ -336,5 +342,94 @@ pub(crate) fn add_answer(remains: &mut Remains, id: RequestId, result: Result<An
 impl Drop for Desk {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use bytes::Bytes;
+    use parlour_proto::link::{Link as Machine, LinkConfig, Output, ServerSession};
+    use parlour_wire::{Code, Frame, Kind, encode, header, limits};
+
+    use super::*;
+    use crate::pump::{GOODBYE, now};
+
+    /// Answers that fill the link.
+    const ROOM: u64 = 16;
+
+    fn sent(machine: &mut Machine) -> Frame {
+        match machine.poll_transmit() {
+            Some(Output::Send(frame)) => frame,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A client's end that is up, and has no room for more than [`ROOM`] answers.
+    fn up() -> Pump {
+        let config = Arc::new(LinkConfig { unacked_frames: usize::try_from(ROOM).unwrap(), ..LinkConfig::default() });
+        let mut pump = Pump::new(Machine::client(Arc::clone(&config)));
+        let identity = ServerSession { session: LinkSessionId([1; 16]), token: [1; 32], challenge: [1; 32], grace: GOODBYE };
+        let mut server = Machine::server(config, identity, now());
+        pump.handle(Input::Connected, now());
+        server.handle(Input::Connected, now()).unwrap();
+        server.handle(Input::Frame(sent(&mut pump.machine)), now()).unwrap();
+        pump.handle(Input::Frame(sent(&mut server)), now());
+        assert!(pump.machine.is_up());
+        pump
+    }
+
+    fn request(number: u64, seq: u64) -> Frame {
+        let header = header::Request { name: "nothing".to_owned(), deadline_ms: 0, origin: None };
+        Frame { seq, id: number, header: Bytes::from(encode(&header)), ..Frame::new(Kind::REQUEST) }
+    }
+
+    /// Answers as a program does that has no handler of that name.
+    fn refuse(desk: &mut Desk, pump: &mut Pump) -> usize {
+        let mut refused = 0;
+        while let Some(event) = pump.machine.poll_event() {
+            if let Event::Request { id, .. } = event {
+                desk.port.answer((id, Err(Fault::new(Code::UNKNOWN_REQUEST, "none")))).unwrap();
+                refused += 1;
+            }
+        }
+        desk.take_answers(pump, now());
+        refused
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_any_more_do_not_wait_for_room() {
+        let (mut desk, mut pump) = (Desk::new(Arc::default()), up());
+        for n in 1..=ROOM {
+            pump.handle(Input::Frame(request(n, n)), now());
+            assert_eq!(refuse(&mut desk, &mut pump), 1);
+        }
+        assert!(!pump.machine.has_answer_room());
+        let mut refused = 0;
+        for (n, seq) in (ROOM + 1..).zip((ROOM + 1..).step_by(2)).take(5000) {
+            pump.handle(Input::Frame(request(n, seq)), now());
+            pump.handle(Input::Frame(Frame { seq: seq + 1, id: n, ..Frame::new(Kind::CANCEL) }), now());
+            refused += refuse(&mut desk, &mut pump);
+            assert!(desk.answers.len() <= limits::REQUESTS_IN_FLIGHT, "{}", desk.answers.len());
+        }
+        assert_eq!(refused, 5000);
+    }
+
+    #[test]
+    fn answers_without_content_take_room_too() {
+        let (desk, mut pump) = (Desk::new(Arc::default()), up());
+        pump.handle(Input::Frame(request(1, 1)), now());
+        let id = std::iter::from_fn(|| pump.machine.poll_event()).find_map(|event| match event {
+            Event::Request { id, .. } => Some(id),
+            _ => None,
+        });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut answers = 0;
+        while desk.port.poll_answers(&mut cx) {
+            desk.port.answer((id.unwrap(), Err(Fault::new(Code::UNKNOWN_REQUEST, "none")))).unwrap();
+            answers += 1;
+            assert!(answers < 20_000);
+        }
     }
 }

@@ -54,9 +54,16 @@ impl Action {
 /// An answer to a request of the peer.
 pub(crate) type Reply = (RequestId, Result<Answer, Fault>);
 
-/// The bytes of an answer that a bound counts.
+/// What an answer takes beside its content or text: its places in the queues on its way.
+const REPLY_BYTES: usize = 100;
+
+/// The bytes of an answer that a bound counts. None is without weight, or there could be any number of them.
 pub(crate) fn weight(result: &Result<Answer, Fault>) -> usize {
-    result.as_ref().map_or(0, |answer| answer.content.len())
+    REPLY_BYTES
+        + match result {
+            Ok(answer) => answer.content.len(),
+            Err(fault) => fault.message.len(),
+        }
 }
 
 /// What must not wait behind calls that find no room. As many as requests and handles.

@@ -240,6 +240,13 @@ impl Link {
         Ok(())
     }
 
+    /// Whether the peer waits for the answer to a request of its own. An answer to any other is dropped, so a driver that keeps answers
+    /// until there is room need not keep that.
+    #[must_use]
+    pub fn is_asked(&self, id: RequestId) -> bool {
+        id.generation == self.requests.generation && self.requests.inbound.contains_key(&id.number)
+    }
+
     /// Whether the peer has taken so much of what it was sent that another answer can go to it. A driver keeps answers until then;
     /// one that does not ends the session with [`LinkError::Overrun`] at last.
     #[must_use]
@@ -261,7 +268,7 @@ impl Link {
     }
 
     pub(super) fn report_progress(&mut self, id: RequestId, done: u64, total: Option<u64>) -> Result<(), LinkError> {
-        if id.generation != self.requests.generation || !self.requests.inbound.contains_key(&id.number) {
+        if !self.is_asked(id) {
             return Ok(());
         }
         let header = Bytes::from(encode(&header::Progress { done, total }));
