@@ -38,14 +38,17 @@ impl Access {
         match self {
             Self::Anyone => Ok(()),
             Self::Deny => Err(Fault::new(Code::FORBIDDEN, "nobody may call this")),
-            Self::Authenticated | Self::Keys(_) if !authenticated => {
-                Err(Fault::new(Code::NOT_AUTHENTICATED, "only who has proven who it is may call this"))
-            }
+            Self::Authenticated | Self::Keys(_) if !authenticated => Err(unauthenticated()),
             Self::Authenticated => Ok(()),
             Self::Keys(keys) if key.is_some_and(|key| keys.contains(key)) => Ok(()),
             Self::Keys(_) => Err(Fault::new(Code::FORBIDDEN, "this key may not call this")),
         }
     }
+}
+
+/// What a peer is told that may prove later who it is.
+pub(crate) fn unauthenticated() -> Fault {
+    Fault::new(Code::NOT_AUTHENTICATED, "only who has proven who it is may call this")
 }
 
 #[cfg(test)]

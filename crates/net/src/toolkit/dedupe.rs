@@ -17,6 +17,8 @@ use crate::{
     Answer,
     durable::{again, is_queue},
     identity::PeerKey,
+    session::stopping,
+    toolkit::access::unauthenticated,
 };
 
 /// What the fixed parts of a kept answer take, in bytes.
@@ -148,8 +150,7 @@ impl Dedupe {
         // What fell out meanwhile is not taken in again.
         if known.is_some_and(|book| book.running.contains(&origin.number)) {
             self.book(peer, origin.session, now).running.remove(&origin.number);
-            // Whoever is asked to try again must not find the refusal of the first try.
-            if !result.as_ref().is_err_and(again) {
+            if !result.as_ref().is_err_and(|fault| is_put_off(origin, fault)) {
                 self.keep(peer, origin, result);
             }
             self.trim(peer);
@@ -179,7 +180,10 @@ impl Dedupe {
         now: Instant,
     ) {
         let book = self.book(peer, session, now);
-        let put_off = answers.iter().filter(|(_, result)| result.as_ref().is_err_and(again)).map(|(number, _)| *number);
+        let is_put_off = |(number, result): &(u64, Result<Answer, Fault>)| {
+            result.as_ref().is_err_and(|fault| is_put_off(Origin { session, number: *number }, fault))
+        };
+        let put_off = answers.iter().filter(|answer| is_put_off(answer)).map(|(number, _)| *number);
         let open: BTreeSet<u64> = running.iter().copied().chain(put_off).collect();
         let mut from = 1;
         for number in &open {
@@ -351,6 +355,15 @@ impl Book {
     fn is_old(&self, session: &LinkSessionId, now: Instant, age: Duration) -> bool {
         self.running.is_empty() && !is_queue(session) && now.saturating_duration_since(self.touched) > age
     }
+}
+
+/// Whether a request that ended like that is carried out when it comes again.
+///
+/// A queue sends a message again that was put off, and must not find the refusal of the first try then. A link sends a request again
+/// because the answer is lost: nobody has seen that, and its handler may have had effects before it failed. So the fault is the answer,
+/// unless it says that no handler began.
+fn is_put_off(origin: Origin, fault: &Fault) -> bool {
+    if is_queue(&origin.session) { again(fault) } else { *fault == stopping() || *fault == unauthenticated() }
 }
 
 fn size_of_result(result: &Result<Answer, Fault>) -> usize {

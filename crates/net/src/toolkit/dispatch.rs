@@ -356,7 +356,15 @@ impl Dispatcher {
 
     fn start_request(&mut self, request: Incoming, kept: Option<(Arc<CallState>, Record)>) -> Result<(), Fault> {
         let shared = Arc::clone(&self.shared);
-        let entry = self.admit(&shared, &request.name)?;
+        let entry = match self.admit(&shared, &request.name) {
+            Ok(entry) => entry,
+            Err(fault) => {
+                if let Some((_, record)) = kept {
+                    record.finish(&Err(fault.clone()));
+                }
+                return Err(fault);
+            }
+        };
         let Incoming { id, content_type, content, deadline, origin, .. } = request;
         let name = Arc::clone(&entry.name);
         let (call, kept) = match kept {

@@ -60,7 +60,14 @@ async fn scene(dedupe: DedupeLimits) -> Scene {
     let mut config = station_config();
     config.listen.grace = Duration::from_millis(20);
     config.dedupe = dedupe;
-    config.handlers.on_request("count", counting(&runs, begun_sender, &gate)).allow(Access::Authenticated);
+    config.handlers.on_request("count", counting(&runs, begun_sender.clone(), &gate)).allow(Access::Authenticated);
+    let book = counting(&runs, begun_sender, &gate);
+    // What it does is done when another one that it asks does not answer.
+    let book = config.handlers.on_request("book", move |cx, n: u32| {
+        let booked = book(cx, n);
+        async move { booked.await.and_then(|_| Err::<u32, _>(Fault::new(Code::TIMED_OUT, "booked, and nobody was told"))) }
+    });
+    book.allow(Access::Authenticated);
     config.hooks.on_end(move |_peer, reason| {
         let _ = end.send(reason.code);
         async {}
@@ -126,6 +133,24 @@ async fn a_request_that_ended_while_nobody_was_there_is_answered_with_its_result
     .await;
     scene.come_back().await;
     assert_eq!(bounded(reply).await.unwrap(), 1007);
+    assert_eq!(scene.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_failed_is_not_tried_again_by_its_link_although_it_might_succeed_later() {
+    let mut scene = scene(DedupeLimits::default()).await;
+    let reply = scene.agent.request::<u32>("book", &7).send();
+    assert_eq!(scene.begun.next().await, 7);
+    scene.lose().await;
+    scene.gate.add_permits(1);
+    bounded(async {
+        while scene.gate.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    scene.come_back().await;
+    assert_eq!(bounded(reply).await.unwrap_err(), Fault::new(Code::TIMED_OUT, "booked, and nobody was told"));
     assert_eq!(scene.runs(), 1);
 }
 

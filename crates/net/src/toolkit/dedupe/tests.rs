@@ -252,18 +252,45 @@ fn a_session_is_forgotten_when_it_is_old_and_nothing_of_it_runs() {
 }
 
 #[test]
-fn a_request_that_is_put_off_runs_when_it_comes_again() {
+fn a_message_of_a_queue_that_is_put_off_runs_when_it_comes_again() {
     let (mut table, now) = (Dedupe::new(large()), Instant::now());
-    let put_off = || Err(Fault::new(Code::OVERLOADED, "later"));
+    let queue = Origin { session: LinkSessionId(*b"PLQ1 of somebody"), number: 1 };
     for _ in 0..3 {
-        assert_eq!(table.begin(key(1), origin(1, 1), now), Verdict::Run);
-        table.finish(key(1), origin(1, 1), put_off(), now);
+        assert_eq!(table.begin(key(1), queue, now), Verdict::Run);
+        table.finish(key(1), queue, Err(Fault::new(Code::OVERLOADED, "later")), now);
     }
-    let answers = vec![(1, answer(b"one")), (2, put_off()), (3, Err(Fault::new(Code::FORBIDDEN, "never")))];
-    table.lost(key(1), (LinkSessionId([2; 16]), 3), answers, &BTreeSet::new(), now);
-    assert_eq!(table.begin(key(1), origin(2, 1), now), Verdict::Done(answer(b"one")));
-    assert_eq!(table.begin(key(1), origin(2, 2), now), Verdict::Run);
-    assert!(matches!(table.begin(key(1), origin(2, 3), now), Verdict::Done(Err(fault)) if fault.code == Code::FORBIDDEN));
+}
+
+#[test]
+fn a_request_of_a_link_whose_handler_has_failed_is_answered_with_that_whatever_it_says() {
+    let (mut table, now) = (Dedupe::new(large()), Instant::now());
+    let codes =
+        [Code::OVERLOADED, Code::TIMED_OUT, Code::LINK_LOST, Code::DISK_FULL, Code::CANCELLED, Code::STOPPING, Code::FORBIDDEN];
+    let faults = codes.map(|code| Err(Fault::new(code, "later")));
+    for (number, fault) in (1..).zip(faults.clone()) {
+        assert_eq!(table.begin(key(1), origin(1, number), now), Verdict::Run);
+        table.finish(key(1), origin(1, number), fault.clone(), now);
+        assert_eq!(table.begin(key(1), origin(1, number), now), Verdict::Done(fault));
+    }
+    let (session, received) = (LinkSessionId([2; 16]), u64::try_from(faults.len()).unwrap());
+    table.lost(key(1), (session, received), (1..).zip(faults.clone()).collect(), &BTreeSet::new(), now);
+    for (number, fault) in (1..).zip(faults) {
+        assert_eq!(table.begin(key(1), origin(2, number), now), Verdict::Done(fault));
+    }
+}
+
+#[test]
+fn a_request_whose_handler_never_began_runs_when_it_comes_again() {
+    let (mut table, now) = (Dedupe::new(large()), Instant::now());
+    for refusal in [stopping(), unauthenticated()] {
+        assert_eq!(table.begin(key(1), origin(1, 1), now), Verdict::Run);
+        table.finish(key(1), origin(1, 1), Err(refusal.clone()), now);
+        let answers = vec![(1, answer(b"one")), (2, Err(refusal.clone()))];
+        table.lost(key(1), (LinkSessionId([2; 16]), 2), answers, &BTreeSet::new(), now);
+        assert_eq!(table.begin(key(1), origin(2, 1), now), Verdict::Done(answer(b"one")));
+        assert_eq!(table.begin(key(1), origin(2, 2), now), Verdict::Run, "{refusal:?}");
+        table = Dedupe::new(large());
+    }
 }
 
 #[test]
