@@ -19,7 +19,7 @@ pub(super) const ORIGIN_BYTES: usize = 32;
 pub(super) enum End {
     /// The peer said so.
     ByPeer,
-    /// This side said so, and has told the peer.
+    /// This side said so, and what tells the peer has left.
     Told,
     /// This side said so, and the peer may not have heard it.
     Unheard,
@@ -28,7 +28,7 @@ pub(super) enum End {
 }
 
 /// What a session leaves behind at the side that was asked ([`super::LinkConfig::keep_remains`]), if the other side may ask again: it
-/// was lost, or this side ended it in a way after which its client comes back.
+/// was lost, or this side is a server's and has ended it. Requests that run go on, unless their client was told not to come back.
 ///
 /// A request of the session that comes again carries its [`Origin`]. If its number is above `received` it has not been here. If it
 /// is among `answers` it is answered with that; if among `running`, with what that one comes to. Otherwise its answer has arrived
@@ -54,8 +54,9 @@ impl Link {
         let frames: Vec<(Frame, bool)> = self.outbox.take_all().collect();
         self.inbox = super::outbox::Inbox::default();
         match session {
-            Some(session) if self.config.keep_remains && self.may_be_asked_again(end, fault) => {
-                self.leave_remains(session, &frames);
+            Some(session) if self.config.keep_remains && self.may_be_asked_again(end) => {
+                let goes_on = end != End::Told || fault.code.retry();
+                self.leave_remains(session, &frames, goes_on);
             }
             _ => self.cancel_inbound(),
         }
@@ -68,13 +69,13 @@ impl Link {
     }
 
     /// Whether the other side may ask again what it has asked in a session that ended like that. A client that ends its session is
-    /// through with it; one whose server ends it comes back, unless it was told not to.
-    fn may_be_asked_again(&self, end: End, fault: &Fault) -> bool {
+    /// through with it. One whose server ends it comes back, unless it was told not to, and that it was told does not say that it has
+    /// heard it.
+    fn may_be_asked_again(&self, end: End) -> bool {
         match end {
             End::Lost => true,
             End::ByPeer => false,
-            End::Told => !self.role.is_client() && fault.code.retry(),
-            End::Unheard => !self.role.is_client(),
+            End::Told | End::Unheard => !self.role.is_client(),
         }
     }
 
@@ -118,11 +119,15 @@ impl Link {
         });
     }
 
-    fn leave_remains(&mut self, session: LinkSessionId, frames: &[(Frame, bool)]) {
+    fn leave_remains(&mut self, session: LinkSessionId, frames: &[(Frame, bool)], goes_on: bool) {
         let received = self.take_given();
         let answers = frames.iter().filter_map(|(frame, _)| Some((frame.id, result_of(frame)?))).collect();
         let running = self.take_inbound();
+        let cancelled = if goes_on { Vec::new() } else { running.clone() };
         self.event(Event::Remains(Box::new(Remains { session, received, answers, running })));
+        for id in cancelled {
+            self.event(Event::Cancelled { id });
+        }
     }
 
     fn cancel_inbound(&mut self) {

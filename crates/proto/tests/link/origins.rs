@@ -355,7 +355,7 @@ fn an_answer_that_comes_while_a_session_is_being_closed_is_kept_by_the_driver() 
 }
 
 #[test]
-fn a_session_that_is_closed_for_good_leaves_nothing_and_cancels_what_runs() {
+fn a_session_that_is_closed_for_good_cancels_what_runs() {
     for closing in Side::BOTH {
         let mut pair = Pair::up_with(resending(), remembering());
         pair.ask(Side::Client, 1, None).unwrap();
@@ -365,8 +365,34 @@ fn a_session_that_is_closed_for_good_leaves_nothing_and_cancels_what_runs() {
         pair.command(closing, Command::Close(fault)).unwrap();
         pair.run(SECOND);
         let events = pair.events(Side::Server);
-        assert!(matches!(&events[..], [Event::Cancelled { id }, Event::Ended(_)] if *id == given[0].0), "{events:?}");
+        let [rest @ .., Event::Cancelled { id }, Event::Ended(_)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(*id, given[0].0);
+        // Whoever closes is through with it, or was told not to come back and may not have heard that.
+        let left = usize::from(closing == Side::Server);
+        assert_eq!((rest.len(), remains(&events).len()), (left, left), "{events:?}");
     }
+}
+
+#[test]
+fn a_session_that_is_closed_for_good_leaves_what_is_needed_if_its_client_never_hears_of_it() {
+    let mut pair = Pair::up_with(resending(), remembering());
+    for tag in 1..=2 {
+        pair.ask(Side::Client, tag, None).unwrap();
+    }
+    pair.run(SECOND);
+    let given = requests(&pair.events(Side::Server));
+    pair.answer(Side::Server, given[0].0, number(10));
+    let fault = Fault { code: Code::ALREADY_EXISTS, message: "test".into(), retry_after_ms: None };
+    pair.command(Side::Server, Command::Close(fault)).unwrap();
+    pair.cut(0, 0);
+    let events = pair.events(Side::Server);
+    let answer = Answer { content_type: ContentType::CBOR, content: number(10) };
+    let expected = Remains { session: FIRST, received: 2, answers: vec![(1, Ok(answer))], running: vec![given[1].0] };
+    assert_eq!(remains(&events), [expected]);
+    pair.connect();
+    pair.run(SECOND);
+    let again = asked(&pair.events(Side::Server));
+    assert_eq!(again, [(1, 1, origin(FIRST, 1)), (2, 2, origin(FIRST, 2))]);
 }
 
 #[test]
