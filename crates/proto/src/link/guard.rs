@@ -29,6 +29,7 @@ impl Link {
     pub fn trust(&mut self, session: LinkSessionId, now: Instant) {
         if self.session() == Some(session) && self.outbox.is_held_back() {
             self.outbox.release();
+            self.role.doubt(false);
             self.tell_what_time_is_left(now);
         }
     }

@@ -24,6 +24,8 @@ pub(super) enum Role {
         session: Option<Box<ClientSession>>,
         /// Each new session begins with a proof of who the peer is.
         guarded: bool,
+        /// Whoever had the last word had not proven who it is.
+        doubted: bool,
     },
     Server {
         identity: Box<ServerSession>,
@@ -41,7 +43,7 @@ pub(super) struct ClientSession {
 
 impl Role {
     pub(super) fn client() -> Self {
-        Self::Client { session: None, guarded: false }
+        Self::Client { session: None, guarded: false, doubted: false }
     }
 
     pub(super) fn server(identity: ServerSession) -> Self {
@@ -52,6 +54,17 @@ impl Role {
         if let Self::Client { guarded, .. } = self {
             *guarded = true;
         }
+    }
+
+    /// Takes note of who has had the last word: somebody who has proven who it is, or not. Without a guard nobody has to.
+    pub(super) fn doubt(&mut self, is_doubtful: bool) {
+        if let Self::Client { guarded, doubted, .. } = self {
+            *doubted = *guarded && is_doubtful;
+        }
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        matches!(self, Self::Client { doubted: true, .. })
     }
 
     pub(super) fn is_client(&self) -> bool {
@@ -115,6 +128,8 @@ impl Link {
             (true, Kind::CLOSE) => {
                 let mut fault: Fault = read_header(frame)?;
                 fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
+                // Nobody proves anything before a session begins.
+                self.role.doubt(true);
                 self.on_close(fault);
                 Ok(())
             }
@@ -167,7 +182,7 @@ impl Link {
 
     fn on_welcome(&mut self, welcome: header::Welcome, now: Instant) -> Result<(), Violation> {
         parlour_wire::codec::bounded("capabilities", welcome.capabilities.len(), limits::CAPABILITIES)?;
-        let Role::Client { session, guarded } = &mut self.role else { return Err(Violation::OutOfState(Kind::WELCOME)) };
+        let Role::Client { session, guarded, .. } = &mut self.role else { return Err(Violation::OutOfState(Kind::WELCOME)) };
         let (grace, guarded) = (Duration::from_millis(welcome.grace_ms).min(GRACE_MAX), *guarded);
         let header::Welcome { capabilities, session: id, resumed, challenge, .. } = welcome;
         if resumed {

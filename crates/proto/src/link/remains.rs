@@ -49,8 +49,12 @@ impl Link {
     /// The session is over. What the configuration does not carry into the next one fails with `fault`.
     pub(super) fn forget_session(&mut self, session: Option<LinkSessionId>, end: End, fault: &Fault) {
         let over = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
-        // That this peer is not trusted, or does not trust, is no answer to what it was never asked.
-        let unasked = self.outbox.is_held_back().then(|| Fault { code: Code::LINK_LOST, ..fault.clone() });
+        // That this peer is not trusted, or does not trust, is no answer to what it was never asked: neither now nor when the link is given
+        // up for what it has said.
+        if self.outbox.is_held_back() {
+            self.role.doubt(true);
+        }
+        let unasked = self.role.is_doubted().then(|| Fault { code: Code::LINK_LOST, ..fault.clone() });
         let frames: Vec<(Frame, bool)> = self.outbox.take_all().collect();
         self.inbox = super::outbox::Inbox::default();
         match session {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use parlour_proto::link::{Answer, Command, Event, LinkConfig, OpenRequests, Refusal, Unsent};
-use parlour_wire::{Code, Kind, LinkSessionId, frame::ContentType, limits};
+use parlour_proto::link::{Answer, Command, Event, Input, LinkConfig, OpenRequests, Refusal, Unsent};
+use parlour_wire::{Code, Frame, Kind, LinkSessionId, encode, frame::ContentType, limits};
 
 use crate::{
     pair::{Pair, Side, actions, answers, number, requests},
@@ -77,6 +77,52 @@ fn a_link_that_closes_before_the_proof_has_said_nothing() {
     assert!(pair.client.is_ended() && pair.server.is_ended());
     assert_eq!(answers(&pair.events(Side::Client)), [(2, Err(Code::LINK_LOST))], "it was not refused");
     assert_eq!((said(&pair), actions(&pair.events(Side::Server))), (0, vec![]));
+}
+
+#[test]
+fn what_a_server_says_that_has_proven_nothing_is_no_answer_to_what_was_kept_back() {
+    for greeted in [true, false] {
+        let mut pair = guarded();
+        // A session with the right one was here before.
+        prove(&mut pair, 100).unwrap();
+        pair.run(SECOND);
+        trust(&mut pair);
+        pair.cut(0, 0);
+        pair.run(pair.grace);
+        pair.ask(Side::Client, 2, None).unwrap();
+        pair.events(Side::Client);
+        if greeted {
+            pair.connect();
+            pair.run(SECOND);
+            pair.command(Side::Server, Command::Close(fault(Code::FORBIDDEN))).unwrap();
+        } else {
+            let refusal = Frame { header: encode(&fault(Code::FORBIDDEN)).into(), ..Frame::new(Kind::CLOSE) };
+            pair.take_in(Side::Client, Input::Connected).unwrap();
+            pair.take_in(Side::Client, Input::Frame(refusal)).unwrap();
+        }
+        pair.run(SECOND);
+        // A driver does that with a reason after which another try makes no sense.
+        pair.command(Side::Client, Command::Close(fault(Code::FORBIDDEN))).unwrap();
+        pair.run(SECOND);
+        assert!(pair.client.is_ended());
+        assert_eq!(answers(&pair.events(Side::Client)), [(2, Err(Code::LINK_LOST))], "{greeted}");
+    }
+}
+
+#[test]
+fn what_the_right_server_says_is_the_answer_to_what_it_was_asked() {
+    let mut pair = guarded();
+    prove(&mut pair, 100).unwrap();
+    pair.run(SECOND);
+    trust(&mut pair);
+    pair.ask(Side::Client, 2, None).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Client);
+    for side in [Side::Server, Side::Client] {
+        pair.command(side, Command::Close(fault(Code::FORBIDDEN))).unwrap();
+        pair.run(SECOND);
+    }
+    assert_eq!(answers(&pair.events(Side::Client)), [(2, Err(Code::FORBIDDEN))]);
 }
 
 #[test]
