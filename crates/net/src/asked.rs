@@ -187,6 +187,14 @@ impl AskCell {
         Some((ask, bound))
     }
 
+    /// Name and content, while it waits for room.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.lock().stage {
+            Stage::Queued { ask, .. } => ask.name.len() + ask.content.len(),
+            _ => 0,
+        }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.lock().stage, Stage::Gone)
     }

@@ -89,7 +89,7 @@ impl Desk {
     fn take(&mut self, call: Call, pump: &mut Pump, now: Instant) -> Result<(), Call> {
         match call {
             Call::Ask(cell) => {
-                if !pump.machine.has_room() {
+                if !pump.machine.has_room_for(cell.bytes()) {
                     return Err(Call::Ask(cell));
                 }
                 self.ask(cell, pump, now);
@@ -350,11 +350,15 @@ mod tests {
     use std::task::{Context, Waker};
 
     use bytes::Bytes;
+    use futures_util::FutureExt;
     use parlour_proto::link::{Link as Machine, LinkConfig, Output, ServerSession};
-    use parlour_wire::{Code, Frame, Kind, encode, header, limits};
+    use parlour_wire::{Code, Frame, Kind, encode, frame::ContentType, header, limits};
 
     use super::*;
-    use crate::pump::{GOODBYE, now};
+    use crate::{
+        link::Link,
+        pump::{GOODBYE, now},
+    };
 
     /// Answers that fill the link.
     const ROOM: u64 = 16;
@@ -368,7 +372,11 @@ mod tests {
 
     /// A client's end that is up, and has no room for more than [`ROOM`] answers.
     fn up() -> Pump {
-        let config = Arc::new(LinkConfig { unacked_frames: usize::try_from(ROOM).unwrap(), ..LinkConfig::default() });
+        up_with(LinkConfig { unacked_frames: usize::try_from(ROOM).unwrap(), ..LinkConfig::default() })
+    }
+
+    fn up_with(config: LinkConfig) -> Pump {
+        let config = Arc::new(config);
         let mut pump = Pump::new(Machine::client(Arc::clone(&config)));
         let identity = ServerSession { session: LinkSessionId([1; 16]), token: [1; 32], challenge: [1; 32], grace: GOODBYE };
         let mut server = Machine::server(config, identity, now());
@@ -417,6 +425,32 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_finds_no_room_beside_what_is_there_waits_for_it() {
+        for (unacked_bytes, beside) in [(limits::FRAME, 400_000), (limits::FRAME, 0), (1, 0), (0, 0)] {
+            let (mut desk, mut pump) =
+                (Desk::new(Arc::default()), up_with(LinkConfig { unacked_bytes, ..LinkConfig::default() }));
+            let act = |size: usize| Command::Action {
+                name: "act".to_owned(),
+                content_type: ContentType::BYTES,
+                content: Bytes::from(vec![0; size]),
+            };
+            if beside > 0 {
+                pump.handle(Input::Command(act(beside)), now());
+                sent(&mut pump.machine);
+            }
+            let link = Link::new(Arc::clone(&desk.port));
+            let (name, content_type, content) = ("ask".to_owned(), ContentType::BYTES, Bytes::from(vec![0; 700_000]));
+            let mut asked = link.ask(Ask { name, content_type, content, timeout: None, origin: None });
+            desk.take_calls(&mut pump, now());
+            assert_eq!(pump.machine.in_flight().0, usize::from(beside == 0), "{unacked_bytes}");
+            assert!((&mut asked).now_or_never().is_none(), "it is not refused");
+            pump.handle(Input::Frame(Frame { id: u64::from(beside > 0), ..Frame::new(Kind::ACK) }), now());
+            desk.take_calls(&mut pump, now());
+            assert_eq!(pump.machine.in_flight().0, 1);
+        }
+    }
+
+    #[test]
     fn answers_without_content_take_room_too() {
         let (desk, mut pump) = (Desk::new(Arc::default()), up());
         pump.handle(Input::Frame(request(1, 1)), now());
@@ -424,9 +458,9 @@ mod tests {
             Event::Request { id, .. } => Some(id),
             _ => None,
         });
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         let mut answers = 0;
-        while desk.port.poll_answers(&mut cx) {
+        while desk.port.poll_answers(&cx) {
             desk.port.answer((id.unwrap(), Err(Fault::new(Code::UNKNOWN_REQUEST, "none")))).unwrap();
             answers += 1;
             assert!(answers < 20_000);

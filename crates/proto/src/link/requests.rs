@@ -25,6 +25,9 @@ const ANSWER_FRAMES: usize = 2 * limits::REQUESTS_IN_FLIGHT;
 /// The soft limit of bytes, times this, is what answers may use.
 const ANSWER_BYTES_FACTOR: usize = 4;
 
+/// What a request takes beside its name and content at most: the fixed part of a frame, the rest of its header, and its origin.
+const BESIDE_BYTES: usize = 128;
+
 /// The value that answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -181,14 +184,24 @@ impl Link {
         Ok(())
     }
 
-    /// Whether another request would be taken. A driver leaves its callers waiting until it would.
+    /// Whether another request of a usual size would be taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
         !self.is_held()
             && self.requests.open.len() < limits::REQUESTS_IN_FLIGHT
-            && self.requests.open_bytes < self.open_bytes_most() / 2
+            && self.requests.open_bytes < (self.open_bytes_most() / 2).max(1)
             && self.outbox.len() < self.config.unacked_frames
-            && self.outbox.bytes() < self.config.unacked_bytes / 2
+            && self.outbox.bytes() < (self.config.unacked_bytes / 2).max(1)
+    }
+
+    /// Whether a request whose name and content have so many bytes would be taken, or be refused however long it waits. A driver leaves its
+    /// callers waiting until it would.
+    #[must_use]
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let bytes = bytes + BESIDE_BYTES;
+        let fits = self.requests.open_bytes + bytes <= self.open_bytes_most().max(limits::FRAME)
+            && self.outbox.bytes() + bytes <= self.config.unacked_bytes.max(limits::FRAME);
+        self.has_room() && (fits || self.requests.open.is_empty() && self.outbox.len() == 0)
     }
 
     /// Bytes of open requests, at most: more than that is more than the peer lets in, whatever this side would keep.

@@ -81,7 +81,7 @@ fn large(tag: u64, bytes: usize) -> Command {
 
 #[test]
 fn a_large_request_finds_room_however_small_the_setting_is_and_one_that_never_will_is_told_so() {
-    for unacked_bytes in [1000, limits::FRAME, limits::UNACKED_BYTES] {
+    for unacked_bytes in [0, 1, 1000, limits::FRAME, limits::UNACKED_BYTES] {
         let config = LinkConfig { unacked_bytes, ..LinkConfig::default() };
         let mut pair = Pair::up_with(config, LinkConfig::default());
         for bytes in [limits::FRAME, limits::UNACKED_BYTES, 2 * limits::UNACKED_BYTES] {
