@@ -133,10 +133,13 @@ impl RemotePath {
         Ok(())
     }
 
-    /// Whether a file of this name is the part file of a transfer: `.NAME.TAG.part`.
+    /// Whether a file of this name is the part file of a transfer: `.NAME.TAG.part`, or the same one to systems that do not tell large
+    /// letters from small ones.
     #[must_use]
     pub fn is_part_file(name: &str) -> bool {
-        let tag = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(PART_SUFFIX)).and_then(|rest| rest.rsplit_once('.'));
+        let split = name.len().checked_sub(PART_SUFFIX.len()).and_then(|at| name.split_at_checked(at));
+        let rest = split.filter(|(_, suffix)| suffix.eq_ignore_ascii_case(PART_SUFFIX)).map(|(rest, _)| rest);
+        let tag = rest.and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.rsplit_once('.'));
         tag.is_some_and(|(_, tag)| tag.len() == TAG_DIGITS && tag.bytes().all(|c| c.is_ascii_hexdigit()))
     }
 
@@ -216,6 +219,8 @@ mod tests {
             ("inbox/lpt\u{b3}", PathError::Device),
             ("inbox/conin$", PathError::Device),
             ("inbox/.a.0123456789abcdef.part", PathError::PartFile),
+            ("inbox/.a.0123456789ABCDEF.PART", PathError::PartFile),
+            ("inbox/.a.0123456789abcdef.Part", PathError::PartFile),
         ];
         for (text, error) in cases {
             assert_eq!(text.parse::<RemotePath>(), Err(error), "{text:?}");
