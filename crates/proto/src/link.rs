@@ -6,8 +6,8 @@
 //! - **Handshake** (`handshake.rs`): a client says hello, or resume if it has a session; a server answers with a welcome.
 //! - **Session** (`outbox.rs`): frames that matter are numbered from 1 in each direction, kept until they are acknowledged,
 //!   and sent again on the next connection, so each takes effect exactly once however often the connection breaks.
-//! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. What becomes
-//!   of them when a session is lost is in `remains.rs`.
+//! - **Requests** (`requests.rs`): each gets exactly one answer: a value, an error, or the passing of its deadline. How they wait for
+//!   room is in `parked.rs`, and what becomes of them when a session is lost in `remains.rs`.
 //! - **Compression** (`compression.rs`): per frame, in an encoding that the peer has told it decodes.
 //! - **Streams** (`streams.rs`): bulk data in chunks under credit, which never makes the other frames wait (`transmit.rs`).
 //! - **Keep-alive** (`keepalive.rs`): a silent peer is pinged and at last given up; the session outlives it.
@@ -24,6 +24,7 @@ mod handshake;
 mod hold;
 mod keepalive;
 mod outbox;
+mod parked;
 mod remains;
 mod requests;
 mod streams;

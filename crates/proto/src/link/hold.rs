@@ -24,18 +24,19 @@ impl Hold {
         (self.told, self.held) = (false, false);
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.wanted != self.told
+    /// Whether the peer is to be told something. The machine itself is `behind` while actions wait in it.
+    pub(super) fn is_due(&self, behind: bool) -> bool {
+        (self.wanted || behind) != self.told
     }
 
     pub(super) fn is_held(&self) -> bool {
         self.held
     }
 
-    pub(super) fn take_frame(&mut self) -> Option<Frame> {
-        self.is_due().then(|| {
-            self.told = self.wanted;
-            Frame { id: u64::from(self.wanted), ..Frame::new(Kind::HOLD) }
+    pub(super) fn take_frame(&mut self, behind: bool) -> Option<Frame> {
+        self.is_due(behind).then(|| {
+            self.told = !self.told;
+            Frame { id: u64::from(self.told), ..Frame::new(Kind::HOLD) }
         })
     }
 

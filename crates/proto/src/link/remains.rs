@@ -145,7 +145,17 @@ impl Link {
     fn take_inbound(&mut self) -> Vec<RequestId> {
         let generation = self.requests.generation;
         self.requests.generation += 1;
-        let parked: BTreeSet<u64> = self.requests.parked.drain(..).map(|(number, _)| number).collect();
+        let (mut parked, mut actions) = (BTreeSet::new(), Vec::new());
+        for event in self.requests.parked.take() {
+            match event {
+                Event::Request { id, .. } => drop(parked.insert(id.number)),
+                action => actions.push(action),
+            }
+        }
+        // They are acknowledged and do not come again.
+        for action in actions.into_iter().rev() {
+            self.events.push_front(action);
+        }
         self.requests.inbound_bytes = 0;
         let numbers = std::mem::take(&mut self.requests.inbound).into_keys().filter(|number| !parked.contains(number));
         numbers.map(|number| RequestId { generation, number }).collect()

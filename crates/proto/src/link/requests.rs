@@ -1,7 +1,7 @@
 //! Requests in flight, both ways: who waits for which answer, until when, and how much memory that may take.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use super::{
     Event, Link, Phase, RequestId, Tag,
     config::OpenRequests,
     error::{LinkError, Refusal, Violation},
+    parked::Parked,
     remains::{End, ORIGIN_BYTES},
 };
 
@@ -74,8 +75,8 @@ pub(super) struct Requests {
     /// The peer's requests, by its number, with their size.
     pub(super) inbound: BTreeMap<u64, usize>,
     pub(super) inbound_bytes: usize,
-    /// Requests of the peer that wait until there is room for their answers, as the events that they become.
-    pub(super) parked: VecDeque<(u64, Event)>,
+    /// Requests of the peer that wait until there is room for their answers, and what waits behind them.
+    pub(super) parked: Parked,
     /// The highest number of a request of this session that the application was given.
     pub(super) given: u64,
     /// Counts sessions, so that an answer to a request of a lost session cannot hit one of this session.
@@ -91,7 +92,7 @@ impl Requests {
 
     /// Gives the memory of past bursts back.
     pub(super) fn shrink(&mut self) {
-        self.parked.shrink_to_fit();
+        self.parked.shrink();
     }
 
     pub(super) fn open(&self) -> usize {
@@ -316,64 +317,6 @@ impl Link {
         Ok(())
     }
 
-    /// What to tell the application next. A request is told when there is room for its answer at that moment: the answers to those
-    /// before it may have taken it.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
-        loop {
-            let begins = matches!(self.events.front(), Some(Event::Up(_)));
-            if !begins && !self.requests.parked.is_empty() && self.has_answer_room() {
-                let (number, event) = self.requests.parked.pop_front()?;
-                self.requests.given = self.requests.given.max(number);
-                return Some(event);
-            }
-            let event = self.events.pop_front()?;
-            let Event::Request { id, .. } = &event else { return Some(event) };
-            let id = *id;
-            if id.generation != self.requests.generation {
-                return Some(event);
-            }
-            // One that was cancelled needs no room; the event that says so is still to come.
-            let needs_room = self.requests.inbound.contains_key(&id.number);
-            if self.requests.parked.is_empty() && (!needs_room || self.has_answer_room()) {
-                self.requests.given = self.requests.given.max(id.number);
-                return Some(event);
-            }
-            self.park(id, event);
-        }
-    }
-
-    /// Keeps a request back. None overtakes those that wait, or the highest number that was given would say that they were given, too:
-    /// one that was cancelled behind them is never told, and neither is that it was.
-    fn park(&mut self, id: RequestId, event: Event) {
-        if self.requests.inbound.contains_key(&id.number) {
-            self.requests.parked.push_back((id.number, event));
-            return;
-        }
-        let its_end = |event: &Event| matches!(event, Event::Cancelled { id: cancelled } if *cancelled == id);
-        if let Some(at) = self.events.iter().position(its_end) {
-            self.events.remove(at);
-        }
-    }
-
-    /// The highest number of a request of this session that the application has been given, or will be when it takes its events. To be
-    /// asked when the session is over.
-    pub(super) fn take_given(&mut self) -> u64 {
-        let generation = self.requests.generation;
-        let request = |event: &Event| match event {
-            Event::Request { id, .. } if id.generation == generation => Some(*id),
-            _ => None,
-        };
-        // What came behind requests that wait ends as they do.
-        while !self.requests.parked.is_empty()
-            && let Some((at, id)) = self.events.iter().enumerate().find_map(|(at, event)| Some((at, request(event)?)))
-            && let Some(event) = self.events.remove(at)
-        {
-            self.park(id, event);
-        }
-        let last = self.events.iter().filter_map(request).map(|id| id.number).max().unwrap_or(0);
-        std::mem::take(&mut self.requests.given).max(last)
-    }
-
     /// An answer of the peer. One that nobody waits for any more is dropped: it crossed our cancel.
     pub(super) fn on_answer(&mut self, frame: Frame) -> Result<(), Violation> {
         let result = if frame.kind == Kind::ERROR {
@@ -402,9 +345,7 @@ impl Link {
         if !self.requests.close_inbound(number) {
             return;
         }
-        let parked = self.requests.parked.len();
-        self.requests.parked.retain(|(parked, _)| *parked != number);
-        if parked == self.requests.parked.len() {
+        if !self.requests.parked.forget(number) {
             self.event(Event::Cancelled { id: RequestId { generation: self.requests.generation, number } });
         }
     }

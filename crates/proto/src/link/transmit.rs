@@ -57,7 +57,10 @@ impl Link {
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         let up = matches!(self.phase, Phase::Up { .. });
-        let control = self.pong.is_some() || self.ping.is_some() || self.inbox.ack_due() || self.hold.is_due();
+        let control = self.pong.is_some()
+            || self.ping.is_some()
+            || self.inbox.ack_due()
+            || self.hold.is_due(self.requests.parked.has_actions());
         self.disconnect.is_some()
             || self.greeting.is_some()
             || matches!(self.phase, Phase::Closing { .. })
@@ -71,7 +74,7 @@ impl Link {
         if let Some(nonce) = self.ping.take() {
             return Some(Frame { id: nonce, ..Frame::new(Kind::PING) });
         }
-        if let Some(frame) = self.hold.take_frame() {
+        if let Some(frame) = self.hold.take_frame(self.requests.parked.has_actions()) {
             return Some(frame);
         }
         if let Some(received) = self.inbox.take_ack() {

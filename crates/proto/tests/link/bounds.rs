@@ -13,7 +13,7 @@ use parlour_wire::{
 
 use crate::{
     pair::{Pair, Side, actions, answers, requests},
-    scenarios::SECOND,
+    scenarios::{SECOND, fault},
 };
 
 #[test]
@@ -176,7 +176,7 @@ fn a_request_is_told_when_the_answers_before_it_have_left_room_for_its_own() {
     pair.server.handle(Input::Frame(action), now).unwrap();
     let content = Bytes::from(vec![0; limits::FRAME - 1024]);
     let (mut told, mut acted, mut sent) = (Vec::new(), false, 0);
-    while told.len() < 40 {
+    while !acted {
         match pair.server.poll_event() {
             Some(Event::Request { id, .. }) => {
                 told.push(id.number());
@@ -187,7 +187,6 @@ fn a_request_is_told_when_the_answers_before_it_have_left_room_for_its_own() {
             Some(Event::Action { .. }) => acted = true,
             Some(other) => panic!("{other:?}"),
             None => {
-                assert!(acted, "what needs no room does not wait");
                 while let Some(Output::Send(frame)) = pair.server.poll_transmit() {
                     sent = sent.max(frame.seq);
                 }
@@ -195,7 +194,100 @@ fn a_request_is_told_when_the_answers_before_it_have_left_room_for_its_own() {
             }
         }
     }
-    assert_eq!(told, (1..=40).collect::<Vec<_>>());
+    assert_eq!(told, (1..=40).collect::<Vec<_>>(), "all that came before the action");
+}
+
+/// A pair whose server has no room for another answer until it hears an acknowledgement, and from whose client a request and then so
+/// many actions come.
+fn behind_a_request(actions: u32) -> Pair {
+    let mut pair = Pair::up_with(LinkConfig::default(), LinkConfig { unacked_frames: 2, ..LinkConfig::default() });
+    pair.act(Side::Client, 0).unwrap();
+    pair.run(SECOND);
+    pair.events(Side::Server);
+    // What it says does not arrive, so nothing of it is acknowledged.
+    pair.congested[Side::Server as usize] = true;
+    for n in 0..2 {
+        pair.act(Side::Server, n).unwrap();
+    }
+    pair.ask(Side::Client, 1, None).unwrap();
+    for n in 0..actions {
+        pair.act(Side::Client, n).unwrap();
+    }
+    pair.run(Duration::from_millis(20));
+    pair
+}
+
+#[test]
+fn actions_wait_behind_a_request_that_waits_and_hold_their_sender() {
+    let mut pair = behind_a_request(3);
+    let events = pair.events(Side::Server);
+    assert_eq!((requests(&events), actions(&events)), (vec![], vec![]));
+    pair.congested[Side::Server as usize] = false;
+    pair.drain();
+    pair.run(Duration::from_millis(10));
+    assert!(pair.client.is_held());
+    pair.run(SECOND);
+    let events = pair.events(Side::Server);
+    assert!(
+        matches!(&events[..], [Event::Request { .. }, Event::Action { .. }, Event::Action { .. }, Event::Action { .. }]),
+        "{events:?}"
+    );
+    assert_eq!(actions(&events), [0, 1, 2]);
+    assert!(!pair.client.is_held(), "it may go on");
+    assert_eq!(pair.errors, []);
+}
+
+#[test]
+fn a_request_that_is_cancelled_while_it_waits_holds_up_no_action() {
+    let mut pair = behind_a_request(3);
+    pair.command(Side::Client, Command::Cancel { tag: 1 }).unwrap();
+    pair.run(Duration::from_millis(20));
+    let events = pair.events(Side::Server);
+    assert_eq!((requests(&events), actions(&events)), (vec![], vec![0, 1, 2]));
+}
+
+#[test]
+fn actions_that_wait_when_their_session_ends_are_carried_out() {
+    for closed in [true, false] {
+        let mut pair = behind_a_request(3);
+        if closed {
+            pair.command(Side::Client, Command::Close(fault(Code::CANCELLED))).unwrap();
+        } else {
+            pair.cut(0, 0);
+        }
+        pair.run(2 * pair.grace);
+        let events = pair.events(Side::Server);
+        assert_eq!((requests(&events), actions(&events)), (vec![], vec![0, 1, 2]), "{closed}");
+        assert!(matches!(events.last(), Some(Event::Ended(_))), "{events:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_keep_its_actions_when_asked_has_them_go_past_its_request_in_their_order() {
+    let mut pair = behind_a_request(0);
+    let header = Bytes::from(encode(&header::Action { name: "x".into() }));
+    let now = pair.now;
+    // One was there before the request.
+    let action =
+        |n: u32, content: Bytes| Frame { seq: u64::from(n) + 3, header: header.clone(), content, ..Frame::new(Kind::ACTION) };
+    let mut come = 0;
+    let mut told = Vec::new();
+    for n in 0..20_000_u32 {
+        pair.server.handle(Input::Frame(action(n, crate::pair::number(n))), now).unwrap();
+        come += 1;
+        let events: Vec<_> = std::iter::from_fn(|| pair.server.poll_event()).collect();
+        assert_eq!(requests(&events), []);
+        told.extend(actions(&events));
+        assert!(come - told.len() <= 2 * limits::UNACKED_FRAMES);
+    }
+    assert!(told.len() > 10_000 && told.into_iter().eq(0..u32::try_from(come).unwrap() - 2 * limits::UNACKED_FRAMES as u32));
+    // The same of their bytes.
+    let mut pair = behind_a_request(0);
+    for n in 0..20 {
+        pair.server.handle(Input::Frame(action(n, Bytes::from(vec![0; limits::FRAME - 1000]))), now).unwrap();
+    }
+    let told = std::iter::from_fn(|| pair.server.poll_event()).count();
+    assert!((12..14).contains(&told), "{told}");
 }
 
 #[test]

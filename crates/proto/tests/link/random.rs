@@ -72,8 +72,6 @@ struct App {
     received: Vec<u32>,
     /// Actions and requests of the peer in this session.
     told: Vec<u32>,
-    /// Those of them that are requests.
-    told_requests: Vec<u32>,
     /// Answers that each request got.
     asked: BTreeMap<Tag, Vec<Result<Bytes, Code>>>,
     /// Requests that had not left when they were given up.
@@ -90,13 +88,10 @@ struct World {
     apps: [App; 2],
     next: u32,
     forgotten: u32,
-    /// Requests may wait for room, and actions go past them.
-    may_wait: bool,
 }
 
 impl World {
     fn new(config: LinkConfig, batch: usize) -> Self {
-        let may_wait = config.unacked_frames < LinkConfig::default().unacked_frames;
         let mut pair = Pair::new(config.clone(), config);
         pair.batch = batch;
         pair.connect();
@@ -105,7 +100,7 @@ impl World {
         pair.act(Side::Client, 0).unwrap();
         pair.run(Duration::from_millis(100));
         pair.events = Default::default();
-        Self { pair, apps: Default::default(), next: 1, forgotten: 0, may_wait }
+        Self { pair, apps: Default::default(), next: 1, forgotten: 0 }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -165,14 +160,11 @@ impl World {
             app.received.extend(actions(&events));
             for event in &events {
                 match event {
-                    Event::Up(up) if !up.resumed => (app.told, app.told_requests) = Default::default(),
+                    Event::Up(up) if !up.resumed => app.told.clear(),
                     Event::Action { content, .. } | Event::Request { content, .. } => app.told.push(read(content)),
                     _ => {}
                 }
-                if let Event::Request { content, .. } = event {
-                    app.told_requests.push(read(content));
-                }
-                let told = if self.may_wait { &app.told_requests } else { &app.told };
+                let told = &app.told;
                 assert!(told.is_sorted_by(|a, b| a < b), "in the order of the calls: {told:?}");
             }
             for (id, n) in requests(&events) {
