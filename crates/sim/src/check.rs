@@ -139,8 +139,12 @@ fn accepted(world: &World, shelf: &Shelf, said: &[Said], verdict: &mut Verdict) 
     let foundings = world.home.log(|log| log.foundings.clone());
     for (conversation, room) in &shelf.rooms {
         let foundings: Vec<_> = foundings.iter().filter(|it| it.group == *conversation).map(|it| it.seq).collect();
-        let readers: Vec<_> =
-            shelf.readers(room).map(|reader| (reader.0, came(shelf, (*conversation, room), reader, &foundings))).collect();
+        let since = |reader: (usize, u64)| match world.nodes[reader.0].rollbacks {
+            0 => came(shelf, (*conversation, room), reader, &foundings),
+            // What came between the copy and the founding by which it came in again is not on it.
+            _ => foundings.iter().copied().max().unwrap_or(0).max(reader.1),
+        };
+        let readers: Vec<_> = shelf.readers(room).map(|reader| (reader.0, since(reader))).collect();
         for (id, text) in &texts {
             let Some(seq) = room.messages.get(id) else { continue };
             for (node, since) in readers.iter().copied() {
