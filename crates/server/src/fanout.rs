@@ -30,6 +30,7 @@ use self::{
     runs::{Run, Runs},
 };
 use crate::{
+    Rejection,
     metrics::Counters,
     service::Shared,
     store::{Committed, Observer},
@@ -159,6 +160,17 @@ impl Fanout {
         self.tell_presence(&registry, account, was_online, now_ms);
     }
 
+    /// A session that has entered as a device speaks for it from here on, unless it has left meanwhile: whatever ends a device finds its
+    /// sessions by their seats, so one without a seat could never be ended.
+    pub(crate) fn become_device(&self, session: &Shared, account: AccountId, device: DeviceId) -> Result<(), Rejection> {
+        let registry = self.registry();
+        if registry.is_seated(session.key, account, device) {
+            session.set_device(account, device)
+        } else {
+            Err(Rejection::new(Code::NOT_AUTHENTICATED, "the link has been logged out meanwhile"))
+        }
+    }
+
     /// A page of the conversations of a device that has entered.
     pub(crate) fn load(&self, device: &DeviceId, states: &[ConversationState]) {
         self.registry().load(device, states);
@@ -169,13 +181,24 @@ impl Fanout {
         self.registry().loaded(device);
     }
 
-    /// A session is over, or is authorised for nothing any more.
+    /// A session is over.
     pub(crate) fn leave(&self, session: &Shared, now_ms: u64) {
+        self.take_seat(&mut self.registry(), session, now_ms);
+    }
+
+    /// A session is authorised for nothing any more, but may log in again. Both under one lock, so that it never speaks for a device without
+    /// a seat.
+    pub(crate) fn forget(&self, session: &Shared, now_ms: u64) {
         let mut registry = self.registry();
+        session.forget();
+        self.take_seat(&mut registry, session, now_ms);
+    }
+
+    fn take_seat(&self, registry: &mut Registry, session: &Shared, now_ms: u64) {
         if let Some(account) = registry.account_of(session.key) {
             let was_online = registry.is_online(&account);
             registry.leave(session.key);
-            self.tell_presence(&registry, account, was_online, now_ms);
+            self.tell_presence(registry, account, was_online, now_ms);
         }
     }
 

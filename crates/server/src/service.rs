@@ -309,10 +309,16 @@ impl<S: Store> Service<S> {
             Err(rejection) => return self.reject(C::NAME, rejection),
         };
         let core = Arc::clone(&self.core);
-        let ask = Ask { core: Arc::clone(&core), session: Arc::clone(&session.0), who, now_ms: now.unix_ms };
+        let session = Arc::clone(&session.0);
+        let ask = Ask { core: Arc::clone(&core), session: Arc::clone(&session), who, now_ms: now.unix_ms };
         let answering = handler.call(ask, call);
         Box::pin(async move {
-            let answer = answering.await;
+            // Most questions to the store name an account and no device. So what ends a session ends all that it has asked for too:
+            // what has not begun does not begin, and what was read is not given away.
+            let answer = match session.who() {
+                Ok(_) => answering.await.and_then(|answer| session.who().map(|_| answer).map_err(Failure::from)),
+                Err(rejection) => Err(rejection.into()),
+            };
             core.note(C::NAME, answer.as_ref().err());
             answer.map(|answer| encode(&answer).into())
         })

@@ -103,6 +103,11 @@ impl Registry {
         self.seats.get(&oldest).map(|seat| Arc::clone(&seat.session))
     }
 
+    /// Whether a session has entered as this device and has not left since.
+    pub(super) fn is_seated(&self, key: u64, account: AccountId, device: DeviceId) -> bool {
+        self.seats.get(&key).is_some_and(|seat| (seat.account, seat.device) == (account, Some(device)))
+    }
+
     pub(super) fn leave(&mut self, key: u64) {
         let Some(seat) = self.seats.remove(&key) else { return };
         for account in &seat.watching {

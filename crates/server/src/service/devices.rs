@@ -57,8 +57,7 @@ pub(super) async fn authenticate<S: Store>(ask: Ask<S>, call: DeviceAuth) -> Res
     let entered = enter(&ask, &call).await;
     ask.core.fanout.loaded(&call.device);
     if entered.is_err() {
-        ask.session.forget();
-        ask.core.fanout.leave(&ask.session, ask.now_ms);
+        ask.core.fanout.forget(&ask.session, ask.now_ms);
     }
     entered
 }
@@ -80,7 +79,7 @@ async fn enter<S: Store>(ask: &Ask<S>, call: &DeviceAuth) -> Result<DeviceAuthAn
             _ => break,
         }
     }
-    ask.session.set_device(call.account, call.device)?;
+    ask.core.fanout.become_device(&ask.session, call.account, call.device)?;
     drop(ask.core.apply(Write::Seen { device: call.device, now_ms: ask.now_ms }));
     Ok(DeviceAuthAnswer {
         name: account.name,
@@ -99,8 +98,7 @@ pub(super) fn page_limit() -> u32 {
 /// The session leaves first, so that it lives to hear the answer; the device's other sessions end with it.
 pub(super) async fn log_out<S: Store>(ask: Ask<S>, _: Logout) -> Result<Done, Failure> {
     let (_, device) = ask.device()?;
-    ask.session.forget();
-    ask.core.fanout.leave(&ask.session, ask.now_ms);
+    ask.core.fanout.forget(&ask.session, ask.now_ms);
     ask.core.apply(Write::RemoveDevice { device }).await?.map_err(|_| REVOKED)?;
     Ok(Done {})
 }

@@ -91,8 +91,7 @@ pub(super) async fn login_finish<S: Store>(ask: Ask<S>, call: LoginFinish) -> Re
         }
         Err(failure) => {
             ask.core.metrics.logins_failed.fetch_add(1, Ordering::Relaxed);
-            ask.session.forget();
-            ask.core.fanout.leave(&ask.session, ask.now_ms);
+            ask.core.fanout.forget(&ask.session, ask.now_ms);
             Err(failure)
         }
     }

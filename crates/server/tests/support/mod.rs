@@ -1,9 +1,13 @@
 //! A server over the memory store, and people with phones who talk to it: real OPAQUE, real certificates, no network.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "tests; not every file uses everything")]
 
+pub mod store;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -13,7 +17,7 @@ use opaque_ke::{
     CredentialResponse, Identifiers, RegistrationResponse, Ristretto255, TripleDh, ksf::Identity,
 };
 use parlour_server::{
-    Failure, Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink, SinkFull,
+    Answering, Failure, Fanout, Now, Secrets, Service, ServiceConfig, Session, Sink, SinkFull,
     store::{Store, Write, memory::MemoryStore, suite::block_on},
     throttle::ThrottleConfig,
 };
@@ -135,6 +139,15 @@ impl World {
     }
 }
 
+impl World<store::GatedStore> {
+    /// A server whose store answers when it is let.
+    pub fn gated() -> Self {
+        let fanout = Arc::new(Fanout::new());
+        let store = Arc::new(store::GatedStore::new(&fanout));
+        Self::over(config(), store, fanout)
+    }
+}
+
 impl<S: Store> World<S> {
     pub fn over(config: ServiceConfig, store: Arc<S>, fanout: Arc<Fanout>) -> Self {
         let mut rng = StdRng::seed_from_u64(7);
@@ -162,6 +175,11 @@ impl<S: Store> World<S> {
     pub fn ask<C: Call>(&self, link: &mut Link, call: &C) -> Result<C::Answer, Failure> {
         let answering = self.service.request(link.session.as_mut().unwrap(), C::NAME, &encode(call), self.now());
         block_on(answering).map(|answer| decode(&answer).unwrap())
+    }
+
+    /// Asks, and leaves it to [`look`] when to listen.
+    pub fn begin<C: Call>(&self, link: &mut Link, call: &C) -> Answering {
+        self.service.request(link.session.as_mut().unwrap(), C::NAME, &encode(call), self.now())
     }
 
     /// Asks for what must be refused.
@@ -278,6 +296,19 @@ impl<S: Store> World<S> {
         self.ask(&mut link, &auth).unwrap();
         link
     }
+}
+
+/// Lets a request go on as far as it comes: its answer, if it is there.
+pub fn look<C: Call>(_: &C, answering: &mut Answering) -> Option<Result<C::Answer, Failure>> {
+    match Pin::new(answering).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer.map(|answer| decode(&answer).unwrap())),
+        Poll::Pending => None,
+    }
+}
+
+/// The code by which a request is refused that has its answer now.
+pub fn refusal<C: Call>(call: &C, answering: &mut Answering) -> Option<Code> {
+    look(call, answering).map(|answer| answer.err().expect("it was answered").code())
 }
 
 pub fn identifiers(name: &Name) -> Identifiers<'_> {
