@@ -18,6 +18,7 @@ mod secrets;
 mod service;
 pub mod store;
 pub mod throttle;
+mod turns;
 
 pub use failure::{Failure, Fault, Rejection};
 pub use fanout::{Fanout, Sink, SinkFull};

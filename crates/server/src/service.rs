@@ -180,16 +180,27 @@ impl<S: Store> Ask<S> {
     }
 }
 
-/// The table: which call, who may, and by whom it is answered. A handler is a function called at once, in order of arrival; what
+/// How many requests of one session are at work at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// All of them: what they hold until their answers leave is small, or their order is that of the calls.
+    AtOnce,
+    /// A few, [`session::READS`]: their answers can be large, or one asks the store many times.
+    InTurn,
+}
+
+/// The table: which call, who may, at what pace, and by whom it is answered. A handler is a function called at once, in order of arrival; what
 /// it returns is polled later.
 macro_rules! handlers {
-    ($($call:ident, $access:ident => $handler:path;)*) => {
+    ($($call:ident, $access:ident, $pace:ident => $handler:path;)*) => {
         const NAMES: &[&str] = &[$(<api::$call as Call>::NAME),*];
 
         impl<S: Store> Service<S> {
             fn dispatch(&self, session: &Session, name: &str, content: &[u8], now: Now) -> Answering {
                 match name {
-                    $(<api::$call as Call>::NAME => self.answer::<api::$call, _>(session, Access::$access, content, now, $handler),)*
+                    $(<api::$call as Call>::NAME => {
+                        self.answer::<api::$call, _>(session, (Access::$access, Pace::$pace), content, now, $handler)
+                    })*
                     _ => self.reject(name, Rejection::new(Code::UNKNOWN_REQUEST, "no handler of that name")),
                 }
             }
@@ -198,37 +209,37 @@ macro_rules! handlers {
 }
 
 handlers! {
-    ServerInfo, Anyone => accounts::server_info;
-    RegisterStart, Anyone => accounts::register_start;
-    RegisterFinish, Anyone => accounts::register_finish;
-    LoginStart, Anyone => passwords::login_start;
-    LoginFinish, Anyone => passwords::login_finish;
-    PasswordStart, Password => passwords::change_start;
-    PasswordFinish, Password => passwords::change_finish;
-    DevicesUpdate, Password => devices::update;
-    DeviceAuth, Anyone => devices::authenticate;
-    Logout, Device => devices::log_out;
-    DevicesGet, Account => devices::get;
-    AccountByName, Account => accounts::by_name;
-    AccountById, Account => accounts::by_id;
-    KeyPackagesPublish, Device => devices::publish;
-    KeyPackagesClaim, Device => devices::claim;
-    PresenceWatch, Device => devices::watch;
-    Commit, Device => conversations::commit;
-    Send, Device => conversations::send;
-    Read, Device => conversations::read;
-    GroupInfoGet, Device => conversations::group_info;
-    Leave, Device => conversations::leave;
-    LeavesGet, Device => conversations::leaves;
-    GroupByName, Account => conversations::group_by_name;
-    Sync, Device => conversations::sync;
-    CursorsSet, Device => conversations::set_cursors;
-    BlobBegin, Device => blobs::begin;
-    BlobPut, Device => blobs::put;
-    BlobGet, Device => blobs::get;
-    BackupSet, Device => blobs::set_backup;
-    BackupGet, Device => blobs::backup;
-    BackupDelete, Device => blobs::delete_backup;
+    ServerInfo, Anyone, AtOnce => accounts::server_info;
+    RegisterStart, Anyone, AtOnce => accounts::register_start;
+    RegisterFinish, Anyone, AtOnce => accounts::register_finish;
+    LoginStart, Anyone, AtOnce => passwords::login_start;
+    LoginFinish, Anyone, AtOnce => passwords::login_finish;
+    PasswordStart, Password, AtOnce => passwords::change_start;
+    PasswordFinish, Password, AtOnce => passwords::change_finish;
+    DevicesUpdate, Password, AtOnce => devices::update;
+    DeviceAuth, Anyone, AtOnce => devices::authenticate;
+    Logout, Device, AtOnce => devices::log_out;
+    DevicesGet, Account, InTurn => devices::get;
+    AccountByName, Account, InTurn => accounts::by_name;
+    AccountById, Account, InTurn => accounts::by_id;
+    KeyPackagesPublish, Device, AtOnce => devices::publish;
+    KeyPackagesClaim, Device, InTurn => devices::claim;
+    PresenceWatch, Device, InTurn => devices::watch;
+    Commit, Device, AtOnce => conversations::commit;
+    Send, Device, AtOnce => conversations::send;
+    Read, Device, InTurn => conversations::read;
+    GroupInfoGet, Device, InTurn => conversations::group_info;
+    Leave, Device, AtOnce => conversations::leave;
+    LeavesGet, Device, InTurn => conversations::leaves;
+    GroupByName, Account, InTurn => conversations::group_by_name;
+    Sync, Device, InTurn => conversations::sync;
+    CursorsSet, Device, AtOnce => conversations::set_cursors;
+    BlobBegin, Device, AtOnce => blobs::begin;
+    BlobPut, Device, AtOnce => blobs::put;
+    BlobGet, Device, InTurn => blobs::get;
+    BackupSet, Device, AtOnce => blobs::set_backup;
+    BackupGet, Device, InTurn => blobs::backup;
+    BackupDelete, Device, AtOnce => blobs::delete_backup;
 }
 
 /// A handler: called with a decoded and checked request.
@@ -295,11 +306,12 @@ impl<S: Store> Service<S> {
         self.dispatch(session, name, content, now)
     }
 
-    fn answer<C, H>(&self, session: &Session, access: Access, content: &[u8], now: Now, handler: H) -> Answering
+    fn answer<C, H>(&self, session: &Session, rule: (Access, Pace), content: &[u8], now: Now, handler: H) -> Answering
     where
         C: Call,
         H: Handler<S, C>,
     {
+        let (access, pace) = rule;
         let admitted = session.0.who().and_then(|who| {
             access.check(&who)?;
             Ok((who, read_call::<C>(content)?))
@@ -313,6 +325,11 @@ impl<S: Store> Service<S> {
         let ask = Ask { core: Arc::clone(&core), session: Arc::clone(&session), who, now_ms: now.unix_ms };
         let answering = handler.call(ask, call);
         Box::pin(async move {
+            // Until the link has room for the answer, too: it waits inside this future, and nobody looks at it before.
+            let _turn = match pace {
+                Pace::AtOnce => None,
+                Pace::InTurn => Some(session.reads.take().await),
+            };
             // Most questions to the store name an account and no device. So what ends a session ends all that it has asked for too:
             // what has not begun does not begin, and what was read is not given away.
             let answer = match session.who() {

@@ -8,15 +8,21 @@ use std::{
     },
 };
 
-use parlour_wire::{AccountId, Code, DeviceId, name::Name};
+use parlour_wire::{AccountId, Code, DeviceId, limits, name::Name};
 
-use crate::{Rejection, Sink, opaque::LoginState, throttle::AddressKey};
+use crate::{Rejection, Sink, opaque::LoginState, throttle::AddressKey, turns::Turns};
 
 /// Logins in progress on one session: a client needs one, and may have lost the answer of another.
 const LOGINS: usize = 4;
 /// How long the second step of a login or registration may take, in milliseconds: a slow phone stretches the password for
 /// seconds.
 const STEP_MS: u64 = 60_000;
+
+/// Requests of one session at once whose answers can be large. Half a megabyte each, they fill a link as far as it may be filled; more
+/// would only wait in memory, and in front of other people's questions to the store.
+pub(crate) const READS: usize = 8;
+
+const _: () = assert!(READS * limits::READ_BYTES <= limits::UNACKED_BYTES);
 
 /// A session, as its driver holds it.
 pub struct Session(pub(crate) Arc<Shared>);
@@ -64,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) challenge: [u8; 32],
     pub(crate) fingerprint: [u8; 32],
     pub(crate) sink: Arc<dyn Sink>,
+    /// One for each request under way that is answered in turn.
+    pub(crate) reads: Turns,
     lagging: AtomicBool,
     state: Mutex<State>,
 }
@@ -75,7 +83,8 @@ fn check_device(who: &Who, account: AccountId, device: DeviceId) -> Result<(), R
 
 impl Shared {
     pub(crate) fn new(key: u64, address: AddressKey, challenge: [u8; 32], fingerprint: [u8; 32], sink: Arc<dyn Sink>) -> Self {
-        Self { key, address, challenge, fingerprint, sink, lagging: AtomicBool::new(false), state: Mutex::default() }
+        let (reads, lagging, state) = (Turns::new(READS), AtomicBool::new(false), Mutex::default());
+        Self { key, address, challenge, fingerprint, sink, reads, lagging, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
