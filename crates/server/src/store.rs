@@ -24,6 +24,10 @@ pub use self::{
 /// Blobs that one account may have begun and not finished.
 pub const UPLOADS: usize = 16;
 
+/// Conversations that may name one blob at once: whether an account may read a blob is looked up in all of them, by the one writer that
+/// everybody shares.
+pub const BLOB_CONVERSATIONS: usize = 128;
+
 /// Why an engine could not do its work. The caller's request was fine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
@@ -101,7 +105,7 @@ pub enum Refusal {
     /// The account has begun the blob with another size: of a content there is one.
     #[error("begun with another size")]
     OtherSize,
-    /// The account would keep more than it may, or has begun too much.
+    /// The account would keep more than it may, or has begun too much; or a blob is named in as many conversations as one may be.
     #[error("the quota is used up")]
     Quota,
 }

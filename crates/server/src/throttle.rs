@@ -50,6 +50,8 @@ pub struct ThrottleConfig {
     pub signals_per_device: Rate,
     /// Blobs that one account begins; each is a write.
     pub blobs_per_account: Rate,
+    /// Backups that one account replaces; each is a write of thousands of rows.
+    pub backups_per_account: Rate,
     /// How many buckets each throttle remembers.
     pub buckets: usize,
     /// Whether loopback addresses are exempt from the throttles per address: behind a reverse proxy everybody has one.
@@ -75,6 +77,8 @@ impl Default for ThrottleConfig {
             signals_per_device: Rate::new(20, 250),
             // A backup of a long history.
             blobs_per_account: Rate::new(5000, 100),
+            // A device writes one in a quarter of an hour, or when somebody asks for it.
+            backups_per_account: Rate::new(60, 10 * 1000),
             buckets: 1 << 16,
             exempt_loopback: true,
         }
@@ -175,6 +179,7 @@ pub(crate) struct Throttles {
     pub(crate) cursors: Throttle<[u8; 16]>,
     pub(crate) signals: Throttle<[u8; 16]>,
     pub(crate) blobs: Throttle<[u8; 32]>,
+    pub(crate) backups: Throttle<[u8; 32]>,
     exempt_loopback: bool,
 }
 
@@ -191,6 +196,7 @@ impl Throttles {
             cursors: Throttle::new(config.cursors_per_device, config.buckets),
             signals: Throttle::new(config.signals_per_device, config.buckets),
             blobs: Throttle::new(config.blobs_per_account, config.buckets),
+            backups: Throttle::new(config.backups_per_account, config.buckets),
             exempt_loopback: config.exempt_loopback,
         }
     }

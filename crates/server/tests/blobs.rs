@@ -6,8 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use parlour_server::{
-    BlobRoom, Fanout, Secrets, Service,
-    store::{UPLOADS, blobs::MemoryBlobs, memory::MemoryStore, suite::block_on},
+    BlobRoom, Fanout, Secrets, Service, ServiceConfig,
+    store::{Store, UPLOADS, Write, blobs::MemoryBlobs, memory::MemoryStore, suite::block_on},
+    throttle::{Rate, ThrottleConfig},
 };
 use parlour_wire::{BlobId, Code, ConversationId, api, limits};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -53,7 +54,7 @@ fn blob(n: u8, size: usize) -> (BlobId, Vec<u8>) {
     (BlobId(*blake3::hash(&bytes).as_bytes()), bytes)
 }
 
-fn upload(world: &World, link: &mut Link, bytes: &[u8]) -> Result<api::BlobProgress, Code> {
+fn upload<S: Store>(world: &World<S>, link: &mut Link, bytes: &[u8]) -> Result<api::BlobProgress, Code> {
     let blob = BlobId(*blake3::hash(bytes).as_bytes());
     let mut progress = world.ask(link, &api::BlobBegin { blob, size: bytes.len() as u64 }).map_err(|failure| failure.code())?;
     while !progress.complete {
@@ -210,6 +211,41 @@ fn blobs_go_with_their_reasons() {
     collect(&world, Some(NOW + 1));
     assert_eq!(kept.count(), (0, 0), "a message keeps it as long as messages are kept");
     assert_eq!(world.refused(&mut bob, &get(named, 0)), Code::FILE_NOT_FOUND);
+}
+
+#[test]
+fn a_blob_that_is_named_twice_is_looked_up_once() {
+    let mut world = World::gated();
+    let (alice, mut alices) = world.person("alice", 1);
+    let (bob, _bobs) = world.person("bob", 1);
+    let call = direct(&alice, &bob, 1);
+    world.ask(&mut alices[0], &call).unwrap();
+    let (id, bytes) = blob(1, 100);
+    upload(&world, &mut alices[0], &bytes).unwrap();
+    world.store.take_written();
+    world.ask(&mut alices[0], &naming(call.conversation, 2, &[id; limits::BLOBS_PER_MESSAGE])).unwrap();
+    let blobs = vec![id; limits::BACKUP_BLOBS];
+    world.ask(&mut alices[0], &api::BackupSet { version: 1, index: vec![5; 9], blobs }).unwrap();
+    let written = world.store.take_written();
+    let named = |write: &Write| match write {
+        Write::Append(append) => append.blobs.len(),
+        Write::SetBackup { blobs, .. } => blobs.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(written.iter().map(named).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn backups_are_replaced_at_a_bounded_pace() {
+    let throttle = ThrottleConfig { backups_per_account: Rate::new(2, 1000), ..ThrottleConfig::default() };
+    let mut world = World::with(ServiceConfig { throttle, ..config() });
+    let (_, mut alices) = world.person("alice", 1);
+    let set = |version| api::BackupSet { version, index: vec![5; 9], blobs: vec![] };
+    world.ask(&mut alices[0], &set(1)).unwrap();
+    assert_eq!(world.refused(&mut alices[0], &set(1)), Code::STALE_LIST);
+    assert_eq!(world.refused(&mut alices[0], &set(2)), Code::RATE_LIMITED);
+    world.now_ms += 1000;
+    world.ask(&mut alices[0], &set(2)).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Blobs and backups: who may store and read them, and when they go.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -194,7 +194,10 @@ pub(super) async fn get<S: Store>(ask: Ask<S>, call: BlobGet) -> Result<BlobData
 
 pub(super) async fn set_backup<S: Store>(ask: Ask<S>, call: BackupSet) -> Result<Done, Failure> {
     let (account, _) = ask.device()?;
+    ask.core.throttles.backups.take(&account.0, ask.now_ms).map_err(Rejection::rate_limited)?;
     let BackupSet { version, index, blobs } = call;
+    // Each is a look-up by the writer.
+    let blobs = blobs.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     ask.core.apply(Write::SetBackup { account, version, index, blobs }).await??;
     Ok(Done {})
 }

@@ -32,6 +32,8 @@ pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Outp
         if payload.is_empty() {
             return Err(Rejection::bad("an empty message").into());
         }
+        // Each is a look-up by the writer.
+        let blobs = blobs.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let append = Append { conversation, device, id, epoch, payload, blobs, now_ms: ask.now_ms };
         Ok(ask.core.apply(Write::Append(append)))
     });

@@ -113,6 +113,7 @@ macro_rules! store_suite {
             a_blob_is_whole_when_it_is_finished
             a_blob_is_read_by_owners_and_members
             a_message_names_only_blobs_that_its_sender_may_read
+            a_blob_is_named_in_a_bounded_number_of_conversations
             what_an_account_keeps_is_bounded
             blobs_go_when_nothing_needs_them
             a_backup_is_replaced_by_the_next_version_only

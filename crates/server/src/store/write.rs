@@ -86,7 +86,8 @@ pub enum Write {
     },
     /// Appends a message. Answers [`Written::Stored`]; with `duplicate` if the conversation has an entry of this id already,
     /// whatever the epoch is by then. Refuses `NoConversation`, `NotMember` (the device has no cursor), `StaleEpoch` (more than
-    /// [`parlour_wire::api::EPOCH_WINDOW`] behind, older than the last join of a device, or ahead), `NoBlob`.
+    /// [`parlour_wire::api::EPOCH_WINDOW`] behind, older than the last join of a device, or ahead), `NoBlob`,
+    /// `Quota` if a blob is named in [`super::BLOB_CONVERSATIONS`] others.
     Append(Append),
     /// Appends a commit. Answers [`Written::Stored`]; with `duplicate` as for a message. Refuses `NoConversation`,
     /// `ConversationExists`, `ConversationEnded`, `NotMember`, `StaleEpoch`, `NoDevice`, `NoAccount` if an account that it makes a member is unknown,
@@ -153,7 +154,7 @@ pub enum Write {
         version: u64,
         /// Its sealed index.
         index: Vec<u8>,
-        /// Blobs that it names.
+        /// Blobs that it names, each once.
         blobs: Vec<BlobId>,
     },
     /// Deletes the backup of an account. Answers `Done`, also if there is none.
@@ -207,7 +208,7 @@ pub struct Append {
     pub epoch: u64,
     /// The ciphertext.
     pub payload: Vec<u8>,
-    /// Blobs that it names, all whole and readable for the sender's account.
+    /// Blobs that it names, each once, all whole and readable for the sender's account.
     pub blobs: Vec<BlobId>,
     /// Unix milliseconds.
     pub now_ms: u64,

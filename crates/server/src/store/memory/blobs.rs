@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parlour_wire::{AccountId, BlobId, ConversationId};
 
 use super::conversations::Conversations;
-use crate::store::{Backup, Refusal, UPLOADS, Written};
+use crate::store::{BLOB_CONVERSATIONS, Backup, Refusal, UPLOADS, Written};
 
 /// A blob that is whole.
 struct Kept {
@@ -106,6 +106,11 @@ impl BlobTable {
             self.begun.remove(upload);
         }
         Written::Abandoned(old)
+    }
+
+    /// Whether a message of a conversation may name a blob that its sender may read.
+    pub(super) fn may_name(&self, conversation: ConversationId, blob: BlobId) -> bool {
+        self.named.contains_key(&(blob, conversation)) || self.conversations_of(&blob).count() < BLOB_CONVERSATIONS
     }
 
     pub(super) fn name(&mut self, conversation: ConversationId, blobs: &[BlobId], now_ms: u64) {

@@ -260,6 +260,9 @@ impl Conversations {
         if append.blobs.iter().any(|blob| blobs.readable(self, blob, &account).is_none()) {
             return Err(Refusal::NoBlob);
         }
+        if append.blobs.iter().any(|blob| !blobs.may_name(id, *blob)) {
+            return Err(Refusal::Quota);
+        }
         blobs.name(id, &append.blobs, now_ms);
         let conversation = self.all.get_mut(&id).ok_or(Refusal::NoConversation)?;
         let (entry, stored) = conversation.push((id, append.id, EntryKind::MESSAGE), append.payload, None, now_ms);

@@ -3,7 +3,7 @@
 use parlour_wire::BlobId;
 
 use super::{Bench, NOW, Place, account_id, append, creation, device_id, open, works};
-use crate::store::{Append, Backup, Refusal, Store, UPLOADS, Write, Written};
+use crate::store::{Append, BLOB_CONVERSATIONS, Backup, Refusal, Store, UPLOADS, Write, Written};
 
 const QUOTA: u64 = 1000;
 
@@ -96,6 +96,28 @@ pub async fn a_message_names_only_blobs_that_its_sender_may_read<P: Place>(place
     bench.send(naming(1, 1, 2, &[1])).await;
     bench.send(naming(2, 2, 2, &[1])).await;
     assert_eq!(readers(&bench, 1).await, [1, 2, 3], "whoever can read may pass on");
+}
+
+/// In one where it is named already it may be named again.
+pub async fn a_blob_is_named_in_a_bounded_number_of_conversations<P: Place>(place: &P) {
+    let bench = three(place).await;
+    store_blob(&bench, 1, 1, 10).await;
+    store_blob(&bench, 1, 2, 10).await;
+    let last = u8::try_from(BLOB_CONVERSATIONS + 1).expect("small");
+    for n in 1..=last {
+        if n > 1 {
+            bench.commit(creation(n, 1, 1, &[1, 2])).await;
+        }
+        if n < last {
+            bench.send(naming(n, 1, 2, &[1])).await;
+        }
+    }
+    assert_eq!(bench.refused(Write::Append(naming(last, 1, 2, &[2, 1]))).await, Refusal::Quota);
+    assert_eq!(bench.seqs(last, device_id(2, 1), 0).await, Ok((vec![], 1)), "nothing of it is kept");
+    bench.send(naming(last, 1, 2, &[2])).await;
+    bench.send(naming(1, 1, 3, &[1])).await;
+    let again = bench.apply(Write::Append(naming(1, 1, 3, &[1]))).await;
+    assert!(matches!(again, Ok(Written::Stored { duplicate: true, .. })), "{again:?}");
 }
 
 /// In bytes, unfinished ones included, and in the number of those.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use parlour_server::store::{Refusal, UPLOADS, Written};
+use parlour_server::store::{BLOB_CONVERSATIONS, Refusal, UPLOADS, Written};
 use parlour_wire::{AccountId, BlobId};
 
 use super::{Apply, Outcome};
@@ -22,6 +22,22 @@ impl Apply<'_> {
             keys.push(key);
         }
         Ok(Some(keys))
+    }
+
+    /// Whether a message of a conversation may name blobs that its sender may read.
+    pub(super) fn may_name(&self, conversation: i64, blobs: &[i64]) -> rusqlite::Result<bool> {
+        for blob in blobs {
+            let may = self.one(
+                "SELECT EXISTS (SELECT 1 FROM blob_named WHERE blob = ?1 AND conversation = ?2) \
+                 OR (SELECT count(*) FROM blob_named WHERE blob = ?1) < ?3",
+                (blob, conversation, BLOB_CONVERSATIONS as i64),
+                |row| row.get(0),
+            )?;
+            if may != Some(true) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn name_blobs(&self, conversation: i64, blobs: &[i64], now_ms: u64) -> rusqlite::Result<()> {

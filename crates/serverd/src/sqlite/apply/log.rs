@@ -32,6 +32,10 @@ impl Apply<'_> {
             let stored = self.find_stored(key, &append.id)?;
             return Ok(stored.ok_or(Refusal::NoBlob));
         };
+        if !self.may_name(key, &blobs)? {
+            let stored = self.find_stored(key, &append.id)?;
+            return Ok(stored.ok_or(Refusal::Quota));
+        }
         let head = self.head(&append.conversation);
         let entry = Entry {
             conversation: append.conversation,
