@@ -118,6 +118,7 @@ macro_rules! store_suite {
             blobs_go_when_nothing_needs_them
             a_backup_is_replaced_by_the_next_version_only
             a_backup_keeps_its_blobs
+            what_somebody_backs_up_counts_for_who_stored_it
             what_was_acknowledged_survives_a_restart
         }
     };

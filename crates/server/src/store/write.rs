@@ -145,7 +145,8 @@ pub enum Write {
         /// Unix milliseconds.
         before_ms: u64,
     },
-    /// Replaces the backup of an account. Blobs that only the backup before named are not kept for it any more. Refuses
+    /// Replaces the backup of an account. Blobs that only the backup before named, and nothing else of anybody, are not the account's any
+    /// more. Refuses
     /// `NoAccount`, `StaleList` unless `version` is one more than the current one, `NoBlob`.
     SetBackup {
         /// Whose.

@@ -182,11 +182,11 @@ impl BlobTable {
         }
     }
 
-    /// Blobs that were kept for a backup: what nothing else needs is not the account's any more.
+    /// Blobs that were kept for a backup: what nothing else needs, of anybody, is not the account's any more.
     fn let_go(&mut self, account: &AccountId, blobs: BTreeSet<BlobId>) {
         for blob in blobs {
             let named = self.conversations_of(&blob).next().is_some();
-            if named || self.backups.get(account).is_some_and(|(_, blobs)| blobs.contains(&blob)) {
+            if named || self.backups.values().any(|(_, blobs)| blobs.contains(&blob)) {
                 continue;
             }
             if let Some(kept) = self.blobs.get_mut(&blob) {

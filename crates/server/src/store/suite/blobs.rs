@@ -211,3 +211,22 @@ pub async fn a_backup_keeps_its_blobs<P: Place>(place: &P) {
     unneeded.sort_unstable();
     assert_eq!(unneeded, [blob_id(1), blob_id(2)]);
 }
+
+/// As long as it does, for otherwise it would count for nobody.
+pub async fn what_somebody_backs_up_counts_for_who_stored_it<P: Place>(place: &P) {
+    let bench = three(place).await;
+    store_blob(&bench, 1, 1, 900).await;
+    bench.send(naming(1, 1, 2, &[1])).await;
+    bench.done(backup(2, 1, &[1])).await;
+    bench.done(backup(1, 1, &[1])).await;
+    assert_eq!(bench.apply(Write::ReleaseBlobs { before_ms: NOW + 1, limit: 9 }).await, Ok(Written::Deleted(1)));
+    bench.done(backup(1, 2, &[])).await;
+    assert_eq!(bench.refused(begin(1, blob_id(2), 200)).await, Refusal::Quota);
+    bench.done(Write::DeleteBackup { account: account_id(1) }).await;
+    assert_eq!(bench.refused(begin(1, blob_id(2), 200)).await, Refusal::Quota);
+    assert_eq!(works(bench.store.unneeded_blobs(NOW + 1, 9).await), []);
+    bench.done(backup(2, 2, &[])).await;
+    assert_eq!(works(bench.store.unneeded_blobs(NOW + 1, 9).await), [blob_id(1)]);
+    bench.done(Write::DropBlob { blob: blob_id(1), before_ms: NOW + 1 }).await;
+    bench.done(begin(1, blob_id(2), 200)).await;
+}

@@ -205,10 +205,11 @@ impl Apply<'_> {
         Ok(blobs.into_iter().collect())
     }
 
-    /// A blob is not kept for a backup any more. If no message names it either, it is not the account's any more.
+    /// A blob is not kept for a backup any more. If no message and no other backup names it, it is not the account's any more.
     fn let_go(&self, account: i64, blob: i64) -> rusqlite::Result<()> {
         self.run("DELETE FROM backup_blob WHERE account = ?1 AND blob = ?2", (account, blob))?;
-        if self.one("SELECT 1 FROM blob_named WHERE blob = ?1 LIMIT 1", [blob], |_| Ok(()))?.is_none() {
+        let unneeded = format!("SELECT 1 FROM blob WHERE blob = ?1 AND {}", rows::UNNEEDED_BLOB);
+        if self.one(&unneeded, [blob], |_| Ok(()))?.is_some() {
             self.run("DELETE FROM blob_owner WHERE account = ?1 AND blob = ?2", (account, blob))?;
             self.run(
                 "UPDATE blob SET touched_ms = 0 WHERE blob = ?1 AND NOT EXISTS (SELECT 1 FROM blob_owner WHERE blob = ?1)",
