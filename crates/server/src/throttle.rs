@@ -38,7 +38,7 @@ pub struct ThrottleConfig {
     pub login_per_address: Rate,
     /// Registrations begun from one address.
     pub register_per_address: Rate,
-    /// Look-ups of users by one account.
+    /// Look-ups of users and groups by one account, names that it gives to groups included.
     pub lookups_per_account: Rate,
     /// Claims of key packages by one account.
     pub claims_per_account: Rate,

@@ -3,8 +3,12 @@
 
 mod support;
 
+use parlour_server::{
+    ServiceConfig,
+    throttle::{Rate, ThrottleConfig},
+};
 use parlour_wire::{Code, ConversationId, api, limits, log::EntryKind, name::Name};
-use support::{Link, Person, World, commit, message, message_id};
+use support::{Link, Person, World, commit, config, message, message_id};
 
 struct Group {
     world: World,
@@ -41,6 +45,27 @@ fn group() -> Group {
 
 fn changing(conversation: ConversationId, id: u8, parent: u64, change: api::Change) -> api::Commit {
     api::Commit { change: Some(change), ..commit(conversation, id, parent) }
+}
+
+#[test]
+fn names_are_not_tried_out_without_end() {
+    let throttle = ThrottleConfig { lookups_per_account: Rate::new(2, 1000), ..ThrottleConfig::default() };
+    let mut world = World::with(ServiceConfig { throttle, ..config() });
+    let (alice, mut alices) = world.person("alice", 1);
+    let create = |id: u8, text: &str| api::Commit {
+        create: Some(api::Create { kind: api::ConversationKind::GROUP, members: vec![alice.id()], name: Some(name(text)) }),
+        ..commit(ConversationId::group([id; 32]), id, 0)
+    };
+    let team = create(1, "team");
+    world.ask(&mut alices[0], &team).unwrap();
+    let rename =
+        |id, text: &str| changing(team.conversation, id, 1, api::Change { name: Some(name(text)), ..api::Change::default() });
+    assert_eq!(world.refused(&mut alices[0], &rename(2, "alice")), Code::NAME_TAKEN);
+    assert_eq!(world.refused(&mut alices[0], &rename(3, "bob")), Code::RATE_LIMITED);
+    assert_eq!(world.refused(&mut alices[0], &create(4, "alice")), Code::RATE_LIMITED);
+    world.ask(&mut alices[0], &commit(team.conversation, 5, 1)).unwrap();
+    world.now_ms += 1000;
+    assert_eq!(world.refused(&mut alices[0], &create(4, "alice")), Code::NAME_TAKEN);
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(super) async fn register_finish<S: Store>(ask: Ask<S>, call: RegisterFinish)
     Ok(Done {})
 }
 
-/// Names and ids can be guessed; nobody may do so quickly.
+/// Names and ids can be guessed; nobody may do so quickly, in whatever words.
 pub(super) fn check_lookups<S: Store>(ask: &Ask<S>) -> Result<(), Failure> {
     let account = ask.account()?;
     Ok(ask.core.throttles.lookups.take(&account.0, ask.now_ms).map_err(Rejection::rate_limited)?)

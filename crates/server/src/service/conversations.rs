@@ -43,6 +43,11 @@ pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Outp
 pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
     let begun = ask.device().and_then(|(account, device)| {
         check_commit(&call, &account)?;
+        let created_as = call.create.as_ref().and_then(|create| create.name.as_ref());
+        if created_as.or(call.change.as_ref().and_then(|change| change.name.as_ref())).is_some() {
+            // Whether it is refused tells whether somebody has the name.
+            check_lookups(&ask)?;
+        }
         let created = call.create.as_ref().map_or(0, |create| create.members.len());
         let members = created + call.change.as_ref().map_or(0, |change| change.added.len());
         if members > 0 {
