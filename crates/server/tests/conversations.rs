@@ -241,6 +241,24 @@ fn a_second_phone_joins_by_itself_and_a_removed_one_is_out() {
 }
 
 #[test]
+fn a_committer_does_not_invite_the_own_device() {
+    let mut world = World::new();
+    let (alice, mut alices) = world.person("alice", 2);
+    let (bob, _bobs) = world.person("bob", 1);
+    let own = api::Added { account: alice.id(), device: alice.device(0) };
+    let mut call = direct(&alice, &bob, 1);
+    call.added.push(own.clone());
+    assert_eq!(world.refused(&mut alices[0], &call), Code::BAD_REQUEST);
+    world.ask(&mut alices[0], &direct(&alice, &bob, 1)).unwrap();
+    let conversation = call.conversation;
+    let (added, welcome) = (vec![own.clone()], Some(vec![2; 10]));
+    let again = api::Commit { external: true, removed: vec![own.device], added, welcome, ..commit(conversation, 2, 1) };
+    assert_eq!(world.refused(&mut alices[0], &again), Code::BAD_REQUEST);
+    let sibling = api::Commit { added: vec![api::Added { device: alice.device(1), ..own }], removed: vec![], ..again };
+    world.ask(&mut alices[0], &sibling).unwrap();
+}
+
+#[test]
 fn nobody_makes_others_members_without_end() {
     let throttle = ThrottleConfig { members_per_account: Rate::new(5, 1000), ..ThrottleConfig::default() };
     let mut world = World::with(ServiceConfig { throttle, ..config() });

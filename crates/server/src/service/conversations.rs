@@ -42,7 +42,7 @@ pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Outp
 
 pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
     let begun = ask.device().and_then(|(account, device)| {
-        check_commit(&call, &account)?;
+        check_commit(&call, &account, &device)?;
         let created_as = call.create.as_ref().and_then(|create| create.name.as_ref());
         if created_as.or(call.change.as_ref().and_then(|change| change.name.as_ref())).is_some() {
             // Whether it is refused tells whether somebody has the name.
@@ -87,7 +87,7 @@ fn distinct<T: Ord>(mut all: impl Iterator<Item = T>) -> bool {
 }
 
 /// What can be said about a commit without the store.
-fn check_commit(call: &Commit, committer: &AccountId) -> Result<(), Rejection> {
+fn check_commit(call: &Commit, committer: &AccountId, device: &DeviceId) -> Result<(), Rejection> {
     if let Some(welcome) = &call.welcome {
         bounded("welcome", welcome.len(), limits::HANDSHAKE_PAYLOAD)?;
     }
@@ -99,6 +99,10 @@ fn check_commit(call: &Commit, committer: &AccountId) -> Result<(), Rejection> {
     }
     if !distinct(call.added.iter().map(|added| added.device)) || !distinct(call.removed.iter()) {
         return Err(Rejection::bad("a device is named twice"));
+    }
+    if call.added.iter().any(|added| added.device == *device) {
+        // It would not wait for the welcome, and nothing would ever drop that.
+        return Err(Rejection::bad("nobody invites himself; one joins by an external commit"));
     }
     if call.parent_epoch == u64::MAX {
         return Err(Rejection::bad("no epoch follows the last one"));

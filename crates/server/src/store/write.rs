@@ -261,7 +261,7 @@ pub struct CommitWrite {
     /// For the added devices. Their accounts must be members and the devices known, else `NotMember`/`NoDevice`. One that is in
     /// already is refused (`AlreadyIn`) unless it is removed too; then it keeps its cursor, and reads on up to this commit.
     pub welcome: Option<Vec<u8>>,
-    /// Added devices.
+    /// Added devices; never the committer's, which has no use for a welcome.
     pub added: Vec<AddedDevice>,
     /// Removed devices. Each must be the committer's own, of an account that is no member (any more), no device that may speak, or
     /// added again by an admin; else `Forbidden`. With an account that `change` removes, all its devices go.
