@@ -93,6 +93,18 @@ impl Ended {
     }
 }
 
+/// The welcome of a commit: all whom it adds are pushed the same bytes.
+struct Encoded {
+    welcome: Arc<Welcome>,
+    content: Option<Bytes>,
+}
+
+impl Encoded {
+    fn content(&mut self) -> &Bytes {
+        self.content.get_or_insert_with(|| encode(&*self.welcome).into())
+    }
+}
+
 impl Counts {
     /// Pushes to a session, or takes note that it lags.
     fn push(&self, session: &Shared, name: &'static str, content: &Bytes) {
@@ -253,11 +265,11 @@ impl Fanout {
         }
     }
 
-    fn tell_welcome(&self, registry: &mut Registry, device: DeviceId, welcome: &Welcome) {
-        registry.join(&welcome.conversation, &welcome.members, device);
+    fn tell_welcome(&self, registry: &mut Registry, device: DeviceId, welcome: &mut Encoded) {
+        registry.join(&welcome.welcome.conversation, &welcome.welcome.members, device);
         if registry.is_device_here(&device) {
-            let content = Bytes::from(encode(welcome));
-            registry.each_session(&device, |session| self.counts.push(session, Welcome::NAME, &content));
+            let content = welcome.content();
+            registry.each_session(&device, |session| self.counts.push(session, Welcome::NAME, content));
         }
     }
 
@@ -322,6 +334,7 @@ impl Observer for Fanout {
     fn committed(&self, changes: Vec<Committed>) {
         let mut registry = self.registry();
         let mut runs = Runs::default();
+        let mut welcomed: Option<Encoded> = None;
         for change in changes {
             match change {
                 Committed::Entry { entry, from, added, removed, members, parted, joined } => {
@@ -334,7 +347,11 @@ impl Observer for Fanout {
                     if let Some(run) = runs.take(&welcome.conversation) {
                         self.tell_entry(&mut registry, welcome.conversation, &run);
                     }
-                    self.tell_welcome(&mut registry, device, &welcome);
+                    let shared = match welcomed.take().filter(|before: &Encoded| Arc::ptr_eq(&before.welcome, &welcome)) {
+                        Some(before) => welcomed.insert(before),
+                        None => welcomed.insert(Encoded { welcome, content: None }),
+                    };
+                    self.tell_welcome(&mut registry, device, shared);
                 }
                 Committed::Devices { account, version, ended } => {
                     for (conversation, run) in std::mem::take(&mut runs) {

@@ -212,3 +212,47 @@ proptest! {
         prop_assert!(model.fanout.registry().is_empty());
     }
 }
+
+#[derive(Default)]
+struct Kept(Mutex<Vec<Bytes>>);
+
+impl Sink for Kept {
+    fn push(&self, name: &'static str, content: Bytes) -> Result<(), SinkFull> {
+        assert_eq!(name, Welcome::NAME);
+        self.0.lock().unwrap().push(content);
+        Ok(())
+    }
+
+    fn close(&self, _: Code, _: &str) {}
+}
+
+#[test]
+fn a_welcome_is_encoded_once_for_all_whom_a_commit_adds() {
+    let fanout = Fanout::new();
+    let kept = Arc::new(Kept::default());
+    for n in 0..4 {
+        let address = AddressKey::of([10, 0, 0, 1].into());
+        let session = Shared::new(n.into(), address, [0; 32], [0; 32], Arc::clone(&kept) as Arc<dyn Sink>);
+        fanout.enter_device(&Arc::new(session), account(n / 2), device(n), 1);
+    }
+    let welcome = |n: u8| {
+        Arc::new(Welcome {
+            conversation: conversation(n),
+            kind: ConversationKind::GROUP,
+            seq: 1,
+            hash: [1; 32],
+            welcome: vec![n; 9],
+            members: vec![account(0), account(1)],
+            epoch: 1,
+        })
+    };
+    let (first, second) = (welcome(1), welcome(2));
+    let told = |n: u8, welcome: &Arc<Welcome>| Committed::Welcome { device: device(n), welcome: Arc::clone(welcome) };
+    fanout.committed(vec![told(0, &first), told(9, &first), told(1, &first), told(2, &second), told(3, &second)]);
+    let pushed = kept.0.lock().unwrap();
+    let [a, b, c, d] = pushed.as_slice() else { panic!("{}", pushed.len()) };
+    assert_eq!((a.as_ptr(), c.as_ptr()), (b.as_ptr(), d.as_ptr()), "one allocation");
+    for (content, welcome) in [(a, &first), (c, &second)] {
+        assert_eq!(parlour_wire::decode::<Welcome>(content).unwrap(), **welcome);
+    }
+}
