@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
+use parlour_server::store::{Store as _, Write, suite::block_on};
 use parlour_wire::{
     Code,
     api::{self, Call as _, Notice as _, Role},
@@ -145,6 +146,38 @@ fn a_group_that_its_members_devices_make_too_large_is_founded_anew_by_one_of_its
         assert!(world.troubles(node).is_empty(), "node {node}: {:?}", world.troubles(node));
         let roles: Vec<_> = members(&mut world, node, "#club").into_iter().map(|(_, role)| role).collect();
         assert_eq!(roles, [Role::ADMIN, Role::ADMIN, Role::MEMBER]);
+    }
+}
+
+#[test]
+fn a_device_with_a_bad_key_package_keeps_no_group_from_being_founded_anew() {
+    let (mut world, nodes) = world(68, (3, 1000), &[("alice", 1), ("bob", 2), ("carol", 1)]);
+    let [a, b, other, c] = nodes.concat()[..] else { panic!() };
+    world.offline(other);
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    assert_eq!(suite(&mut world, a), "hybrid");
+    let device = world.nodes[b].core.as_ref().unwrap().device_for_test();
+    let write = Write::PublishKeyPackages {
+        device,
+        suite: api::Suite::CLASSICAL,
+        one_time: vec![vec![1, 2, 3]; 3],
+        last_resort: Some(vec![1, 2, 3]),
+        replace: true,
+    };
+    block_on(world.store.apply(write)).unwrap().unwrap();
+    world.send(b, "#club", "from before");
+    world.settle();
+    change(&mut world, a, add(&["carol"])).unwrap();
+    world.settle();
+    world.back(other);
+    world.settle();
+    for node in [a, b, other, c] {
+        assert_eq!(suite(&mut world, node), "classical", "node {node}");
+    }
+    all_write(&mut world, &[a, b, other, c], "after");
+    for node in [a, b, c] {
+        assert!(world.troubles(node).is_empty(), "node {node}: {:?}", world.troubles(node));
     }
 }
 

@@ -3,7 +3,7 @@
 use openmls::{group::MlsGroup, prelude::KeyPackage};
 use parlour_wire::{
     api::{ConversationKind, Suite},
-    id::AccountId,
+    id::{AccountId, DeviceId},
     limits,
 };
 
@@ -70,7 +70,8 @@ impl Work<'_> {
         let old = Policy::of(&group)?;
         self.admin(&old)?;
         let new = old.without(&record.left_accounts());
-        let (packages, added) = self.check_packages(members, &new, suite)?;
+        // A package that no device can come in by must not keep the group from being founded: its device joins by itself.
+        let (packages, added) = self.good_packages(members, &new, suite);
         check_room(suite, added.len() + 1)?;
         if added.iter().any(|added| added.device == self.keys.id()) {
             return Err(E2eeError::Forbidden("a device twice"));
@@ -84,7 +85,10 @@ impl Work<'_> {
         let indices = others.iter().map(|(index, _)| *index).collect();
         let end = self.commit(&self.provider, &mut group, Vec::new(), indices, None)?;
         let end = self.describe(parent_epoch, end, Vec::new(), Vec::new())?;
-        let removed = others.iter().map(|(_, leaf)| leaf).filter(|leaf| !record.has_left(&leaf.0)).map(|leaf| leaf.1).collect();
+        // The server hears of those only that come in again at once. The others stay where they are at it, so that they read the end of
+        // this group; a member's device that does not come in again is not for others to take out.
+        let comes = |device: &DeviceId| added.iter().any(|added| added.device == *device);
+        let removed = others.iter().map(|(_, leaf)| leaf.1).filter(comes).collect();
         let pending = PendingCommit { parent_epoch, commit: end.commit, added, removed, ..next };
         self.provider.storage.put_raw(Overlay::own_key(Kind::StagedJoin, &self.conversation()?), Some(stage(&staged)));
         record.pending = Some(Pending::new(Origin::Refound, &pending.commit, parent_epoch, old.receipt_key()));

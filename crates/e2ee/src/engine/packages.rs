@@ -91,25 +91,54 @@ impl Work<'_> {
         let mut packages = Vec::new();
         let mut added: Vec<Added> = Vec::new();
         for member in members {
-            for DeviceKeyPackage { device, package } in &member.packages {
-                let package = self.check_package(package, suite)?;
-                let leaf = package.leaf_node();
-                let one = OneList(&member.list);
-                let (named, standing) = admit(leaf.credential(), leaf.signature_key().as_slice(), policy, &one)?;
-                if named.1 != *device {
-                    return Err(E2eeError::BadCertificate);
-                }
-                if standing == Standing::Revoked {
-                    return Err(E2eeError::RevokedDevice { account: named.0, device: named.1 });
-                }
-                if added.iter().any(|other| other.device == named.1) {
+            for package in &member.packages {
+                let (package, device) = self.check_member(member, package, policy, suite)?;
+                if added.iter().any(|other| other.device == device.device) {
                     return Err(E2eeError::Forbidden("a device twice"));
                 }
-                added.push(Added { account: named.0, device: named.1 });
+                added.push(device);
                 packages.push(package);
             }
         }
         Ok((packages, added))
+    }
+
+    /// The packages that pass the checks, one of each device, for a step that does not fail because of the others.
+    pub(super) fn good_packages(&self, members: &[Member], policy: &Policy, suite: Suite) -> (Vec<KeyPackage>, Vec<Added>) {
+        let mut packages = Vec::new();
+        let mut added: Vec<Added> = Vec::new();
+        for member in members {
+            for package in &member.packages {
+                if let Ok((package, device)) = self.check_member(member, package, policy, suite)
+                    && added.iter().all(|other| other.device != device.device)
+                {
+                    added.push(device);
+                    packages.push(package);
+                }
+            }
+        }
+        (packages, added)
+    }
+
+    /// Checks the package of one device against its account's list.
+    fn check_member(
+        &self,
+        member: &Member,
+        DeviceKeyPackage { device, package }: &DeviceKeyPackage,
+        policy: &Policy,
+        suite: Suite,
+    ) -> Result<(KeyPackage, Added), E2eeError> {
+        let package = self.check_package(package, suite)?;
+        let leaf = package.leaf_node();
+        let one = OneList(&member.list);
+        let (named, standing) = admit(leaf.credential(), leaf.signature_key().as_slice(), policy, &one)?;
+        if named.1 != *device {
+            return Err(E2eeError::BadCertificate);
+        }
+        if standing == Standing::Revoked {
+            return Err(E2eeError::RevokedDevice { account: named.0, device: named.1 });
+        }
+        Ok((package, Added { account: named.0, device: named.1 }))
     }
 
     fn check_package(&self, bytes: &[u8], suite: Suite) -> Result<KeyPackage, E2eeError> {

@@ -313,6 +313,32 @@ fn who_has_no_welcome_into_the_new_group_joins_it_by_external_commit() {
 }
 
 #[test]
+fn a_bad_key_package_keeps_no_group_from_being_founded_anew() {
+    let mut room = Room::new(4, 4);
+    room.suite = Suite::CLASSICAL;
+    let (mut garbage, mut foreign) = (room.member(2), room.member(3));
+    garbage.packages[0].package = vec![1, 2, 3];
+    foreign.packages[0].package = room.member(1).packages[0].package.clone();
+    let members = [garbage, room.member(1), foreign];
+    let pending =
+        room.step(0, |engine, rows, conversation, _| engine.refound(rows, conversation, Suite::CLASSICAL, &members)).unwrap();
+    let devices: Vec<_> = pending.added.iter().map(|added| added.device).collect();
+    assert_eq!((pending.added.len(), pending.added[0].account), (1, room.id(1)));
+    assert_eq!(pending.removed, devices, "whoever has no way in yet is not taken out at the server");
+    room.accept(&pending);
+    for outside in [2, 3] {
+        let (info, home, key) = room.server.to_join();
+        let join = room
+            .step(outside, |engine, rows, conversation, pinned| {
+                engine.join_external(rows, conversation, &info, home, &key, pinned)
+            })
+            .unwrap();
+        room.accept(&join);
+    }
+    room.check();
+}
+
+#[test]
 fn a_founding_that_loses_the_race_leaves_the_group_as_it_was() {
     let mut room = Room::new(3, 3);
     room.suite = Suite::CLASSICAL;
