@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use parlour_wire::DeviceId;
+use parlour_wire::{AccountId, DeviceId};
 
 /// So many at once, then one in each interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ impl Rate {
     pub const fn new(burst: u32, every_ms: u64) -> Self {
         Self { burst, every_ms }
     }
+
+    /// As many as anybody likes.
+    pub const UNBOUNDED: Self = Self::new(1, 0);
 }
 
 /// The throttles of a service.
@@ -42,6 +45,11 @@ pub struct ThrottleConfig {
     pub lookups_per_account: Rate,
     /// Claims of key packages by one account.
     pub claims_per_account: Rate,
+    /// Entries that one account adds to logs, of which a member who never reads keeps every one; and device lists that it changes, of which
+    /// everybody whom it knows is told.
+    pub entries_per_account: Rate,
+    /// What these weigh, in KiB: messages, commits and welcomes.
+    pub entry_kib_per_account: Rate,
     /// Members that one account puts into conversations which it makes; nobody is asked whether they want to be one.
     pub members_per_account: Rate,
     /// Cursors that one device moves: each is a look into the store by the one writer that everybody shares.
@@ -69,6 +77,10 @@ impl Default for ThrottleConfig {
             // Opening a large group asks for every member once.
             lookups_per_account: Rate::new(2000, 500),
             claims_per_account: Rate::new(2000, 500),
+            // Somebody comes back with a long queue, or a program answers a crowd; then more than all devices of a person write.
+            entries_per_account: Rate::new(2000, 50),
+            // 64 MiB at once, then about one in a second.
+            entry_kib_per_account: Rate::new(64 * 1024, 1),
             // Two of the largest groups at once.
             members_per_account: Rate::new(10_000, 1000),
             // A device that comes back to many conversations moves them all; then one that reads as fast as it can.
@@ -175,6 +187,8 @@ pub(crate) struct Throttles {
     register_addresses: Throttle<AddressKey>,
     pub(crate) lookups: Throttle<[u8; 32]>,
     pub(crate) claims: Throttle<[u8; 32]>,
+    entries: Throttle<[u8; 32]>,
+    entry_kib: Throttle<[u8; 32]>,
     pub(crate) members: Throttle<[u8; 32]>,
     pub(crate) cursors: Throttle<[u8; 16]>,
     pub(crate) signals: Throttle<[u8; 16]>,
@@ -192,6 +206,8 @@ impl Throttles {
             register_addresses: Throttle::new(config.register_per_address, config.buckets),
             lookups: Throttle::new(config.lookups_per_account, config.buckets),
             claims: Throttle::new(config.claims_per_account, config.buckets),
+            entries: Throttle::new(config.entries_per_account, config.buckets),
+            entry_kib: Throttle::new(config.entry_kib_per_account, config.buckets),
             members: Throttle::new(config.members_per_account, config.buckets),
             cursors: Throttle::new(config.cursors_per_device, config.buckets),
             signals: Throttle::new(config.signals_per_device, config.buckets),
@@ -218,6 +234,12 @@ impl Throttles {
             Some(device) => self.login_devices.take(&device.0, now_ms),
             None => self.login_names.take(&name.to_owned(), now_ms),
         }
+    }
+
+    /// An entry of so many bytes, by an account. One that is too heavy at the moment has been counted among the entries all the same.
+    pub(crate) fn entry(&self, account: &AccountId, bytes: usize, now_ms: u64) -> Result<(), u64> {
+        self.entries.take(&account.0, now_ms)?;
+        self.entry_kib.take_many(&account.0, bytes.div_ceil(1024), now_ms)
     }
 
     pub(crate) fn logged_in(&self, name: &str) {
@@ -276,6 +298,12 @@ mod tests {
         assert_eq!(throttle.take_many(&1, 1, NOW), Err(1000));
         assert_eq!(throttle.take_many(&2, usize::MAX, NOW), Ok(()), "more than a bucket costs a bucket");
         assert_eq!(throttle.take_many(&2, 1, NOW), Err(1000));
+    }
+
+    #[test]
+    fn an_unbounded_rate_refuses_nothing() {
+        let throttle = Throttle::new(Rate::UNBOUNDED, 10);
+        assert!((0..1000).all(|_| throttle.take_many(&1, 1000, NOW).is_ok()));
     }
 
     #[test]

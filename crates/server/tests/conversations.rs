@@ -283,6 +283,37 @@ fn nobody_makes_others_members_without_end() {
 }
 
 #[test]
+fn nobody_writes_without_end() {
+    let throttle = ThrottleConfig {
+        entries_per_account: Rate::new(4, 1000),
+        entry_kib_per_account: Rate::new(100, 10),
+        ..ThrottleConfig::default()
+    };
+    let mut world = World::with(ServiceConfig { throttle, ..config() });
+    let (alice, mut alices) = world.person("alice", 2);
+    let (bob, mut bobs) = world.person("bob", 1);
+    let refusal = |world: &World, link: &mut Link, call: &api::Send| {
+        let failure = world.ask(link, call).unwrap_err();
+        (failure.code(), failure.to_wire().retry_after_ms)
+    };
+    let call = direct(&alice, &bob, 1);
+    let conversation = call.conversation;
+    world.ask(&mut alices[0], &call).unwrap();
+    for id in 2..5 {
+        world.ask(&mut alices[0], &message(conversation, id, 1)).unwrap();
+    }
+    assert_eq!(refusal(&world, &mut alices[0], &message(conversation, 5, 1)), (Code::RATE_LIMITED, Some(1000)));
+    assert_eq!(world.refused(&mut alices[0], &commit(conversation, 6, 1)), Code::RATE_LIMITED);
+    assert_eq!(world.refused(&mut alices[1], &message(conversation, 5, 1)), Code::RATE_LIMITED, "one count for all devices");
+    let large = |id| api::Send { payload: vec![1; 60 * 1024], ..message(conversation, id, 1) };
+    world.ask(&mut bobs[0], &large(7)).unwrap();
+    assert_eq!(refusal(&world, &mut bobs[0], &large(8)), (Code::RATE_LIMITED, Some(200)));
+    world.now_ms += 1000;
+    world.ask(&mut alices[0], &message(conversation, 5, 1)).unwrap();
+    world.ask(&mut bobs[0], &large(8)).unwrap();
+}
+
+#[test]
 fn cursors_are_moved_at_a_bounded_pace() {
     let throttle = ThrottleConfig { cursors_per_device: Rate::new(4, 1000), ..ThrottleConfig::default() };
     let mut world = World::with(ServiceConfig { throttle, ..config() });

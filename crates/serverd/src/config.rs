@@ -81,6 +81,8 @@ pub struct RawLimits {
     pub handshake: Option<String>,
     /// How long a stop waits for requests in flight, such as `10s`.
     pub drain: Option<String>,
+    /// Whether it is `bounded` how much an account writes, or `unbounded`: for loads, and servers whose accounts are all trusted.
+    pub writing: Option<String>,
 }
 
 impl RawConfig {
@@ -114,6 +116,7 @@ impl RawConfig {
                 sessions: self.limits.sessions.or(below.limits.sessions),
                 handshake: self.limits.handshake.or(below.limits.handshake),
                 drain: self.limits.drain.or(below.limits.drain),
+                writing: self.limits.writing.or(below.limits.writing),
             },
         }
     }
@@ -148,6 +151,11 @@ impl RawConfig {
                 sessions: count("limits.sessions", self.limits.sessions, 200_000)?,
                 handshake: duration("limits.handshake", self.limits.handshake.as_deref().unwrap_or("10s"))?,
                 drain: duration("limits.drain", self.limits.drain.as_deref().unwrap_or("10s"))?,
+                writing: match self.limits.writing.as_deref() {
+                    None | Some("bounded") => true,
+                    Some("unbounded") => false,
+                    Some(_) => return Err(value("limits.writing", "write bounded or unbounded")),
+                },
             },
             store_max_pages: None,
             blob_room: None,
@@ -209,6 +217,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a stop waits for requests in flight.
     pub drain: Duration,
+    /// Whether accounts write at a bounded pace.
+    pub writing: bool,
 }
 
 /// The data directory of a server when none is named: `parlour/server` in the XDG data folder.
@@ -323,6 +333,8 @@ mod tests {
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!(config.certificate, Certificate::SelfSigned);
         assert_eq!(config.blob_quota, 1 << 30);
+        assert!(config.limits.writing);
+        assert!(!file("[limits]\nwriting = \"unbounded\"\n").unwrap().resolve().unwrap().limits.writing);
     }
 
     #[test]
@@ -354,6 +366,7 @@ mod tests {
         assert!(with(|raw| raw.session_grace = Some("5 minutes".to_owned())).starts_with("session-grace:"));
         assert!(with(|raw| raw.cert = Some("c".into())).starts_with("key:"));
         assert!(with(|raw| raw.limits.sessions = Some(0)).starts_with("limits.sessions:"));
+        assert!(with(|raw| raw.limits.writing = Some("fast".to_owned())).starts_with("limits.writing:"));
     }
 
     #[test]

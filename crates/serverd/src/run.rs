@@ -13,7 +13,7 @@ use parlour_net::{KeepAlive, LinkConfig, ListenConfig, Listener, PemPair, Server
 use parlour_server::{
     BlobRoom, Fanout, Now, Secrets, SecretsError, Service, ServiceConfig,
     store::{Store as _, StoreError, Write, Written},
-    throttle::ThrottleConfig,
+    throttle::{Rate, ThrottleConfig},
 };
 use parlour_wire::address::ServerUrl;
 use rand::{RngCore as _, rngs::OsRng};
@@ -223,11 +223,12 @@ async fn open_blobs(data: &DataDir, config: &Config, store: &SqliteStore) -> Res
 }
 
 fn service_config(config: &Config) -> ServiceConfig {
-    ServiceConfig {
-        registration: config.registration,
-        version: concat!("parlour/", env!("CARGO_PKG_VERSION")).to_owned(),
-        throttle: ThrottleConfig::default(),
-    }
+    let bounded = ThrottleConfig::default();
+    let (entries_per_account, entry_kib_per_account) = (Rate::UNBOUNDED, Rate::UNBOUNDED);
+    let throttle =
+        if config.limits.writing { bounded } else { ThrottleConfig { entries_per_account, entry_kib_per_account, ..bounded } };
+    let version = concat!("parlour/", env!("CARGO_PKG_VERSION")).to_owned();
+    ServiceConfig { registration: config.registration, version, throttle }
 }
 
 fn listen_config(config: &Config) -> ListenConfig {

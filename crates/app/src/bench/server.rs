@@ -19,9 +19,14 @@ impl Server {
     /// Starts a server on loopback and waits until it accepts clients.
     pub(crate) async fn start(data: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
+        // A load has a few accounts that write as much as thousands do.
+        let config = data.with_extension("toml");
+        std::fs::write(&config, "[limits]\nwriting = \"unbounded\"\n").context("cannot write the server's configuration")?;
         let mut child = Command::new(program)
             .args(["--json", "--log-level", "error", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .arg("--config")
+            .arg(&config)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

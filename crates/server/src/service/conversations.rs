@@ -28,10 +28,11 @@ fn stored(written: Written) -> Result<Stored, Failure> {
 
 pub(super) fn send<S: Store>(ask: Ask<S>, call: SendMessage) -> impl Future<Output = Result<Stored, Failure>> + Send + 'static {
     let SendMessage { conversation, id, epoch, payload, blobs } = call;
-    let begun = ask.device().and_then(|(_, device)| {
+    let begun = ask.device().and_then(|(account, device)| {
         if payload.is_empty() {
             return Err(Rejection::bad("an empty message").into());
         }
+        ask.core.throttles.entry(&account, payload.len(), ask.now_ms).map_err(Rejection::rate_limited)?;
         // Each is a look-up by the writer.
         let blobs = blobs.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let append = Append { conversation, device, id, epoch, payload, blobs, now_ms: ask.now_ms };
@@ -48,6 +49,8 @@ pub(super) fn commit<S: Store>(ask: Ask<S>, call: Commit) -> impl Future<Output 
             // Whether it is refused tells whether somebody has the name.
             check_lookups(&ask)?;
         }
+        let bytes = call.commit.len() + call.welcome.as_ref().map_or(0, Vec::len);
+        ask.core.throttles.entry(&account, bytes, ask.now_ms).map_err(Rejection::rate_limited)?;
         let created = call.create.as_ref().map_or(0, |create| create.members.len());
         let members = created + call.change.as_ref().map_or(0, |change| change.added.len());
         if members > 0 {

@@ -35,6 +35,7 @@ pub(super) async fn update<S: Store>(ask: Ask<S>, call: DevicesUpdate) -> Result
     if !next.follows(&current) {
         return Err(Refusal::StaleList.into());
     }
+    ask.core.throttles.entry(&id, call.device_list.len(), ask.now_ms).map_err(Rejection::rate_limited)?;
     // The store compares versions once more: another update may have come between.
     let (version, devices) = (next.get().version, listed(&next));
     let write = Write::ReplaceDeviceList { account: id, device_list: call.device_list, version, devices };
