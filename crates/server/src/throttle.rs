@@ -78,9 +78,9 @@ impl Default for ThrottleConfig {
             lookups_per_account: Rate::new(2000, 500),
             claims_per_account: Rate::new(2000, 500),
             // Somebody comes back with a long queue, or a program answers a crowd; then more than all devices of a person write.
-            entries_per_account: Rate::new(2000, 50),
-            // 64 MiB at once, then about one in a second.
-            entry_kib_per_account: Rate::new(64 * 1024, 1),
+            entries_per_account: Rate::new(10_000, 10),
+            // 256 MiB at once, then about one in a second.
+            entry_kib_per_account: Rate::new(256 * 1024, 1),
             // Two of the largest groups at once.
             members_per_account: Rate::new(10_000, 1000),
             // A device that comes back to many conversations moves them all; then one that reads as fast as it can.
