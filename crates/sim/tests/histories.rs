@@ -60,7 +60,7 @@ fn in_small_histories_groups_are_founded_anew_and_nothing_is_lost() {
         assert!(wrong.is_empty(), "small seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
         counts += outcome.counts;
     }
-    assert!(counts.foundings > 5, "little happens: {counts:?}");
+    assert!(counts.foundings > 2, "little happens: {counts:?}");
 }
 
 #[test]
