@@ -7,6 +7,7 @@ mod changes;
 mod conversations;
 mod crash_steps;
 mod enrolment;
+mod events;
 mod expiry;
 mod files;
 mod forgotten;

@@ -28,7 +28,7 @@ pub const BLOBS_PER_MESSAGE: usize = 16;
 pub const BACKUP_INDEX: usize = 256 * 1024;
 /// Blobs of one backup; 40 bytes each in the index.
 pub const BACKUP_BLOBS: usize = 4096;
-/// Longest message text sent inline, in bytes; longer text becomes an attachment.
+/// Longest message text, in bytes; longer text is sent as a file.
 pub const MESSAGE_INLINE: usize = 64 * 1024;
 /// Longest reaction, in bytes: the longest emoji sequences (families, flags, skin tones) take about 40.
 pub const REACTION: usize = 64;

@@ -2,7 +2,8 @@
 
 use parlour_e2ee::Place;
 use parlour_wire::{
-    AccountId, ConversationId, DeviceId, MessageId, api,
+    AccountId, ConversationId, DeviceId, MessageId,
+    api::{self, Suite},
     content::{Attachment, Body, Content},
 };
 use rand::Rng as _;
@@ -78,6 +79,10 @@ impl Core {
         let id = self.conversation_with(with).expect("a conversation");
         let it = self.store.conversation(&id).expect("a database").expect("a conversation");
         (id, it.seq, it.hash)
+    }
+
+    pub(crate) fn suite_for_test(&self, id: &ConversationId) -> Suite {
+        self.store.conversation(id).expect("a database").expect("a conversation").suite
     }
 
     /// A message that follows no rule: any id, any place, any bytes. This device does not know of it.

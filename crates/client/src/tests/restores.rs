@@ -54,3 +54,15 @@ fn a_server_that_is_broken_when_it_is_asked_for_a_backup_is_no_broken_disk_here(
     world.settle();
     assert!(world.texts(new, "bob").contains(&"old 19".to_owned()));
 }
+
+/// Whoever logs in with the password after a loss has not revoked anything yet: the lost device stands in the list and never answers.
+#[test]
+fn a_lost_device_that_is_still_listed_is_not_waited_for() {
+    let (mut world, alice, a, _) = lost_device(22, 300);
+    world.stop(a);
+    let new = world.sibling(alice);
+    world.settle();
+    assert_eq!(world.texts(new, "bob"), expected(300));
+    // What it had and the backup has not comes from it, should it be found again.
+    assert!(world.nodes[new].core.as_ref().unwrap().wanted_for_test());
+}

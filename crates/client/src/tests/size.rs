@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use parlour_server::store::{Store as _, Write, suite::block_on};
 use parlour_wire::{
-    Code,
+    Code, ConversationId,
     api::{self, Call as _, Notice as _, Role},
 };
 
@@ -40,6 +40,22 @@ pub(super) fn group(world: &mut World, node: usize) -> Group {
 
 pub(super) fn suite(world: &mut World, node: usize) -> &'static str {
     group(world, node).suite.word()
+}
+
+/// The hybrid suite is the default where its cost allows: for two, for one's own devices, and for groups of up to 150.
+#[test]
+fn what_is_not_large_is_hybrid() {
+    assert_eq!(parlour_e2ee::HYBRID_DEVICES, 150);
+    let (mut world, nodes) = world(12, (150, 1000), &[("alice", 2), ("bob", 1)]);
+    world.send(nodes[0][0], "bob", "hello");
+    change(&mut world, nodes[0][0], create("club", &["bob"])).unwrap();
+    world.settle();
+    assert_eq!(suite(&mut world, nodes[0][0]), "hybrid");
+    let core = world.nodes[nodes[0][0]].core.as_ref().unwrap();
+    let (alice, (direct, ..)) = (core.account_for_test(), core.place_for_test("bob"));
+    for conversation in [direct, ConversationId::own(&alice)] {
+        assert_eq!(core.suite_for_test(&conversation), api::Suite::HYBRID);
+    }
 }
 
 /// How often a group was founded anew, as its history says.
