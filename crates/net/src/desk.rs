@@ -13,7 +13,7 @@ use parlour_wire::{LinkSessionId, header::Fault};
 use crate::{
     asked::{Ask, AskCell, Progress},
     flows::Flows,
-    port::{Action, Call, Control, Port, Reply, closed, weight},
+    port::{Action, Call, Control, Port, Reply, closed, lost, weight},
     pump::Pump,
 };
 
@@ -83,6 +83,16 @@ impl Desk {
         let asks = self.batch.iter().filter_map(|call| if let Call::Ask(cell) = call { cell.waits_until() } else { None });
         let earliest = asks.min();
         self.port.give_back(&mut self.batch, earliest);
+    }
+
+    /// The calls that wait for room are not for the next session: actions are dropped, requests fail.
+    pub(crate) fn drop_calls(&mut self) {
+        self.port.take_calls(&mut self.batch, usize::MAX);
+        for call in self.batch.drain(..) {
+            if let Call::Ask(cell) = call {
+                cell.complete(Err(lost()));
+            }
+        }
     }
 
     /// Gives a call to the machine; gives it back if it has no room.

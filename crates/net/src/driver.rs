@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parlour_proto::link::{Command, Event, Input, Link as Machine, Up};
+use parlour_proto::link::{Command, Event, Input, Link as Machine, Unsent, Up};
 use parlour_wire::{Code, header::Fault, limits};
 use tokio::time::Sleep;
 
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     failures: u32,
     desk: Desk,
     events: Filler<LinkEvent>,
+    /// There is a session to come back to.
+    has_session: bool,
     /// The session has ended by the server's word.
     ended: Option<Fault>,
     closing: bool,
@@ -112,7 +114,19 @@ impl Driver {
             Err(error) => (None, Way::Connecting(Box::pin(std::future::ready(Err(error.into()))))),
         };
         let desk = Desk::new(port);
-        Self { config, route, pump, way, failures: 0, desk, events, ended: None, closing: false, holds: false }
+        Self {
+            config,
+            route,
+            pump,
+            way,
+            failures: 0,
+            desk,
+            events,
+            has_session: false,
+            ended: None,
+            closing: false,
+            holds: false,
+        }
     }
 
     /// One that is connected.
@@ -287,7 +301,13 @@ impl Driver {
         while let Some(event) = self.pump.machine.poll_event() {
             let Some(event) = self.desk.deliver(event) else { continue };
             match event {
-                Event::Up(up) => self.on_up(up, now),
+                Event::Up(up) => {
+                    if self.has_session && !up.resumed {
+                        self.on_session_over();
+                    }
+                    self.has_session = true;
+                    self.on_up(up, now);
+                }
                 Event::Action { name, content_type, content } => {
                     let content = self.settled(content);
                     self.events.push(LinkEvent::Action { name, content_type, content });
@@ -303,6 +323,8 @@ impl Driver {
                 Event::Cancelled { id } => self.events.push(LinkEvent::Cancelled { id }),
                 Event::Ended(fault) => {
                     self.desk.port.set_down();
+                    self.has_session = false;
+                    self.on_session_over();
                     self.ended = Some(fault);
                 }
                 // Told by the driver, with the time of the next try.
@@ -315,6 +337,13 @@ impl Driver {
                 | Event::Credit { .. }
                 | Event::StreamStopped { .. } => {}
             }
+        }
+    }
+
+    /// What waits in front of a full link is of the session that was there when it was called, as what the machine had room for is.
+    fn on_session_over(&mut self) {
+        if self.config.link.unsent == Unsent::Drop {
+            self.desk.drop_calls();
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parlour_net::{
     Answer, Ask, Asked, Events, Link, LinkConfig, LinkEvent, ListenConfig, OpenRequests, Origin, Progress, Pusher, SendError,
+    Unsent,
 };
 use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
 use support::{BOUND, Proxy, Seen, Server, bounded, next, up};
@@ -390,4 +391,77 @@ async fn threads_without_timers_share_a_link_that_breaks() {
     }
     let tally = server.service.tally.lock().unwrap();
     assert_eq!((tally.len(), tally.values().all(|count| *count == 1)), ((THREADS * EACH) as usize, true));
+}
+
+/// Actions that find room in the link below.
+const FEW: u32 = 16;
+
+/// A link with little room, through a proxy, and its session.
+async fn cramped(server: &mut Server, unsent: Unsent) -> (Link, Events, Pusher, Proxy) {
+    let proxy = Proxy::start(server.address).await;
+    let mut config = server.config(proxy.address);
+    config.link.unsent = unsent;
+    config.link.unacked_frames = FEW as usize;
+    let (link, mut events) = Link::connect(config);
+    assert!(!up(&mut events).await);
+    let (_, pusher) = server.opened().await;
+    (link, events, pusher, proxy)
+}
+
+/// The numbers of the actions that the server was given, up to this one.
+async fn acted(server: &mut Server, last: u32) -> Vec<Bytes> {
+    let mut acted = Vec::new();
+    while acted.last() != Some(&number(last)) {
+        if let Seen::Action(action) = server.next().await {
+            acted.push(action.content);
+        }
+    }
+    acted
+}
+
+#[tokio::test]
+async fn what_waits_in_front_of_a_full_link_is_dropped_with_its_session_or_kept_as_the_link_is_told() {
+    for unsent in [Unsent::Drop, Unsent::Keep] {
+        let mut server = Server::start(ListenConfig { grace: Duration::from_millis(20), ..ListenConfig::default() }).await;
+        let (link, mut events, _, proxy) = cramped(&mut server, unsent).await;
+        proxy.set_open(false);
+        proxy.cut();
+        while !matches!(server.next().await, Seen::Closed) {}
+        while !matches!(next(&mut events).await, LinkEvent::Down { .. }) {}
+        (0..3 * FEW).for_each(|n| link.action_raw("note", CBOR, number(n)).unwrap());
+        let waits = ask(&link, "echo", number(0));
+        proxy.set_open(true);
+        assert!(!up(&mut events).await, "the session is lost");
+        link.action_raw("note", CBOR, number(3 * FEW)).unwrap();
+        let acted = acted(&mut server, 3 * FEW).await;
+        let answer = bounded(waits).await;
+        match unsent {
+            Unsent::Drop => {
+                assert_eq!(acted, [number(3 * FEW)]);
+                assert_eq!(answer.unwrap_err().code, Code::LINK_LOST);
+            }
+            Unsent::Keep => {
+                assert!(acted.into_iter().eq((0..=3 * FEW).map(number)));
+                assert_eq!(answer.unwrap().content, number(0));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_front_of_a_full_link_does_not_outlive_a_session_that_the_server_ends() {
+    let mut server = Server::start(ListenConfig::default()).await;
+    let (link, mut events, pusher, _proxy) = cramped(&mut server, Unsent::Drop).await;
+    let held: Vec<_> = (0..limits::REQUESTS_IN_FLIGHT as u32).map(|n| ask(&link, "hold", number(n))).collect();
+    for _ in 0..held.len() {
+        bounded(server.held.recv()).await.unwrap();
+    }
+    let waits = ask(&link, "echo", number(0));
+    link.action_raw("note", CBOR, number(1)).unwrap();
+    bounded(pusher.link().close_with(Fault::new(Code::OVERLOADED, "for now"))).await;
+    assert!(!up(&mut events).await);
+    assert_eq!(bounded(waits).await.unwrap_err().code, Code::LINK_LOST);
+    link.action_raw("note", CBOR, number(2)).unwrap();
+    assert_eq!(acted(&mut server, 2).await, [number(2)]);
+    drop(held);
 }

@@ -17,11 +17,10 @@ pub struct LinkConfig {
     pub handshake_timeout: Duration,
     /// How long a close may wait for the frames before it to leave.
     pub linger: Duration,
-    /// What becomes of requests that were sent when a session is lost. It means something at the end that connects: a server's session
-    /// is over with its client, and what it has asked fails with `link_lost`. What must survive that belongs into a queue on disk.
+    /// What becomes of requests that were sent when a session is lost. A setting of the end that connects; see [`OpenRequests`].
     pub open_requests: OpenRequests,
-    /// What becomes of frames that were never sent when a session is lost. At the end that connects, too; those of a server are
-    /// dropped.
+    /// What becomes of actions and requests that were never sent when a session is lost. A setting of the end that connects; see
+    /// [`Unsent`].
     pub unsent: Unsent,
     /// Encodings for compressed content, in order of preference; empty for none. They are told to the peer as capabilities.
     pub compression: Vec<Encoding>,
@@ -74,6 +73,10 @@ impl KeepAlive {
 }
 
 /// What becomes of requests that were sent, and not answered, when the session is lost.
+///
+/// A setting of the end that connects. A server's session is over with its client, and whoever comes next may be another one: what the
+/// server has asked fails with `link_lost`. What a server, or a station, must not lose belongs into a queue on disk (`DurableQueue` of
+/// `parlour-net`), which asks again in the next session of the same peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenRequests {
     /// They fail with `link_lost`; the caller knows whether another try is safe.
@@ -83,7 +86,11 @@ pub enum OpenRequests {
     Resend,
 }
 
-/// What becomes of actions and requests that were never written to a connection when the session is lost.
+/// What becomes of actions and requests that were never written to a connection when the session is lost. Those that wait because the
+/// link is full are among them.
+///
+/// A setting of the end that connects, as [`OpenRequests`] is: what a server, or a station, had not sent is always dropped, and what it
+/// must not lose belongs into a queue on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsent {
     /// Actions are dropped, requests fail with `link_lost`.
