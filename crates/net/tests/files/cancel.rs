@@ -1,10 +1,10 @@
 //! Transfers that are given up: nothing half-done is left under a name.
 
-use parlour_net::{Agent, FileError, Target};
+use parlour_net::{Agent, Code, FileError, FileStage, Link, Target, Way};
 
 use crate::{
     support::Proxy,
-    world::{MIB, World, agent_config, bounded, content, names, parts, reached},
+    world::{MIB, World, agent_config, bounded, content, hash, names, parts, reached},
 };
 
 const SIZE: u64 = 256 * MIB;
@@ -30,6 +30,55 @@ async fn a_cancelled_pull_leaves_nothing() {
     transfer.cancel();
     assert_eq!(bounded(transfer).await, Err(FileError::Cancelled));
     assert!(names(world.here.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
+    let mut world = World::new().await;
+    let other = world.another_agent(2).await;
+    let (large, small) = (content(SIZE, 1), content(SIZE / 4, 2));
+    for (name, bytes) in [("large", &large), ("small", &small)] {
+        world.here(name, bytes);
+        std::fs::write(world.there(name), bytes).unwrap();
+    }
+    let here = world.here.path().to_owned();
+    for way in [Way::In, Way::Out] {
+        let begin = |link: &Link, file: &str, name: &str| match way {
+            Way::In => link.push(here.join(file), format!("box/{name}")),
+            Way::Out => link.pull(format!("box/{file}"), here.join(name)),
+        };
+        let given_up = begin(world.agent.link(), "large", "given up");
+        reached(&given_up, MIB).await;
+        let beside = [(&world.agent, "same"), (&other, "other")]
+            .map(|(agent, name)| begin(agent.link(), "small", &format!("{name} {way:?}")));
+        for transfer in &beside {
+            reached(transfer, 1).await;
+        }
+        given_up.cancel();
+        assert_eq!(bounded(given_up).await, Err(FileError::Cancelled));
+        for agent in [&world.agent, &other] {
+            assert_eq!(bounded(agent.request::<u64>("echo", &7).send()).await.unwrap(), 7);
+        }
+        for transfer in beside {
+            assert_eq!(bounded(transfer).await.unwrap().hash, hash(&small));
+        }
+        let (failed, error) = failure(&mut world).await;
+        assert_eq!(failed, way);
+        match way {
+            // The one who receives is told to forget what it has.
+            Way::In => assert_eq!(error, FileError::Cancelled),
+            // Of the one who sends, the stream is stopped and the request is cancelled: either may be heard first.
+            Way::Out => match error {
+                FileError::Peer(fault) => assert_eq!(fault.code, Code::CANCELLED),
+                FileError::Lost(fault) => {
+                    assert_eq!((fault.code, &*fault.message), (Code::LINK_LOST, "the peer waits no longer"))
+                }
+                error => panic!("{error:?}"),
+            },
+        }
+        assert!(!world.there("given up").exists() && parts(world.there.path()).is_empty());
+        assert!(!here.join("given up").exists() && parts(&here).is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,10 +162,15 @@ async fn a_transfer_over_a_closed_link_fails_by_name() {
 
 /// Waits until the station says that the transfer has failed.
 async fn settled(world: &mut World) {
+    failure(world).await;
+}
+
+/// The next failure that the station tells of.
+async fn failure(world: &mut World) -> (Way, FileError) {
     loop {
         let event = bounded(world.events.recv()).await.unwrap();
-        if matches!(event.stage, parlour_net::FileStage::Failed(_)) {
-            return;
+        if let FileStage::Failed(error) = event.stage {
+            return (event.way, error);
         }
     }
 }
