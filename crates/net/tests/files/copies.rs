@@ -109,6 +109,37 @@ async fn a_file_that_is_there_is_replaced_only_if_that_is_wanted() {
     assert_eq!((names(world.there.path()), names(world.here.path())), (vec!["x".to_owned()], vec!["x".to_owned()]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_being_replaced_is_the_old_one_whole_until_it_is_the_new_one() {
+    let world = World::new().await;
+    let size = 128 * MIB;
+    let (old, new) = (content(MIB, 1), content(size, 2));
+    std::fs::write(world.there("x"), &old).unwrap();
+    let local = world.here("x", &new);
+    let options = CopyOptions { replace: true, ..CopyOptions::default() };
+    let transfer = world.agent.link().push_with(&local, "box/x", options);
+    crate::world::reached(&transfer, 1).await;
+    let progress = transfer.progress();
+    let mut looks = 0;
+    bounded(async {
+        loop {
+            let read = std::fs::read(world.there("x")).unwrap();
+            // What has not left this side cannot be under the name at the other.
+            if progress.borrow().done == size {
+                break assert!(read == old || read == new);
+            }
+            assert!(read == old, "half a file has the name");
+            looks += 1;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(looks > 0, "nobody looked while the file was on its way");
+    bounded(transfer).await.unwrap();
+    assert!(std::fs::read(world.there("x")).unwrap() == new);
+    assert_eq!(names(world.there.path()), ["x"]);
+}
+
 #[tokio::test]
 async fn a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced() {
     let world = World::new().await;
