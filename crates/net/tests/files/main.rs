@@ -17,6 +17,7 @@ mod heap;
 mod hostile;
 mod kill;
 mod paths;
+mod progress;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;
