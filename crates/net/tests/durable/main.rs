@@ -6,6 +6,7 @@ mod full;
 mod killed;
 mod receiver;
 mod restarts;
+mod typed;
 
 use std::{path::Path, time::Duration};
 
