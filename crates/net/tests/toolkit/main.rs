@@ -41,3 +41,13 @@ fn calls_may_be_awaited_on_any_thread() {
     }
     let _ = from_anywhere;
 }
+
+#[test]
+fn stations_and_agents_notice_a_dead_peer_within_seconds_unless_told_otherwise() {
+    let seconds = std::time::Duration::from_secs;
+    let fleet = parlour_net::KeepAlive { idle: seconds(1), interval: seconds(3), fails: 5 };
+    let agent = parlour_net::AgentConfig::new("wss://localhost:1".parse().unwrap(), parlour_net::Trust::Key(world::key(1)));
+    assert_eq!(parlour_net::KeepAlive::FLEET, fleet);
+    assert_eq!(world::station_config().listen.link.keep_alive, Some(fleet));
+    assert_eq!(agent.connect.link.keep_alive, Some(fleet));
+}
