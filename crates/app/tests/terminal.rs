@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
     time::Duration,
@@ -106,6 +106,13 @@ fn a_person_is_asked_before_a_large_file_and_a_program_is_not() {
     assert_eq!(bob.run(&["file", "get", id, "--output", &target, "--force"]).ok().row()["size"], 100_000_001);
 }
 
+/// Whether a program waits for standard input, as its threads say (Linux).
+fn waits_for_input(child: &Child) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let mut names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.any(|name| name.trim_end() == "parlour-stdin")
+}
+
 /// Text and passwords are waited for in the same way.
 #[test]
 fn what_waits_for_a_line_that_does_not_come_can_be_stopped() {
@@ -113,14 +120,13 @@ fn what_waits_for_a_line_that_does_not_come_can_be_stopped() {
     let server = world.server("server", &[]);
     let alice = world.registered("alice", &server);
     for words in [&["send", "bob", "-"][..], &["passwd", "--password-stdin"]] {
-        // Stopped later and later, until it had begun to wait before.
-        let stopped = (0..8).any(|n| {
-            let mut child = alice.command(words).stdin(Stdio::piped()).spawn().unwrap();
-            let _keyboard = child.stdin.take();
-            thread::sleep(Duration::from_millis(100 << n));
-            rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
-            finish(child, Duration::from_secs(10)).code == Some(130)
-        });
-        assert!(stopped, "{words:?}");
+        let mut child = alice.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let _keyboard = child.stdin.take();
+        while !waits_for_input(&child) {
+            assert!(child.try_wait().unwrap().is_none(), "{words:?} did not wait");
+            thread::yield_now();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+        assert_eq!(finish(child, PATIENCE).code, Some(130), "{words:?}");
     }
 }
