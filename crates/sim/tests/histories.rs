@@ -26,49 +26,40 @@ fn sabotaged(sabotage: Sabotage, found: impl Fn(&Verdict) -> bool) {
     assert!(found, "{sabotage:?} goes unnoticed");
 }
 
-#[test]
-fn in_random_histories_nothing_is_lost_doubled_or_unreadable() {
+/// Runs histories in which nothing may be wrong; how much happened.
+fn run_clean(plans: impl Iterator<Item = Plan>) -> Counts {
     let mut counts = Counts::default();
-    for seed in 1..=HISTORIES {
-        let outcome = run(&Plan::new(seed));
+    for plan in plans {
+        let outcome = run(&plan);
         let wrong: Vec<_> = outcome.verdict.lines().collect();
-        assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
+        assert!(wrong.is_empty(), "{plan:?}: {wrong:#?}\n{}", outcome.trace.join("\n"));
         counts += outcome.counts;
     }
+    counts
+}
+
+#[test]
+fn in_random_histories_nothing_is_lost_doubled_or_unreadable() {
+    let counts = run_clean((1..=HISTORIES).map(Plan::new));
     let all = [counts.messages, counts.crashes, counts.server_crashes, counts.cuts, counts.partitions, counts.rollbacks];
     assert!(all.iter().all(|count| *count > 10), "little happens: {counts:?}");
 }
 
 #[test]
 fn in_wide_histories_files_arrive_too_and_newcomers_read_what_was_before() {
-    let mut counts = Counts::default();
-    for seed in 1..=WIDE {
-        let outcome = run(&Plan::wide(seed));
-        let wrong: Vec<_> = outcome.verdict.lines().collect();
-        assert!(wrong.is_empty(), "wide seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
-        counts += outcome.counts;
-    }
+    let counts = run_clean((1..=WIDE).map(Plan::wide));
     assert!(counts.files > 10, "little happens: {counts:?}");
 }
 
 #[test]
 fn in_small_histories_groups_are_founded_anew_and_nothing_is_lost() {
-    let mut counts = Counts::default();
-    for seed in 1..=SMALL {
-        let outcome = run(&Plan::small(seed));
-        let wrong: Vec<_> = outcome.verdict.lines().collect();
-        assert!(wrong.is_empty(), "small seed {seed}: {wrong:#?}\n{}", outcome.trace.join("\n"));
-        counts += outcome.counts;
-    }
+    let counts = run_clean((1..=SMALL).map(Plan::small));
     assert!(counts.foundings > 2, "little happens: {counts:?}");
 }
 
 #[test]
 fn what_was_wrong_once_stays_mended() {
-    for plan in FOUND.map(Plan::new).into_iter().chain(FOUND_SMALL.map(Plan::small)) {
-        let wrong: Vec<_> = run(&plan).verdict.lines().collect();
-        assert!(wrong.is_empty(), "{plan:?}: {wrong:#?}");
-    }
+    run_clean(FOUND.map(Plan::new).into_iter().chain(FOUND_SMALL.map(Plan::small)));
 }
 
 #[test]
