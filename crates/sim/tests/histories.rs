@@ -9,8 +9,8 @@ const HISTORIES: u64 = 40;
 const WIDE: u64 = 20;
 
 /// Histories in which something was wrong once: an older copy that used a key again, a group that came back after its end, a copy
-/// that did not know its own commit, a device that was invited and joined by itself as well.
-const FOUND: [u64; 16] = [355, 397, 1005, 3032, 3108, 4094, 4141, 4521, 5089, 5122, 5362, 6046, 7082, 7125, 8256, 8396];
+/// that did not know its own commit, a device that was invited and joined by itself as well, an invitation that was followed twice.
+const FOUND: [u64; 17] = [355, 397, 1005, 3032, 3108, 4094, 4141, 4521, 5089, 5122, 5362, 6046, 7082, 7125, 8256, 8396, 50381];
 
 /// The same of small histories: a message that was taken back under way when its group was founded anew, and an admin by succession who could
 /// not found one.

@@ -50,6 +50,13 @@ impl Core {
 
     fn join(&mut self, conversation: &Conversation, welcome: Welcome) -> Result<(), Error> {
         let id = conversation.id;
+        if let Some(waiting) = self.session.welcomes.get_mut(&id) {
+            // A push and the answer to a sync bring the same one. Each taken by itself, the second would find its keys used.
+            if welcome.seq >= waiting.seq {
+                *waiting = welcome;
+            }
+            return Ok(());
+        }
         if conversation.is_group()
             && let Some(account) = self.look_up_members(&welcome.members)?
         {
