@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use openmls_traits::{
     signatures::{Signer as MlsSigner, SignerError},
     types::SignatureScheme,
@@ -61,6 +61,17 @@ impl DeviceKeys {
     pub fn sign_auth(&self, challenge: &[u8; 32], server_fingerprint: &[u8; 32], account: &AccountId) -> [u8; 64] {
         let bytes = auth_bytes(challenge, server_fingerprint, account, &self.id());
         self.sign_for(AUTH_CONTEXT, &bytes)
+    }
+
+    /// The X25519 public key that belongs to an Ed25519 public key; `None` if that is no point of the curve.
+    pub(crate) fn agreement_key(public: &[u8; 32]) -> Option<[u8; 32]> {
+        let key = VerifyingKey::from_bytes(public).ok()?;
+        (!key.is_weak()).then(|| key.to_montgomery().to_bytes())
+    }
+
+    /// The X25519 secret key that belongs to this device's key.
+    pub(crate) fn agreement_secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_scalar_bytes())
     }
 
     /// Signs `context ‖ bytes`.

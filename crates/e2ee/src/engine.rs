@@ -45,10 +45,12 @@ use std::{
 use openmls_rust_crypto::RustCrypto;
 use parlour_wire::{
     api::{Suite, Welcome},
+    content::SealedKey,
     id::{AccountId, ConversationId, DeviceId, MessageId},
     identity::VerifiedCertificate,
     log::{Entry, EntryKind},
 };
+use zeroize::Zeroizing;
 
 pub use self::policy::is_policy;
 pub use self::types::{
@@ -58,6 +60,7 @@ pub use self::types::{
 use crate::{
     device::DeviceKeys,
     error::E2eeError,
+    sealed::{HistoryKey, SealedKeyError},
     storage::{Rows, Step},
 };
 use work::{Cached, Work};
@@ -103,6 +106,14 @@ impl Engine {
     #[must_use]
     pub fn account(&self) -> AccountId {
         self.certificate.get().account()
+    }
+
+    /// Opens the key of a shared history that is sealed for this device.
+    ///
+    /// # Errors
+    /// [`SealedKeyError`].
+    pub fn open_history_key(&self, place: &HistoryKey, sealed: &SealedKey) -> Result<Zeroizing<[u8; 32]>, SealedKeyError> {
+        place.open(&self.keys, sealed)
     }
 
     /// The changes of all steps so far are on disk.

@@ -5,6 +5,7 @@
 //! - [`account`]: the root secret, its wrapping, and what the account key signs: certificates and device lists.
 //! - [`recovery`]: the code that opens the account without the password; [`backup`]: the key of its backup.
 //! - [`device`]: the device's key.
+//! - [`sealed`]: keys for single devices, where more people read what carries them.
 //! - [`safety`]: the number that two people compare.
 //! - [`storage`]: rows in, changes out.
 //! - [`attachment`]: files, encrypted in chunks.
@@ -23,6 +24,7 @@ pub mod error;
 pub mod password;
 pub mod recovery;
 pub mod safety;
+pub mod sealed;
 pub mod storage;
 
 pub use account::{AccountError, AccountKey, Root};
@@ -36,4 +38,5 @@ pub use error::E2eeError;
 pub use password::{ExportKey, LoggedIn, Login, Parameters, PasswordError, Registered, Registration};
 pub use recovery::{RecoveryCode, RecoveryCodeError};
 pub use safety::{SafetyNumber, safety_number};
+pub use sealed::{HistoryKey, SealedKeyError};
 pub use storage::{Changes, Rows, RowsError, Step};

@@ -6,11 +6,12 @@ use opaque_ke::{
     ServerLoginParameters, ServerRegistration, ServerSetup,
 };
 use parlour_e2ee::{
-    AccountError, AccountKey, DeviceKeys, ExportKey, Login, Parameters, PasswordError, Registration, Root,
+    AccountError, AccountKey, DeviceKeys, ExportKey, HistoryKey, Login, Parameters, PasswordError, Registration, Root,
     password::{LOGIN_CONTEXT, SERVER_IDENTITY, Suite},
     safety_number,
 };
 use parlour_wire::{
+    id::{AccountId, BlobId, ConversationId},
     identity::{AUTH_CONTEXT, VerifiedCertificate, VerifiedList, auth_bytes, verify},
     name::Name,
 };
@@ -189,4 +190,35 @@ fn nothing_that_is_secret_is_printed() {
     assert!(!printed.contains(&hex::encode([2; 32])) && !printed.contains("[2, 2"));
     let parsed = VerifiedCertificate::parse(account.certify(&device.public(), "x", 1).unwrap().as_bytes());
     assert!(parsed.is_ok());
+}
+
+#[test]
+fn a_sealed_key_opens_on_its_device_for_what_it_is_for() {
+    let account = AccountKey::from(&Root::generate());
+    let keys = [DeviceKeys::generate(), DeviceKeys::generate()];
+    let certificates = keys.each_ref().map(|keys| account.certify(&keys.public(), "laptop", 1).unwrap());
+    let place = HistoryKey { conversation: ConversationId::group([1; 32]), account: account.account_id(), blob: BlobId([2; 32]) };
+    let sealed = place.seal(certificates[0].get(), &[9; 32]).unwrap();
+    assert_eq!((sealed.device, *place.open(&keys[0], &sealed).unwrap()), (keys[0].id(), [9; 32]));
+    assert!(place.open(&keys[1], &sealed).is_err(), "another device");
+    for other in [
+        HistoryKey { conversation: ConversationId::group([3; 32]), ..place },
+        HistoryKey { account: AccountId([3; 32]), ..place },
+        HistoryKey { blob: BlobId([3; 32]), ..place },
+    ] {
+        assert!(other.open(&keys[0], &sealed).is_err(), "{other:?}");
+    }
+    for byte in 0..32 {
+        let mut bent = sealed.clone();
+        bent.encapsulated[byte] ^= 1;
+        assert!(place.open(&keys[0], &bent).is_err(), "encapsulated, {byte}");
+    }
+    for byte in 0..48 {
+        let mut bent = sealed.clone();
+        bent.ciphertext[byte] ^= 1;
+        assert!(place.open(&keys[0], &bent).is_err(), "ciphertext, {byte}");
+    }
+    let mut weak = certificates[0].get().clone();
+    weak.signature_key = [0; 32];
+    assert!(place.seal(&weak, &[9; 32]).is_err(), "a key of small order");
 }

@@ -24,7 +24,7 @@ mod report;
 
 pub use self::{
     attachment::{Attachment, safe_name},
-    history::HistoryOffer,
+    history::{HistoryOffer, SealedKey},
     part::{MARKDOWN, REACTION},
     profile::{PROFILE, Profile},
     report::{Report, STATUS, Status},

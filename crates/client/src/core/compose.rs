@@ -188,7 +188,7 @@ pub(super) fn shown(content: &Content) -> (Option<MessageKind>, String) {
 pub(super) fn blobs(content: &Content) -> Vec<BlobId> {
     match &content.body {
         Body::Attachment(attachment) => vec![attachment.blob],
-        Body::History(offer) => vec![offer.pack.blob],
+        Body::History(offer) => vec![offer.blob],
         _ => Vec::new(),
     }
 }

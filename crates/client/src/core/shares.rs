@@ -1,18 +1,18 @@
 //! Earlier messages for people who come into a group, as far as its history policy lets them be given.
 //!
 //! The device whose commit let them in packs what stands before it, the newest first, puts the sealed pack at the server, and offers it
-//! in the group: who joined can read the offer, the server cannot. A newcomer takes offers only from whoever brought it in, only as
+//! in the group, with the key sealed for the newcomer's devices: every member can read the offer, only they the pack. A newcomer takes offers only from whoever brought it in, only as
 //! much as the policy said at that moment, and only what stands before it in the log. Who wrote what is the sharer's word, so every
 //! message says who shared it.
 //!
 //! What is owed and what was offered are rows until they are done, and messages are known by their ids: whoever is killed goes on, and
 //! nothing is there twice.
 
-use parlour_e2ee::{GroupEvent, HistoryPolicy};
+use parlour_e2ee::{GroupEvent, HistoryKey, HistoryPolicy};
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
     api::Role,
-    content::{Attachment, Body, Content, HistoryOffer},
+    content::{Body, Content, HistoryOffer, SealedKey},
     log::Entry,
 };
 
@@ -34,8 +34,6 @@ use crate::{
 const PARTS: u32 = 16;
 /// Messages that one newcomer is given in one group at most: what so many packs hold.
 const MESSAGES: u32 = PARTS * pack::MESSAGES as u32;
-/// What an offer says that its blob is.
-const CONTENT_TYPE: &str = "application/vnd.parlour.pack";
 
 /// How many messages a policy lets a newcomer have.
 const fn allowed(history: HistoryPolicy) -> u32 {
@@ -128,23 +126,19 @@ impl Core {
         let oldest = self.store.id_at(parcel.before)?.unwrap_or(MessageId([0; 16]));
         let newest = self.store.sharable(&share, self.now.unix_ms, 1)?.first().map_or(oldest, |row| row.message.id);
         for account in self.newcomers(&share)? {
-            // Of a pack only the sealed bytes can be told before it is opened, so size and hash are theirs.
-            let pack = Attachment {
-                blob,
-                key,
-                size: u64::from(size),
-                blob_size: u64::from(size),
-                hash: blob.0,
-                content_type: CONTENT_TYPE.to_owned(),
-                name: "history".to_owned(),
-                text: String::new(),
-                thumbnail: None,
-            };
-            self.compose(&group, Post::new(Body::History(HistoryOffer { account, pack, messages, oldest, newest })))?;
+            let keys = self.keys_for(&HistoryKey { conversation: group.id, account, blob }, &key)?;
+            let offer = HistoryOffer { account, messages, oldest, newest, blob, size, keys };
+            self.compose(&group, Post::new(Body::History(offer)))?;
         }
         let messages = share.messages.saturating_sub(messages);
         self.store.set_share(&Share { messages, parts: share.parts.saturating_sub(1), before: parcel.before, ..share })?;
         self.tend_shares()
+    }
+
+    /// The key of a pack, sealed for every device of an account. One whose key is none is left out.
+    pub(super) fn keys_for(&self, place: &HistoryKey, key: &[u8; 32]) -> Result<Vec<SealedKey>, Error> {
+        let Some(list) = self.store.list(&place.account)? else { return Ok(Vec::new()) };
+        Ok(list.certificates().iter().filter_map(|certificate| place.seal(certificate.get(), key).ok()).collect())
     }
 
     /// The server does not take more of this account: newcomers have what was offered so far.
@@ -186,7 +180,7 @@ impl Core {
             return Ok(());
         }
         let owed = self.store.owed(&group.id)?.filter(|owed| owed.adder == sender);
-        match check_offer(owed, offer) {
+        match check_offer(owed, offer).and_then(|owed| Ok((owed, self.open_offer(group, offer)?))) {
             Ok((owed, pack)) => {
                 self.store.set_owed(&group.id, Some(&owed))?;
                 let (id, conversation, sharer) = (entry.id, group.id, sender);
@@ -195,6 +189,18 @@ impl Core {
             }
             Err(error) => self.refuse_shared(&group.id, &sender, error),
         }
+    }
+
+    /// The pack of an offer, with the key that is sealed for this device.
+    fn open_offer(&mut self, group: &Conversation, offer: &HistoryOffer) -> Result<PackRef, Error> {
+        let (engine, _) = self.engine()?;
+        let place = HistoryKey { conversation: group.id, account: offer.account, blob: offer.blob };
+        let device = engine.device();
+        let key = offer.keys.iter().find(|key| key.device == device);
+        let key = key
+            .and_then(|key| engine.open_history_key(&place, key).ok())
+            .ok_or_else(|| Error::new(Code::FORBIDDEN, "this device cannot open them: none of their keys is for it"))?;
+        Ok(PackRef { blob: offer.blob, key: *key, size: offer.size, messages: offer.messages })
     }
 
     fn refuse_shared(&mut self, group: &ConversationId, sharer: &AccountId, error: Error) -> Result<(), Error> {
@@ -258,20 +264,18 @@ impl Core {
     }
 }
 
-/// Whether an offer is within what is owed; what is owed after it, and the pack.
-fn check_offer(owed: Option<Owed>, offer: &HistoryOffer) -> Result<(Owed, PackRef), Error> {
+/// Whether an offer is within what is owed; what is owed after it.
+fn check_offer(owed: Option<Owed>, offer: &HistoryOffer) -> Result<Owed, Error> {
     let owed = owed.ok_or_else(|| {
         Error::new(Code::FORBIDDEN, "only who brought you in may share them, and only as the group's history policy says")
     })?;
     let (Some(messages), Some(parts)) = (owed.messages.checked_sub(offer.messages), owed.parts.checked_sub(1)) else {
         return Err(Error::new(Code::QUOTA, "they are more than the group's history policy allows"));
     };
-    let size = u32::try_from(offer.pack.blob_size).unwrap_or(u32::MAX);
-    if size as usize > pack::SEALED || size == 0 || offer.messages == 0 {
+    if offer.size as usize > pack::SEALED || offer.size == 0 || offer.messages == 0 {
         return Err(Error::new(Code::TOO_LARGE, "the pack has another size than packs may have"));
     }
-    let pack = PackRef { blob: offer.pack.blob, key: offer.pack.key, size, messages: offer.messages };
-    Ok((Owed { messages, parts, ..owed }, pack))
+    Ok(Owed { messages, parts, ..owed })
 }
 
 /// Whether a pack is what was offered, of the group that it was offered in, and from before this account came in.

@@ -1,10 +1,10 @@
 //! What tests of contents look at or put in.
 
-use parlour_e2ee::Place;
+use parlour_e2ee::{HistoryKey, Place};
 use parlour_wire::{
     AccountId, ConversationId, DeviceId, MessageId,
     api::{self, Suite},
-    content::{Attachment, Body, Content},
+    content::{Attachment, Body, Content, HistoryOffer, SealedKey},
 };
 use rand::Rng as _;
 
@@ -186,6 +186,26 @@ impl Core {
     pub(crate) fn shares_for_test(&self) -> (bool, bool) {
         let share = self.store.first_share().expect("a database");
         (share.is_some(), self.store.first_offer().expect("a database").is_some())
+    }
+
+    /// The key of a pack, sealed for every device of an account.
+    pub(crate) fn keys_for_test(&self, place: &HistoryKey, key: &[u8; 32]) -> Vec<SealedKey> {
+        self.keys_for(place, key).expect("a database")
+    }
+
+    /// The packs that this device has offered, with the content of each offer as every member reads it.
+    pub(crate) fn offers_for_test(&self) -> Vec<(HistoryOffer, Vec<u8>)> {
+        let offer = |bytes: Vec<u8>| match Content::from_bytes(&bytes).expect("its own content").body {
+            Body::History(offer) => Some((offer, bytes)),
+            _ => None,
+        };
+        self.store.contents_for_test().into_iter().filter_map(offer).collect()
+    }
+
+    /// The key of a pack, if this device can open one of those that are sealed.
+    pub(crate) fn open_for_test(&mut self, place: &HistoryKey, keys: &[SealedKey]) -> Option<[u8; 32]> {
+        let (engine, _) = self.engine().expect("a device");
+        keys.iter().find_map(|key| engine.open_history_key(place, key).ok()).map(|key| *key)
     }
 
     /// The entry before which this account may be given messages.

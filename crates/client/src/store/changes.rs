@@ -195,6 +195,14 @@ impl Store {
         (uint(count("messages")), uint(count("pending")))
     }
 
+    /// The contents that messages have been kept with.
+    #[cfg(test)]
+    pub(crate) fn contents_for_test(&self) -> Vec<Vec<u8>> {
+        let mut query = self.conn.prepare("SELECT content FROM messages WHERE content IS NOT NULL").expect("a table");
+        let rows = query.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("blobs")
+    }
+
     /// Deletes what waited too long for its target, and what the last run had on its way and has brought there.
     pub(crate) fn sweep(&self, before_ms: u64) -> Result<(), Error> {
         self.conn.prepare_cached("DELETE FROM pending WHERE stored_ms < ?1")?.execute([int(before_ms)])?;

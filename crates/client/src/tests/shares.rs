@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use parlour_e2ee::HistoryKey;
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
     api::{BlobBegin, BlobPut, Role},
-    content::{Attachment, Body, HistoryOffer},
+    content::{Body, HistoryOffer},
 };
 use rand::Rng as _;
 
@@ -270,25 +271,21 @@ fn pack(group: ConversationId, messages: Vec<PackedMessage>) -> Pack {
 
 /// Puts a pack at the server and offers it in the group, as a program that does not keep to the rules would.
 fn offer(world: &mut World, node: usize, account: AccountId, pack: &Pack, messages: u32) {
+    offer_sealed(world, node, (account, account), pack, messages);
+}
+
+/// The same with a key that is sealed for the devices of the second account.
+fn offer_sealed(world: &mut World, node: usize, (account, opener): (AccountId, AccountId), pack: &Pack, messages: u32) {
     let SealedPack { blob, key, bytes } = pack.seal();
     let size = bytes.len() as u64;
     world.forge(node, &BlobBegin { blob, size }).unwrap();
     world.forge(node, &BlobPut { blob, offset: 0, data: bytes }).unwrap();
-    let pack = Attachment {
-        blob,
-        key: *key,
-        size,
-        blob_size: size,
-        hash: blob.0,
-        content_type: "application/vnd.parlour.pack".to_owned(),
-        name: "history".to_owned(),
-        text: String::new(),
-        thumbnail: None,
-    };
-    let none = MessageId([0; 16]);
-    let offer = Body::History(HistoryOffer { account, pack, messages, oldest: none, newest: none });
     let core = world.nodes[node].core.as_mut().unwrap();
     let (group, _) = core.group_for_test();
+    let keys = core.keys_for_test(&HistoryKey { conversation: group, account: opener, blob }, &key);
+    let none = MessageId([0; 16]);
+    let size = u32::try_from(size).unwrap();
+    let offer = Body::History(HistoryOffer { account, messages, oldest: none, newest: none, blob, size, keys });
     core.say_with_blob_for_test(&group, offer);
     world.input(node, Input::Tick);
     world.settle();
@@ -315,6 +312,42 @@ fn what_is_sent_against_the_policy_is_refused_and_told() {
     let message = made_up(&mut world, bob, 1);
     offer(&mut world, a, carol, &pack(group, vec![message]), 1);
     assert!(said(&mut world, c).is_empty());
+    assert_eq!(refusals(&world, c), [Code::FORBIDDEN]);
+}
+
+#[test]
+fn a_shared_pack_opens_for_the_newcomers_devices_and_for_nobody_else_in_the_group() {
+    let (mut world, nodes) = club(18, HistoryPolicy::All, 4);
+    let [a, b, c, _] = nodes[..] else { panic!() };
+    let second = world.device(c);
+    world.settle();
+    change(&mut world, a, add(&["carol"])).unwrap();
+    // Once it is with the server, the content of an offer is not kept.
+    let mut offers = Vec::new();
+    while offers.is_empty() && world.step_any() {
+        offers = world.nodes[a].core.as_ref().unwrap().offers_for_test();
+    }
+    world.settle();
+    assert_eq!(texts(&said(&mut world, c)), olds(0, 4));
+    assert_eq!(texts(&said(&mut world, second)), olds(0, 4));
+    let (group, _) = world.nodes[a].core.as_mut().unwrap().group_for_test();
+    let [(offer, content)] = &offers[..] else { panic!("{offers:?}") };
+    let place = HistoryKey { conversation: group, account: offer.account, blob: offer.blob };
+    let mut open = |node: usize, place| world.nodes[node].core.as_mut().unwrap().open_for_test(place, &offer.keys);
+    let key = open(c, &place).unwrap();
+    assert_eq!(open(second, &place), Some(key));
+    assert_eq!((open(a, &place), open(b, &place)), (None, None), "bob and alice read the offer, and not the pack");
+    assert!(content.windows(32).all(|window| window != key), "nothing that a member reads is the key");
+    assert_eq!(open(c, &HistoryKey { conversation: ConversationId::group([7; 32]), ..place }), None);
+}
+
+#[test]
+fn an_offer_whose_key_is_for_another_device_is_refused_and_told() {
+    let (mut world, [a, b, c], group, have) = with_carol(19, HistoryPolicy::All);
+    let (bob, carol) = (account(&mut world, b), account(&mut world, c));
+    let message = made_up(&mut world, bob, 1);
+    offer_sealed(&mut world, a, (carol, bob), &pack(group, vec![message]), 1);
+    assert_eq!(texts(&said(&mut world, c)), have);
     assert_eq!(refusals(&world, c), [Code::FORBIDDEN]);
 }
 

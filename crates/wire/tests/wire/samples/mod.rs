@@ -409,10 +409,14 @@ pub(crate) fn contents() -> Vec<(&'static str, content::Content)> {
     let mentions = vec![ACCOUNT, AccountId([0xa2; 32])];
     let offer = content::HistoryOffer {
         account: ACCOUNT,
-        pack: attachment(),
         messages: 12,
         oldest: MESSAGE,
         newest: MessageId([0x72; 16]),
+        blob: attachment().blob,
+        size: 70_000,
+        keys: [0xd1, 0xd2]
+            .map(|byte| content::SealedKey { device: DeviceId([byte; 16]), encapsulated: [0x91; 32], ciphertext: [0x92; 48] })
+            .to_vec(),
     };
     let profile =
         content::Profile { display_name: "Alice A.".into(), status: "at sea".into(), avatar: Some(b"\x89PNG\r\n".to_vec()) };
