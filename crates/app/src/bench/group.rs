@@ -16,6 +16,9 @@ use super::{
 
 /// Size of a message body in bytes, as in the load of pairs.
 const BODY: usize = 256;
+/// Bytes of a commit that adds one device, for each device that there is, and of the welcome.
+const COMMIT: usize = 122;
+const WELCOME: usize = 365;
 /// Links that connect at the same time.
 const AT_ONCE: usize = 32;
 /// Entries after which a reader moves its cursor.
@@ -36,7 +39,9 @@ pub(crate) async fn run(
     let server = Server::start(&data).await?;
     let online: Vec<Online> =
         stream::iter(&people).map(|person| person.connect(&server.url)).buffered(AT_ONCE).try_collect().await?;
-    let conversation = gather(&people, &online[0].link).await?;
+    let (newcomer, members) = people.split_last().context("a group has devices")?;
+    let conversation = gather(members, &online[0].link).await?;
+    let (online, added) = add(online, newcomer, conversation).await?;
     let senders = senders.min(devices);
     let each = messages / senders;
     let (cpu, start) = (process::cpu_seconds(server.pid()?)?, baseline::now());
@@ -64,6 +69,9 @@ pub(crate) async fn run(
         Figure::new("raw TLS echo, 256 B", echo, "msg/s"),
         Figure::new("raw fsync", fsync.rate, "1/s"),
         Figure::new("devices online in one group", devices as f64, ""),
+        Figure::new("adding a device: commit", added.commit as f64 / 1000.0, "KB"),
+        Figure::new("adding a device: its maker is answered", added.answered * 1e3, "ms").target(Target::AtMost(500.0)),
+        Figure::new("adding a device: all have its bytes", added.spread * 1e3, "ms").target(Target::AtMost(2_000.0)),
         Figure::new("stored, 256 B", (each * senders) as f64 / seconds, "msg/s").against("raw fsync", fsync.rate),
         Figure::new("delivered to readers, 256 B", got as f64 / seconds, "msg/s")
             .against("raw TLS echo", echo)
@@ -72,7 +80,7 @@ pub(crate) async fn run(
     ])
 }
 
-/// Makes a group of everybody; all devices are added by a welcome of random bytes.
+/// Makes a group of these people; all devices are added by a welcome of random bytes.
 async fn gather(people: &[Person], link: &Link) -> anyhow::Result<ConversationId> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).expect("the system has randomness");
@@ -98,6 +106,66 @@ async fn gather(people: &[Person], link: &Link) -> anyhow::Result<ConversationId
     Ok(conversation)
 }
 
+/// What it took to bring one more device into a group of which all others are online.
+struct Addition {
+    /// Bytes of the commit, which goes to every member.
+    commit: usize,
+    /// Seconds until the server had it on disk and said so.
+    answered: f64,
+    /// Seconds until the last member had the commit and the newcomer the welcome.
+    spread: f64,
+}
+
+/// Brings `newcomer`, who is the last of `online`, into a group of all others, by handshake messages as large as `parlour bench e2ee` has
+/// found them for so many devices in the classical suite.
+async fn add(online: Vec<Online>, newcomer: &Person, conversation: ConversationId) -> anyhow::Result<(Vec<Online>, Addition)> {
+    let devices = online.len();
+    let size = |each: usize| 1_500 + each * devices;
+    let commit = api::Commit {
+        conversation,
+        id: people::random_id(),
+        parent_epoch: 1,
+        create: None,
+        commit: vec![4; size(COMMIT)],
+        welcome: Some(vec![5; size(WELCOME)]),
+        added: vec![newcomer.added()],
+        removed: Vec::new(),
+        group_info: vec![6; size(WELCOME)],
+        external: false,
+        change: Some(api::Change { added: vec![newcomer.account], removed: Vec::new(), roles: Vec::new(), name: None }),
+    };
+    let maker = online[0].link.clone();
+    // The maker knows, the last is the newcomer, and those between them are told by the log.
+    let told = |at: usize| match at {
+        0 => None,
+        at if at + 1 == devices => Some(api::Welcome::NAME),
+        _ => Some(api::Entries::NAME),
+    };
+    let readers: Vec<_> = online.into_iter().enumerate().map(|(at, online)| tokio::spawn(hears(online, told(at)))).collect();
+    let start = baseline::now();
+    call(&maker, &commit).await?;
+    let answered = start.elapsed().as_secs_f64();
+    let mut online = Vec::with_capacity(devices);
+    for reader in readers {
+        online.push(reader.await??);
+    }
+    let spread = start.elapsed().as_secs_f64();
+    Ok((online, Addition { commit: commit.commit.len(), answered, spread }))
+}
+
+/// Waits until a device has been told something, if it is to be told.
+async fn hears(mut online: Online, told: Option<&str>) -> anyhow::Result<Online> {
+    let Some(told) = told else { return Ok(online) };
+    loop {
+        match online.events.next().await.context("a reader's link ended")? {
+            LinkEvent::Action { name, .. } if name == told => return Ok(online),
+            LinkEvent::Action { name, .. } if name == api::Lagging::NAME => anyhow::bail!("a reader was too slow"),
+            LinkEvent::Failed(error) => return Err(error.into()),
+            _ => {}
+        }
+    }
+}
+
 async fn flood(link: Link, conversation: ConversationId, each: usize, window: usize) -> anyhow::Result<()> {
     let mut open = FuturesUnordered::new();
     for _ in 0..each {
@@ -106,7 +174,7 @@ async fn flood(link: Link, conversation: ConversationId, each: usize, window: us
         }
         let (link, id, payload) = (link.clone(), people::random_id(), vec![0; BODY]);
         open.push(
-            async move { call(&link, &api::Send { conversation, id, epoch: 1, payload, blobs: Vec::new() }).await.map(drop) },
+            async move { call(&link, &api::Send { conversation, id, epoch: 2, payload, blobs: Vec::new() }).await.map(drop) },
         );
     }
     while let Some(stored) = open.next().await {
