@@ -6,7 +6,10 @@ use parlour_proto::link::LinkConfig;
 use parlour_wire::{Code, address::ServerUrl, header::Fault};
 use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 
@@ -263,17 +266,21 @@ async fn reach_websocket(url: &ServerUrl, tls: &ClientTls) -> Result<Reached, Co
     socket::tune(&stream).map_err(unreachable)?;
     let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(name, stream).await.map_err(|error| tls_error(&error))?;
     let server = facts(tls, stream.get_ref().1.peer_certificates())?;
-    let target = format!("wss://{}{}", url.authority(), http::PATH);
+    let stream = upgrade(&url.authority(), stream).await.map_err(|error| match error {
+        tungstenite::Error::Io(error) => unreachable(error),
+        error => ConnectError::NotParlour(error.to_string()),
+    })?;
+    Ok(Reached { carrier: Box::new(WebSocket::client(stream, ())), server })
+}
+
+/// Asks for the upgrade to WebSocket, and reads the answer. The stream again, if the server agrees.
+pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(authority: &str, stream: S) -> Result<S, tungstenite::Error> {
+    let target = format!("wss://{authority}{}", http::PATH);
     // The handshake's buffers only; frames have their own.
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
-    let (socket, _) =
-        tokio_tungstenite::client_async_with_config(target, stream, Some(config)).await.map_err(|error| match error {
-            tungstenite::Error::Io(error) => unreachable(error),
-            error => ConnectError::NotParlour(error.to_string()),
-        })?;
+    let (socket, _) = tokio_tungstenite::client_async_with_config(target, stream, Some(config)).await?;
     // A server speaks only after it has heard hello, so nothing can have arrived yet.
-    let carrier = Box::new(WebSocket::client(socket.into_inner(), ()));
-    Ok(Reached { carrier, server })
+    Ok(socket.into_inner())
 }
 
 /// What a finished handshake has proven.
