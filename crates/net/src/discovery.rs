@@ -38,6 +38,8 @@
 //! # }
 //! ```
 //!
+//! A station that listens on an iroh endpoint announces `Endpoint::iroh(port)`, and [`Found::iroh`] gives the address of it.
+//!
 //! Announcements are signed by the station's key. What is forged, damaged, recorded, or passed on from another address has no
 //! effect; see [`parlour_proto::discovery`] for the rules and what remains. Whoever connects to an address that was found here
 //! proves the key once more, on the link.
@@ -159,11 +161,23 @@ impl Found {
     #[must_use]
     pub fn urls(&self) -> Vec<ServerUrl> {
         let of_one_link = |address: &SocketAddr| matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
-        self.addresses
-            .iter()
-            .filter(|(carrier, address)| *carrier == CarrierKind::WEBSOCKET && !of_one_link(address))
-            .map(|(_, address)| ServerUrl { host: address.ip().to_string(), port: address.port(), fingerprint: None })
+        self.by(CarrierKind::WEBSOCKET)
+            .filter(|address| !of_one_link(address))
+            .map(|address| ServerUrl { host: address.ip().to_string(), port: address.port(), fingerprint: None })
             .collect()
+    }
+
+    /// Its address for links over iroh, as [`crate::ConnectConfig::iroh`] takes it: the station's key, and all the places at once
+    /// where its endpoint is. `None` if it has announced no endpoint.
+    #[cfg(feature = "iroh")]
+    #[must_use]
+    pub fn iroh(&self) -> Option<crate::IrohAddr> {
+        let direct: BTreeSet<_> = self.by(CarrierKind::IROH).collect();
+        (!direct.is_empty()).then(|| crate::IrohAddr { key: self.key, direct, relays: BTreeSet::new() })
+    }
+
+    fn by(&self, wanted: CarrierKind) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().filter(move |(carrier, _)| *carrier == wanted).map(|(_, address)| *address)
     }
 }
 

@@ -69,14 +69,22 @@ async fn linked(answers: impl FnMut() -> Result<(ContentType, Bytes), Fault> + S
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver's clock, as the tests of a driver need it")]
-fn instant() -> Instant {
+pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
 /// A clock that is 100 days ahead of this process's.
-fn ahead() -> Clock {
+pub(crate) fn ahead() -> Clock {
     let now = instant();
     Clock::showing(Clock::system().us_at(now) + AHEAD_US, now)
+}
+
+/// The estimate is as good as it says, of this clock.
+pub(crate) fn assert_within(estimate: ClockEstimate, of: Clock) {
+    let now = instant();
+    let truth = i128::from(of.us_at(now)) - i128::from(Clock::system().us_at(now));
+    let off = (i128::from(estimate.offset_us()) - truth).unsigned_abs();
+    assert!(off <= estimate.error_at(now).as_micros(), "{off} µs off, {:?} allowed", estimate.error_at(now));
 }
 
 #[tokio::test]
@@ -156,16 +164,10 @@ async fn stations_and_agents_tell_the_time_to_whom_they_allow() {
         rule.allow(if allowed { Access::Anyone } else { Access::Deny });
         (Agent::connect(config), identity.key())
     };
-    let is_within = |estimate: ClockEstimate, of: Clock| {
-        let now = instant();
-        let truth = i128::from(of.us_at(now)) - i128::from(Clock::system().us_at(now));
-        let off = (i128::from(estimate.offset_us()) - truth).unsigned_abs();
-        assert!(off <= estimate.error_at(now).as_micros(), "{off} µs off, {:?} allowed", estimate.error_at(now));
-    };
     let (agent, key) = agent_with(true);
     bounded(agent.ready()).await.unwrap();
-    is_within(bounded(agent.link().clock(4)).await.unwrap(), station_clock);
-    is_within(bounded(station.peer(&key).unwrap().link().clock(4)).await.unwrap(), agent_clock);
+    assert_within(bounded(agent.link().clock(4)).await.unwrap(), station_clock);
+    assert_within(bounded(station.peer(&key).unwrap().link().clock(4)).await.unwrap(), agent_clock);
 
     let (agent, key) = agent_with(false);
     bounded(agent.ready()).await.unwrap();

@@ -4,8 +4,11 @@
 
 mod addresses;
 mod clock;
-
 mod discovery;
+#[cfg(feature = "iroh")]
+mod iroh;
+#[cfg(target_os = "linux")]
+mod off;
 mod own_network;
 
 use std::time::Duration;
