@@ -2,7 +2,7 @@
 //!
 //! Before a client has said hello it is a stranger: it gets a bounded time, a small frame limit, and no memory by announcement.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parlour_proto::link::{Input, Link as Machine, LinkConfig, ServerSession};
@@ -76,35 +76,43 @@ impl<S: SessionService> Door<S> {
 
     /// From a connection that is being made to a session, within bounds.
     pub(crate) async fn admit(self: Arc<Self>, entering: impl Future<Output = Result<Guest, CarrierError>>, peer: SocketAddr) {
-        let greeted = tokio::time::timeout(self.config.handshake_timeout, async { self.greet(entering.await?).await });
-        match greeted.await {
-            Ok(Ok(Some((guest, frame)))) => self.route(guest, frame).await,
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "not a client"),
-            Err(_) => tracing::debug!(%peer, "no hello in time"),
-        }
-    }
-
-    /// Waits for the first frame of a guest who may come in. A server never speaks first, so nobody is sent away before.
-    async fn greet(&self, mut guest: Guest) -> Result<Option<(Guest, Frame)>, CarrierError> {
+        let mut over = pin!(tokio::time::sleep(self.config.handshake_timeout));
+        let entered = tokio::select! {
+            entered = entering => entered,
+            () = &mut over => return tracing::debug!(%peer, "no connection in time"),
+        };
+        let mut guest = match entered {
+            Ok(guest) => guest,
+            Err(error) => return tracing::debug!(%peer, %error, "not a client"),
+        };
         guest.carrier.set_limit(GREETING_MAX);
-        match std::future::poll_fn(|cx| guest.carrier.poll_recv(cx)).await {
-            Ok(frame) => {
-                if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
-                    tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
-                    send_away(guest.carrier, fault).await;
-                    return Ok(None);
-                }
-                guest.carrier.set_limit(limits::FRAME);
-                Ok(Some((guest, frame)))
+        let heard = tokio::select! {
+            heard = std::future::poll_fn(|cx| guest.carrier.poll_recv(cx)) => heard,
+            () = &mut over => {
+                tracing::debug!(%peer, "no hello in time");
+                return send_away(guest.carrier, Fault::new(Code::TIMED_OUT, "no hello in time")).await;
             }
+        };
+        match heard {
+            Ok(frame) => self.greet(guest, frame).await,
             Err(error) => {
+                tracing::debug!(%peer, %error, "not a client");
                 if let Some(fault) = error.fault() {
                     send_away(guest.carrier, fault).await;
                 }
-                Err(error)
             }
         }
+    }
+
+    /// Lets a guest in who may come in. Whoever may not is told so after its first frame, as it expects to be: a server does not
+    /// speak first, unless it has waited in vain.
+    async fn greet(&self, mut guest: Guest, frame: Frame) {
+        if let Err(fault) = self.config.admit.check(guest.key.as_ref()) {
+            tracing::info!(peer = %guest.peer, key = ?guest.key, reason = %fault.message, "not admitted");
+            return send_away(guest.carrier, fault).await;
+        }
+        guest.carrier.set_limit(limits::FRAME);
+        self.route(guest, frame).await;
     }
 
     /// Hands a greeted connection to its session, or to a fresh one.
@@ -172,7 +180,7 @@ fn session_identity(random: &[u8; 80], grace: Duration) -> ServerSession {
     identity
 }
 
-/// Tells a stranger why it is not let in.
+/// Tells a stranger why it is not let in, within [`crate::pump::GOODBYE`] of its own.
 async fn send_away(mut carrier: Box<dyn Carrier>, fault: Fault) {
     let frame = Frame { header: Bytes::from(parlour_wire::encode(&fault)), ..Frame::new(Kind::CLOSE) };
     if carrier.send(&frame).is_ok() {

@@ -10,14 +10,11 @@ use futures_util::{SinkExt, StreamExt};
 use parlour_net::{LinkConfig, ListenConfig};
 use parlour_wire::{
     Code, Frame, Kind, decode, encode,
-    frame::ContentType,
     header::{Fault, Hello},
-    limits,
 };
 use support::{
-    BOUND, Seen, bounded,
+    Seen, bounded,
     door::{Door, closed_with, greeted, rest},
-    up,
 };
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -180,51 +177,6 @@ async fn a_client_that_never_reads_is_bounded_and_others_are_served() {
     .await;
     assert!(refused < 1000, "{refused}");
     door.assert_healthy().await;
-}
-
-#[tokio::test]
-async fn ten_thousand_open_requests_end_their_session_with_a_name_and_another_link_is_answered_meanwhile() {
-    const OPENED: u64 = 10_000;
-    let mut door = Door::open(ListenConfig::default()).await;
-    let (link, mut events) = door.server.connect();
-    assert!(!up(&mut events).await);
-    let session = link.session();
-    let echo = || async {
-        let answer = bounded(link.request_raw("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND)).await;
-        assert_eq!(&answer.unwrap().content[..], b"well");
-    };
-    let header = Bytes::from(encode(&parlour_wire::header::Request { name: "hold".into(), deadline_ms: 0, origin: None }));
-    let request =
-        |n| Message::Binary(Frame { seq: n, id: n, header: header.clone(), ..Frame::new(Kind::REQUEST) }.to_bytes().unwrap());
-    let (mut sink, mut stream) = greeted(&door).await.split();
-    let most = limits::REQUESTS_IN_FLIGHT as u64;
-    for n in 1..=most {
-        sink.send(request(n)).await.unwrap();
-        bounded(door.server.held.recv()).await.unwrap();
-    }
-    // All that may be open are, and the other link has its turn.
-    echo().await;
-    let flood = async {
-        for n in most + 1..=OPENED {
-            if sink.send(request(n)).await.is_err() {
-                break;
-            }
-        }
-    };
-    let told = async {
-        while let Some(Ok(Message::Binary(bytes))) = stream.next().await {
-            let frame = Frame::decode(bytes).unwrap();
-            if frame.kind == Kind::CLOSE {
-                return Some(decode::<Fault>(&frame.header).unwrap().code);
-            }
-        }
-        None
-    };
-    let ((), told, ()) = bounded(async { tokio::join!(flood, told, echo()) }).await;
-    assert_eq!(told, Some(Code::OVERLOADED));
-    assert!(door.server.held.try_recv().is_err(), "more were open than may be");
-    echo().await;
-    assert!(link.is_up() && link.session() == session, "the other link is what it was");
 }
 
 #[tokio::test]

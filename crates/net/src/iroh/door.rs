@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use ::iroh::endpoint::{ConnectionError, Incoming, IncomingAddr};
+use ::iroh::endpoint::{Connection, ConnectionError, Incoming, IncomingAddr, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{IrohCarrier, IrohEndpoint};
@@ -11,6 +11,8 @@ use crate::{carrier::CarrierError, door::Guest, identity::PeerKey};
 /// Handshakes under way at a time beyond which whoever arrives must first show that it gets what is sent to its address: a
 /// connection costs a hundred kilobytes, and a packet with a false address nothing.
 const CROWD: usize = 32;
+/// Why a connection ends on which nothing was said.
+const NO_HELLO: &[u8] = b"no hello in time";
 
 /// A listener's door on an endpoint. Without it, connections to the endpoint are refused.
 pub(crate) struct IrohDoor {
@@ -66,10 +68,29 @@ impl Arriving {
         let connection = self.incoming.accept()?.await.map_err(|error| CarrierError::Io(std::io::Error::other(error)))?;
         // A signature under some keys proves nothing.
         let key = Some(PeerKey(*connection.remote_id().as_bytes())).filter(PeerKey::is_sound);
+        let silent = Silent(Some(&connection));
         let (send, recv) = connection.accept_bi().await?;
+        silent.has_spoken();
         // An endpoint that closes takes its connections with it; so it stays until the last has said goodbye.
         let carrier = Box::new(IrohCarrier::new(connection, send, recv, (permit, self.endpoint)));
         Ok(Guest { carrier, peer, key, fingerprint })
+    }
+}
+
+/// Somebody who has opened no stream yet, on which it could be told why it is given up: the end of the connection says so instead.
+struct Silent<'a>(Option<&'a Connection>);
+
+impl Silent<'_> {
+    fn has_spoken(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            connection.close(VarInt::from_u32(0), NO_HELLO);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::{
@@ -33,9 +33,13 @@ pub(crate) enum Raw {
 pub(crate) struct RawIroh {
     pub(crate) connection: iroh::endpoint::Connection,
     pub(crate) send: iroh::endpoint::SendStream,
-    recv: iroh::endpoint::RecvStream,
-    _endpoint: iroh::Endpoint,
+    pub(crate) recv: iroh::endpoint::RecvStream,
+    pub(crate) _endpoint: iroh::Endpoint,
 }
+
+/// What both sides name in the handshake.
+#[cfg(feature = "iroh")]
+const PROTOCOL: &[u8] = b"parlour/link/1";
 
 /// Believes every certificate.
 #[derive(Debug)]
@@ -109,7 +113,7 @@ impl Raw {
             #[cfg(feature = "iroh")]
             Address::Iroh(addr) => {
                 let endpoint = raw_endpoint(seed).await;
-                let connection = bounded(endpoint.connect(endpoint_addr(addr), b"parlour/link/1")).await.unwrap();
+                let connection = bounded(endpoint.connect(endpoint_addr(addr), PROTOCOL)).await.unwrap();
                 let (send, recv) = connection.open_bi().await.unwrap();
                 Self::Iroh(Box::new(RawIroh { connection, send, recv, _endpoint: endpoint }))
             }
@@ -129,7 +133,7 @@ impl Raw {
             Address::Iroh(_) => panic!("no WebSocket here"),
         };
         let tcp = TcpStream::connect(address).await.unwrap();
-        let stream = bounded(tls.connect(ServerName::try_from("localhost").unwrap(), tcp)).await.unwrap();
+        let stream = TlsStream::from(bounded(tls.connect(ServerName::try_from("localhost").unwrap(), tcp)).await.unwrap());
         Self::WebSocket(Box::new(bounded(client_async("wss://localhost/v1/link", stream)).await.unwrap().0))
     }
 
@@ -149,10 +153,11 @@ impl Raw {
     pub(crate) async fn announce(&mut self, size: u32) {
         match self {
             Self::WebSocket(socket) => {
-                // A masked binary message (RFC 6455, section 5.2).
-                let mut head = vec![0x82, 0xff, 0, 0, 0, 0];
+                // A binary message, which a client masks (RFC 6455, section 5.2).
+                let masks = matches!(socket.get_ref(), TlsStream::Client(_));
+                let mut head = vec![0x82, if masks { 0xff } else { 0x7f }, 0, 0, 0, 0];
                 head.extend_from_slice(&size.to_be_bytes());
-                head.extend_from_slice(&[1, 2, 3, 4]);
+                head.extend_from_slice(if masks { &[1, 2, 3, 4] } else { &[] });
                 bounded(socket.get_mut().write_all(&head)).await.unwrap();
             }
             #[cfg(feature = "iroh")]
@@ -179,6 +184,44 @@ impl Raw {
         }
     }
 
+    /// Drips as [`Raw::drip`] does, and listens meanwhile: the code with which it is sent away, if it is told one.
+    pub(crate) async fn drip_until_told(&mut self) -> Option<Code> {
+        let mut pause = tokio::time::interval(std::time::Duration::from_millis(5));
+        let frame = match self {
+            Self::WebSocket(socket) => loop {
+                tokio::select! {
+                    message = socket.next() => match message {
+                        Some(Ok(Message::Binary(bytes))) => break Frame::decode(bytes).unwrap(),
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return None,
+                    },
+                    _ = pause.tick() => {
+                        let stream = socket.get_mut();
+                        // Whether anybody takes it will be heard.
+                        let _ = stream.write_all(b"x").await;
+                        let _ = stream.flush().await;
+                    }
+                }
+            },
+            #[cfg(feature = "iroh")]
+            Self::Iroh(raw) => {
+                let RawIroh { send, recv, .. } = &mut **raw;
+                let drip = async {
+                    loop {
+                        pause.tick().await;
+                        let _ = send.write_all(b"x").await;
+                    }
+                };
+                tokio::select! {
+                    frame = next_on(recv) => frame?,
+                    () = drip => return None,
+                }
+            }
+        };
+        assert_eq!(frame.kind, Kind::CLOSE);
+        Some(decode::<Fault>(&frame.header).unwrap().code)
+    }
+
     pub(crate) async fn send(&mut self, frame: &Frame) -> bool {
         let mut bytes = BytesMut::new();
         frame.encode(&mut bytes).unwrap();
@@ -196,13 +239,7 @@ impl Raw {
                 }
             },
             #[cfg(feature = "iroh")]
-            Self::Iroh(raw) => {
-                let mut length = [0; 4];
-                bounded(raw.recv.read_exact(&mut length)).await.ok()?;
-                let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
-                bounded(raw.recv.read_exact(&mut bytes)).await.ok()?;
-                Some(Frame::decode(bytes.into()).unwrap())
-            }
+            Self::Iroh(raw) => bounded(next_on(&mut raw.recv)).await,
         }
     }
 
@@ -214,6 +251,16 @@ impl Raw {
             code = Some(decode::<Fault>(&frame.header).unwrap().code);
         }
         code
+    }
+
+    /// The same, whatever frames come before.
+    pub(crate) async fn closed_at_last_with(&mut self) -> Option<Code> {
+        while let Some(frame) = self.recv().await {
+            if frame.kind == Kind::CLOSE {
+                return Some(decode::<Fault>(&frame.header).unwrap().code);
+            }
+        }
+        None
     }
 
     /// Says hello; what it is given.
@@ -240,6 +287,16 @@ impl Raw {
     }
 }
 
+/// The next frame on a QUIC stream.
+#[cfg(feature = "iroh")]
+async fn next_on(recv: &mut iroh::endpoint::RecvStream) -> Option<Frame> {
+    let mut length = [0; 4];
+    recv.read_exact(&mut length).await.ok()?;
+    let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
+    recv.read_exact(&mut bytes).await.ok()?;
+    Some(Frame::decode(bytes.into()).unwrap())
+}
+
 /// The first frame of a client that comes back.
 pub(crate) fn resume(welcome: &Welcome, received: u64) -> Frame {
     let Welcome { session, token, .. } = *welcome;
@@ -253,6 +310,7 @@ pub(crate) async fn raw_endpoint(seed: u8) -> iroh::Endpoint {
     use iroh::endpoint::{BindOpts, NetReportConfig, PortmapperConfig, presets};
     iroh::Endpoint::builder(presets::Minimal)
         .secret_key(iroh::SecretKey::from_bytes(&[seed; 32]))
+        .alpns(vec![PROTOCOL.to_vec()])
         .clear_address_lookup()
         .portmapper_config(PortmapperConfig::Disabled)
         .net_report_config(NetReportConfig::minimal())

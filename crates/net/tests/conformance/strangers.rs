@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "iroh")]
+use ::iroh::endpoint::ConnectionError;
 use bytes::{Bytes, BytesMut};
 use parlour_net::{KeepAlive, LinkConfig, ListenConfig};
 use parlour_wire::{Code, Frame, Kind, encode, frame::ContentType, header::Hello, limits};
@@ -15,14 +17,15 @@ use crate::{
 
 over_every_carrier! {
     a_first_message_that_is_no_hello_is_told_why_it_is_refused,
-    a_stranger_that_says_nothing_is_closed,
+    a_stranger_that_says_nothing_is_told_why_it_is_closed,
     an_announced_gigabyte_is_refused_before_it_is_sent,
     a_frame_above_the_limit_ends_the_session_with_a_name,
     frames_that_break_the_rules_end_the_session_with_a_name,
     what_is_not_known_is_ignored,
     a_client_that_never_reads_is_bounded_and_others_are_served,
     a_client_that_drips_a_frame_is_given_up_with_a_name,
-    a_stranger_that_drips_has_no_longer_than_the_handshake_may_take,
+    a_stranger_that_drips_its_hello_is_told_why_it_is_closed,
+    ten_thousand_open_requests_end_their_session_with_a_name_and_another_link_is_answered_meanwhile,
     more_connections_than_allowed_are_turned_away,
 }
 
@@ -59,12 +62,21 @@ async fn a_first_message_that_is_no_hello_is_told_why_it_is_refused(way: Way) {
     assert_healthy(&rig).await;
 }
 
-async fn a_stranger_that_says_nothing_is_closed(way: Way) {
+async fn a_stranger_that_says_nothing_is_told_why_it_is_closed(way: Way) {
     let rig = Rig::start(way, ListenConfig { handshake_timeout: Duration::from_millis(1500), ..ListenConfig::default() }).await;
     let mut silent = Raw::connect(&rig, CLIENT).await;
     let mut half = Raw::connect(&rig, CLIENT).await;
     half.announce(100).await;
-    assert_eq!((silent.closed_with().await, half.closed_with().await), (None, None));
+    assert_eq!(half.closed_with().await, Some(Code::TIMED_OUT));
+    match &mut silent {
+        Raw::WebSocket(_) => assert_eq!(silent.closed_with().await, Some(Code::TIMED_OUT)),
+        // A QUIC stream on which nothing was sent is not there yet at the other end.
+        #[cfg(feature = "iroh")]
+        Raw::Iroh(raw) => match bounded(raw.connection.closed()).await {
+            ConnectionError::ApplicationClosed(close) => assert_eq!(&close.reason[..], b"no hello in time"),
+            other => panic!("{other:?}"),
+        },
+    }
     assert_healthy(&rig).await;
 }
 
@@ -166,12 +178,47 @@ async fn a_client_that_drips_a_frame_is_given_up_with_a_name(way: Way) {
     assert_healthy(&rig).await;
 }
 
-async fn a_stranger_that_drips_has_no_longer_than_the_handshake_may_take(way: Way) {
+async fn a_stranger_that_drips_its_hello_is_told_why_it_is_closed(way: Way) {
     let rig = Rig::start(way, ListenConfig { handshake_timeout: Duration::from_millis(1500), ..ListenConfig::default() }).await;
     let mut raw = Raw::connect(&rig, CLIENT).await;
-    raw.announce(100).await;
+    raw.announce(64 * 64).await;
+    assert_eq!(bounded(raw.drip_until_told()).await, Some(Code::TIMED_OUT));
+    // Whoever drips on after that is not listened to for long.
     bounded(raw.drip()).await;
     assert_healthy(&rig).await;
+}
+
+async fn ten_thousand_open_requests_end_their_session_with_a_name_and_another_link_is_answered_meanwhile(way: Way) {
+    let mut rig = Rig::start(way, ListenConfig::default()).await;
+    let (link, mut events) = rig.connect().await;
+    assert!(!up(&mut events).await);
+    let session = link.session();
+    let echo = || async {
+        let answer = bounded(link.request_raw("echo", ContentType::CBOR, Bytes::from_static(b"well"), BOUND)).await;
+        assert_eq!(&answer.unwrap().content[..], b"well");
+    };
+    let mut raw = Raw::connect(&rig, CLIENT + 1).await;
+    raw.greet().await;
+    let most = limits::REQUESTS_IN_FLIGHT as u64;
+    for n in 1..=most {
+        raw.send(&Raw::request(n, "hold", Bytes::new())).await;
+        bounded(rig.server.held.recv()).await.unwrap();
+    }
+    // All that may be open are, and the other link has its turn.
+    echo().await;
+    let flood = async {
+        for n in most + 1..=10_000 {
+            if !raw.send(&Raw::request(n, "hold", Bytes::new())).await {
+                break;
+            }
+        }
+        raw.closed_at_last_with().await
+    };
+    let (told, ()) = tokio::join!(flood, echo());
+    assert_eq!(told, Some(Code::OVERLOADED));
+    assert!(rig.server.held.try_recv().is_err(), "more were open than may be");
+    echo().await;
+    assert!(link.is_up() && link.session() == session, "the other link is what it was");
 }
 
 async fn more_connections_than_allowed_are_turned_away(way: Way) {
