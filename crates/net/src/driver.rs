@@ -289,7 +289,8 @@ impl Driver {
             self.failures = 0;
         }
         let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };
-        let fault = self.ended.take().unwrap_or_else(lost);
+        let given_up = self.pump.take_reason();
+        let fault = self.ended.take().or(given_up).unwrap_or_else(lost);
         if !fault.code.retry() {
             return Err(ConnectError::Refused(fault));
         }

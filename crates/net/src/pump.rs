@@ -9,6 +9,7 @@ use std::{
 
 pub(crate) use parlour_proto::later;
 use parlour_proto::link::{Command, Input, Link as Machine, LinkError, Output};
+use parlour_wire::header::Fault;
 use tokio::{task::JoinHandle, time::Sleep};
 
 use crate::carrier::{Carrier, CarrierError};
@@ -39,6 +40,8 @@ pub(crate) struct Pump {
     carrier: Option<Box<dyn Carrier>>,
     /// Nothing more is read: what comes cannot be understood.
     deaf: bool,
+    /// Why the machine gave the last connection up, if it did.
+    reason: Option<Box<Fault>>,
     /// The connection that says goodbye, if one does.
     farewell: Option<JoinHandle<()>>,
     timer: Alarm,
@@ -46,7 +49,7 @@ pub(crate) struct Pump {
 
 impl Pump {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, carrier: None, deaf: false, farewell: None, timer: Alarm::default() }
+        Self { machine, carrier: None, deaf: false, reason: None, farewell: None, timer: Alarm::default() }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -58,7 +61,13 @@ impl Pump {
         self.lose(now);
         self.carrier = Some(carrier);
         self.deaf = false;
+        self.reason = None;
         self.handle(Input::Connected, now);
+    }
+
+    /// Why the machine gave up the connection that is gone; `None` if it broke.
+    pub(crate) fn take_reason(&mut self) -> Option<Fault> {
+        self.reason.take().map(|reason| *reason)
     }
 
     /// Drops the connection at once.
@@ -142,8 +151,8 @@ impl Pump {
                 }
                 Poll::Pending => {
                     // The machine can give up a connection that takes no more frames.
-                    if self.machine.poll_disconnect().is_some() {
-                        self.retire();
+                    if let Some(reason) = self.machine.poll_disconnect() {
+                        self.retire(reason);
                     }
                     return false;
                 }
@@ -161,8 +170,8 @@ impl Pump {
                         return false;
                     }
                 }
-                Some(Output::Disconnect(_)) => {
-                    self.retire();
+                Some(Output::Disconnect(reason)) => {
+                    self.retire(reason);
                     return false;
                 }
                 Some(Output::Event(_)) | None => break false,
@@ -181,8 +190,9 @@ impl Pump {
     }
 
     /// Lets the connection say goodbye on its own.
-    fn retire(&mut self) {
+    fn retire(&mut self, reason: Fault) {
         if let Some(carrier) = self.carrier.take() {
+            self.reason = Some(Box::new(reason));
             self.farewell = Some(tokio::spawn(goodbye(carrier)));
         }
     }

@@ -8,6 +8,7 @@ mod links;
 mod quic;
 mod raw;
 mod rig;
+mod stations;
 mod strangers;
 mod streams;
 #[path = "../support/mod.rs"]

@@ -27,6 +27,27 @@ pub(crate) enum Address {
     Iroh(IrohAddr),
 }
 
+impl Address {
+    /// What a client of that identity needs to reach the server here that it takes to be of this key.
+    #[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
+    pub(crate) async fn config(&self, client: u8, server: PeerKey) -> ConnectConfig {
+        let mut config = match self {
+            Self::WebSocket(address) => {
+                let config = ConnectConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Key(server));
+                ConnectConfig { identity: Some(identity(client)), ..config }
+            }
+            #[cfg(feature = "iroh")]
+            Self::Iroh(addr) => {
+                let endpoint = IrohEndpoint::bind(&identity(client), &IrohConfig::loopback()).await.unwrap();
+                ConnectConfig::iroh(endpoint, IrohAddr { key: server, ..addr.clone() })
+            }
+        };
+        config.backoff.first = Duration::from_millis(5);
+        config.backoff.longest = Duration::from_millis(20);
+        config
+    }
+}
+
 pub(crate) struct Rig {
     pub(crate) server: Server,
     pub(crate) key: PeerKey,
@@ -125,22 +146,8 @@ impl Rig {
     }
 
     /// What a client of that identity needs to reach the server that it takes to be of this key.
-    #[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
     pub(crate) async fn config_for(&self, client: u8, server: PeerKey) -> ConnectConfig {
-        let mut config = match &self.address {
-            Address::WebSocket(address) => {
-                let config = ConnectConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Key(server));
-                ConnectConfig { identity: Some(identity(client)), ..config }
-            }
-            #[cfg(feature = "iroh")]
-            Address::Iroh(addr) => {
-                let endpoint = IrohEndpoint::bind(&identity(client), &IrohConfig::loopback()).await.unwrap();
-                ConnectConfig::iroh(endpoint, IrohAddr { key: server, ..addr.clone() })
-            }
-        };
-        config.backoff.first = Duration::from_millis(5);
-        config.backoff.longest = Duration::from_millis(20);
-        config
+        self.address.config(client, server).await
     }
 
     pub(crate) async fn config(&self, client: u8) -> ConnectConfig {
