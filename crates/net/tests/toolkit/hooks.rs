@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::world::{agent_config, bounded, key, ready, reports, station_config, stranger_config, through_proxy};
 
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+pub enum Told {
     First(Option<PeerKey>),
     Connect(Option<PeerKey>),
     Resume(Option<PeerKey>),
@@ -17,7 +17,7 @@ enum Told {
 }
 use Told::{Connect, Disconnect, End, First, Resume};
 
-fn tell_all(hooks: &mut Hooks, told: &UnboundedSender<Told>) {
+pub fn tell_all(hooks: &mut Hooks, told: &UnboundedSender<Told>) {
     let tell = |told: &UnboundedSender<Told>, what: Told| {
         told.send(what).unwrap();
         std::future::ready(())

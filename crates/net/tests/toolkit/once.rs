@@ -35,7 +35,7 @@ struct Scene {
     connected: Reports<LinkSessionId>,
 }
 
-fn counting(
+pub fn counting(
     runs: &Arc<AtomicU32>,
     begun: UnboundedSender<u32>,
     gate: &Arc<Semaphore>,
