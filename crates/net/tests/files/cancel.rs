@@ -34,7 +34,16 @@ async fn a_cancelled_pull_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
-    let mut world = World::new().await;
+    is_named_and_those_beside_it_go_on(World::new().await).await;
+}
+
+#[cfg(feature = "iroh")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_quic_a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
+    is_named_and_those_beside_it_go_on(World::over_quic().await).await;
+}
+
+async fn is_named_and_those_beside_it_go_on(mut world: World) {
     let other = world.another_agent(2).await;
     let (large, small) = (content(SIZE, 1), content(SIZE / 4, 2));
     for (name, bytes) in [("large", &large), ("small", &small)] {

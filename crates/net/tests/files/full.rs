@@ -14,7 +14,7 @@ use crate::{
 async fn a_receiver_that_cannot_write_says_that_its_disk_is_full_and_lives_on() {
     let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let child = Child::serving(there.path(), "127.0.0.1:0", Some(MIB));
-    let agent = child.agent(1);
+    let agent = child.agent(1).await;
     bounded(agent.ready()).await.unwrap();
     let local = here.path().join("x");
     std::fs::write(&local, content(8 * MIB, 1)).unwrap();

@@ -159,21 +159,27 @@ async fn less_than_was_announced_is_no_file() {
 
 #[tokio::test]
 async fn a_wrong_hash_at_the_end_gives_no_file() {
-    let world = World::new().await;
-    let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
+    ends_with_a_wrong_hash(&World::new().await).await;
+}
+
+pub async fn ends_with_a_wrong_hash(world: &World) {
+    let mut raw = Raw::begin(world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 100]).await;
     assert_eq!(raw.finish(100, [7; 32]).await.unwrap_err().code, Code::HASH_MISMATCH);
     assert!(names(world.there.path()).is_empty());
-    all_is_well(&world).await;
+    all_is_well(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_hash_on_the_way_costs_what_came_since_the_last_good_one() {
-    let world = World::new().await;
+    has_a_wrong_hash_on_the_way(&World::new().await).await;
+}
+
+pub async fn has_a_wrong_hash_on_the_way(world: &World) {
     let bytes = content(3 * MARK_INTERVAL, 1);
     let (mark, size) = (usize::try_from(MARK_INTERVAL).unwrap(), 3 * MARK_INTERVAL);
-    let mut raw = Raw::begin(&world, offer("box/x", size)).await;
+    let mut raw = Raw::begin(world, offer("box/x", size)).await;
     raw.open(0, size).await;
     raw.data(&bytes[..mark]).await;
     raw.send(&encode(&Mark { hash: hash(&bytes[..mark]) }), &bytes[mark..mark + 1000]).await;

@@ -21,6 +21,41 @@ const ROLE: &str = "PARLOUR_FILES_ROLE";
 const FOLDER: &str = "PARLOUR_FILES_FOLDER";
 const ADDRESS: &str = "PARLOUR_FILES_ADDRESS";
 
+/// In place of an address: over QUIC, wherever there is room.
+pub const QUIC: &str = "quic";
+
+/// What an agent with the identity number `n` needs to reach the station at this address.
+#[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
+async fn config_to(address: &str, n: u8) -> AgentConfig {
+    #[cfg(feature = "iroh")]
+    if let Ok(addr) = address.parse() {
+        return AgentConfig::over(parlour_net::ConnectConfig::iroh(crate::world::endpoint(n).await, addr));
+    }
+    let mut config = AgentConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Key(identity(200).key()));
+    config.connect.identity = Some(identity(n));
+    config.connect.backoff.first = Duration::from_millis(5);
+    config.connect.backoff.longest = Duration::from_millis(20);
+    config
+}
+
+/// A station with a root `box`, and where it is.
+async fn station_in(folder: &Path, address: &str) -> (Station, String) {
+    let files = Files::builder().root(open_root(folder)).open().unwrap();
+    let over_quic = address == QUIC;
+    let tcp = if over_quic { "127.0.0.1:0" } else { address };
+    let mut config = StationConfig::new(identity(200), tcp.parse().unwrap());
+    config.handlers = serving(&files);
+    #[cfg(feature = "iroh")]
+    if over_quic {
+        let door = crate::world::endpoint(200).await;
+        config.iroh = Some(door.clone());
+        return (Station::bind(config).await.unwrap(), door.addr().to_string());
+    }
+    let station = Station::bind(config).await.unwrap();
+    let address = station.local_addr().to_string();
+    (station, address)
+}
+
 /// Another process, killed when it is dropped.
 pub struct Child {
     process: std::process::Child,
@@ -34,6 +69,11 @@ impl Child {
         let mut child = Self::start("station", folder, address, limit);
         child.address = child.says("serving ");
         child
+    }
+
+    /// An agent that copies files both ways, and says how much its heap has grown.
+    pub fn asking(folder: &Path, address: &str) -> Self {
+        Self::start("asker", folder, address, None)
     }
 
     fn start(role: &str, folder: &Path, address: &str, limit: Option<u64>) -> Self {
@@ -63,7 +103,7 @@ impl Child {
     }
 
     /// Waits for a line with this word, and gives what follows it.
-    fn says(&self, word: &str) -> String {
+    pub fn says(&self, word: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(BOUND).expect("the other process speaks");
             if let Some((_, rest)) = line.split_once(word) {
@@ -72,13 +112,8 @@ impl Child {
         }
     }
 
-    pub fn agent(&self, n: u8) -> Agent {
-        let url = format!("wss://{}", self.address).parse().unwrap();
-        let mut config = AgentConfig::new(url, Trust::Key(identity(200).key()));
-        config.connect.identity = Some(identity(n));
-        config.connect.backoff.first = Duration::from_millis(5);
-        config.connect.backoff.longest = Duration::from_millis(20);
-        Agent::connect(config)
+    pub async fn agent(&self, n: u8) -> Agent {
+        Agent::connect(config_to(&self.address, n).await)
     }
 
     fn kill(mut self) -> String {
@@ -105,18 +140,18 @@ fn the_other_process() {
     runtime.block_on(async {
         match role.as_str() {
             "station" => {
-                let files = Files::builder().root(open_root(&folder)).open().unwrap();
-                let mut config = StationConfig::new(identity(200), address.parse().unwrap());
-                config.handlers = serving(&files);
-                let station = Station::bind(config).await.unwrap();
-                println!("serving {}", station.local_addr());
+                let (station, address) = station_in(&folder, &address).await;
+                println!("serving {address}");
                 station.stopped().await;
             }
+            "asker" => {
+                let agent = Agent::connect(config_to(&address, 1).await);
+                bounded(agent.ready()).await.unwrap();
+                let grown = crate::memory::grown(&agent, &folder, || async { crate::heap::held() }).await;
+                println!("grown {}", serde_json::to_string(&grown).unwrap());
+            }
             role => {
-                let url = format!("wss://{address}").parse().unwrap();
-                let mut config = AgentConfig::new(url, Trust::Key(identity(200).key()));
-                config.connect.identity = Some(identity(1));
-                let agent = Agent::connect(config);
+                let agent = Agent::connect(config_to(&address, 1).await);
                 let transfer = match role {
                     "pusher" => agent.link().push(folder.join("x"), "box/x"),
                     _ => agent.link().pull("box/x", folder.join("x")),
@@ -138,7 +173,7 @@ async fn a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back() 
     let local = here.path().join("x");
     std::fs::write(&local, &bytes).unwrap();
     let child = Child::serving(there.path(), "127.0.0.1:0", None);
-    let agent = child.agent(1);
+    let agent = child.agent(1).await;
     let transfer = agent.link().push(&local, "box/x");
     reached(&transfer, SIZE / 4).await;
     let address = child.kill();

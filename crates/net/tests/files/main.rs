@@ -16,6 +16,7 @@ mod full;
 mod heap;
 mod hostile;
 mod kill;
+mod memory;
 mod paths;
 mod progress;
 mod resume;

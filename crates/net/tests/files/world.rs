@@ -9,6 +9,8 @@ use parlour_net::{
     Access, Agent, AgentConfig, FileError, FileEvent, Files, FilesBuilder, Handlers, Identity, Rights, Root, Station,
     StationConfig, Transfer, Trust,
 };
+#[cfg(feature = "iroh")]
+use parlour_net::{ConnectConfig, IrohConfig, IrohEndpoint};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -48,11 +50,20 @@ pub fn serving(files: &Files) -> Handlers {
     handlers
 }
 
-pub async fn station(files: &Files) -> Station {
+pub fn station_config(files: &Files) -> StationConfig {
     let mut config = StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap());
     config.listen.admit = parlour_net::Admission::Anyone;
     config.handlers = serving(files);
-    Station::bind(config).await.unwrap()
+    config
+}
+
+pub async fn station(files: &Files) -> Station {
+    Station::bind(station_config(files)).await.unwrap()
+}
+
+#[cfg(feature = "iroh")]
+pub async fn endpoint(n: u8) -> IrohEndpoint {
+    bounded(IrohEndpoint::bind(&identity(n), &IrohConfig::loopback())).await.unwrap()
 }
 
 pub fn agent_config(station: &Station, n: u8) -> AgentConfig {
@@ -72,6 +83,9 @@ pub struct World {
     /// The agent's folder.
     pub here: TempDir,
     pub events: mpsc::UnboundedReceiver<FileEvent>,
+    /// The station's door for agents that come over QUIC, as all do then.
+    #[cfg(feature = "iroh")]
+    quic: Option<IrohEndpoint>,
 }
 
 impl World {
@@ -81,16 +95,49 @@ impl World {
 
     pub async fn with(set: impl FnOnce(FilesBuilder, &TempDir) -> FilesBuilder) -> Self {
         let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (sender, events) = mpsc::unbounded_channel();
-        let builder = Files::builder().on_event(move |event| drop(sender.send(event.clone())));
-        let files = set(builder, &there).open().unwrap();
+        let (files, events) = observed(set, &there);
         let station = station(&files).await;
         let agent = Agent::connect(agent_config(&station, 1));
         bounded(agent.ready()).await.unwrap();
-        Self { station, agent, files, there, here, events }
+        Self {
+            station,
+            agent,
+            files,
+            there,
+            here,
+            events,
+            #[cfg(feature = "iroh")]
+            quic: None,
+        }
+    }
+
+    /// The same over QUIC.
+    #[cfg(feature = "iroh")]
+    pub async fn over_quic() -> Self {
+        let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (files, events) = observed(|builder, there| builder.root(open_box(there)), &there);
+        let mut config = station_config(&files);
+        let door = endpoint(200).await;
+        config.iroh = Some(door.clone());
+        let station = Station::bind(config).await.unwrap();
+        let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint(1).await, door.addr())));
+        bounded(agent.ready()).await.unwrap();
+        Self { station, agent, files, there, here, events, quic: Some(door) }
+    }
+
+    /// Where it is reached over QUIC.
+    #[cfg(feature = "iroh")]
+    pub fn door(&self) -> parlour_net::IrohAddr {
+        self.quic.as_ref().unwrap().addr()
     }
 
     pub async fn another_agent(&self, n: u8) -> Agent {
+        #[cfg(feature = "iroh")]
+        if let Some(door) = &self.quic {
+            let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint(n).await, door.addr())));
+            bounded(agent.ready()).await.unwrap();
+            return agent;
+        }
         let agent = Agent::connect(agent_config(&self.station, n));
         bounded(agent.ready()).await.unwrap();
         agent
@@ -114,6 +161,16 @@ impl World {
     pub async fn pull(&self, remote: &str, local: &Path) -> Result<parlour_net::Copied, FileError> {
         bounded(self.agent.link().pull(remote, local)).await
     }
+}
+
+/// Files of a station, and what is told of them.
+fn observed(
+    set: impl FnOnce(FilesBuilder, &TempDir) -> FilesBuilder,
+    there: &TempDir,
+) -> (Files, mpsc::UnboundedReceiver<FileEvent>) {
+    let (sender, events) = mpsc::unbounded_channel();
+    let builder = Files::builder().on_event(move |event| drop(sender.send(event.clone())));
+    (set(builder, there).open().unwrap(), events)
 }
 
 /// Waits until a transfer has come to a number of bytes.
