@@ -7,7 +7,7 @@ mod support;
 use self::support::{parlour, run};
 
 /// The figures of the link, each with what it is compared with.
-const LINK: [(&str, Option<&str>); 23] = [
+const LINK: [(&str, Option<&str>); 31] = [
     ("raw TLS round trip, 64 B, p50", None),
     ("raw TLS round trip, p99", None),
     ("request without codec, p50", Some("raw TLS")),
@@ -28,9 +28,17 @@ const LINK: [(&str, Option<&str>); 23] = [
     ("ping on an idle link, p99", None),
     ("ping beside a pull, p50", None),
     ("ping beside a pull, p99", Some("idle p99")),
+    ("ping beside a push, p50", None),
+    ("ping beside a push, p99", Some("idle p99")),
     ("raw fsync", None),
     ("durable actions, on disk", Some("raw fsync")),
     ("durable actions, delivered", None),
+    ("ping over iroh, idle, p50", None),
+    ("ping over iroh, idle, p99", None),
+    ("ping over iroh, beside a pull, p50", None),
+    ("ping over iroh, beside a pull, p99", Some("idle p99")),
+    ("ping over iroh, beside a push, p50", None),
+    ("ping over iroh, beside a push, p99", Some("idle p99")),
 ];
 
 #[test]

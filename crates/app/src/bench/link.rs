@@ -10,7 +10,7 @@ mod times;
 
 use std::path::Path;
 
-use self::ends::Ends;
+use self::ends::{Ends, Way};
 use super::{Figure, Target, baseline};
 
 /// How much of everything is measured.
@@ -25,13 +25,32 @@ pub(crate) struct Amount {
 /// Bytes of the file that is pulled beside the large one.
 const SMALL_FILE: u64 = 16 * 1024 * 1024;
 const MB: f64 = 1e6;
+/// The name of the large file.
+const LARGE: &str = "large";
+
+/// What the round trips of a request are called, on an idle link, beside a pull and beside a push: in the middle, and of the slowest.
+type Pings = [[&'static str; 2]; 3];
+
+const OVER_TLS: Pings = [
+    ["ping on an idle link, p50", "ping on an idle link, p99"],
+    ["ping beside a pull, p50", "ping beside a pull, p99"],
+    ["ping beside a push, p50", "ping beside a push, p99"],
+];
+const OVER_IROH: Pings = [
+    ["ping over iroh, idle, p50", "ping over iroh, idle, p99"],
+    ["ping over iroh, beside a pull, p50", "ping over iroh, beside a pull, p99"],
+    ["ping over iroh, beside a push, p50", "ping over iroh, beside a push, p99"],
+];
 
 pub(crate) async fn run(folder: &Path, amount: Amount) -> anyhow::Result<Vec<Figure>> {
-    let ends = Ends::start(folder).await?;
+    let ends = Ends::start(folder, Way::Tls).await?;
     let mut figures = round_trips(&ends, amount.requests).await?;
     figures.extend(pipelines(&ends, amount.requests).await?);
     figures.extend(transfers(&ends, folder, amount.file).await?);
     figures.extend(outbox(&ends, folder).await?);
+    ends.stop().await;
+    let ends = Ends::start(folder, Way::Iroh).await?;
+    figures.extend(pings(&ends, &ends.shared().join(LARGE), &OVER_IROH).await?);
     ends.stop().await;
     Ok(figures)
 }
@@ -70,17 +89,14 @@ async fn pipelines(ends: &Ends, round_trips: usize) -> anyhow::Result<Vec<Figure
 
 async fn transfers(ends: &Ends, folder: &Path, bytes: u64) -> anyhow::Result<Vec<Figure>> {
     let copy = raw::copy(bytes).await? / MB;
-    let large = files::make(&ends.shared(), "large", bytes)?;
+    let large = files::make(&ends.shared(), LARGE, bytes)?;
     let raw = raw::copy_file(&large, &folder.join("raw-copy"), bytes).await? / MB;
-    let pulled = files::pull(ends, "large").await?.rate() / MB;
+    let pulled = files::pull(ends, LARGE).await?.rate() / MB;
     let [pushed, replaced] = files::push(ends, &large).await?.map(|took| took.rate() / MB);
-    let idle = calls::pings(ends, files::idle()).await?;
-    let busy = calls::pings(ends, async { files::pull(ends, "large").await.map(drop) }).await?;
     files::make(&ends.shared(), "small", SMALL_FILE)?;
     let small = files::pull(ends, "small").await?;
-    let (idle_p99, busy_p99) = (idle.percentile_us(99) / 1e3, busy.percentile_us(99) / 1e3);
     let least = Target::AtLeast(0.6 * raw);
-    Ok(vec![
+    let mut figures = vec![
         Figure::new("raw TLS copy, memory to memory", copy, "MB/s"),
         Figure::new("raw TLS copy, file to file, fsync", raw, "MB/s").against("memory to memory", copy),
         Figure::new("file pulled", pulled, "MB/s").against("raw TLS, file to file", raw).target(least),
@@ -88,13 +104,25 @@ async fn transfers(ends: &Ends, folder: &Path, bytes: u64) -> anyhow::Result<Vec
         Figure::new("file pushed over another", replaced, "MB/s").against("raw TLS, file to file", raw),
         Figure::new("file pulled, against memory", pulled, "MB/s").against("raw TLS, memory to memory", copy),
         Figure::new("16 MiB pulled", small.seconds(), "s").target(Target::AtMost(0.5)),
-        Figure::new("ping on an idle link, p50", idle.percentile_us(50) / 1e3, "ms"),
-        Figure::new("ping on an idle link, p99", idle_p99, "ms"),
-        Figure::new("ping beside a pull, p50", busy.percentile_us(50) / 1e3, "ms"),
-        Figure::new("ping beside a pull, p99", busy_p99, "ms")
-            .against("idle p99", idle_p99)
-            .target(Target::AtMost(idle_p99 + 5.0)),
-    ])
+    ];
+    figures.extend(pings(ends, &large, &OVER_TLS).await?);
+    Ok(figures)
+}
+
+/// Round trips on an idle link, and beside a large file each way.
+async fn pings(ends: &Ends, large: &Path, names: &Pings) -> anyhow::Result<Vec<Figure>> {
+    let idle = calls::pings(ends, files::idle()).await?;
+    let pull = calls::pings(ends, async { files::pull(ends, LARGE).await.map(drop) }).await?;
+    let push = calls::pings(ends, files::push_once(ends, large)).await?;
+    let idle_p99 = idle.percentile_us(99) / 1e3;
+    let beside = Target::AtMost(idle_p99 + 5.0);
+    let mut figures = Vec::new();
+    for ([p50, p99], times) in names.iter().zip([&idle, &pull, &push]) {
+        let slowest = Figure::new(*p99, times.percentile_us(99) / 1e3, "ms");
+        figures.push(Figure::new(*p50, times.percentile_us(50) / 1e3, "ms"));
+        figures.push(if figures.len() == 1 { slowest } else { slowest.against("idle p99", idle_p99).target(beside) });
+    }
+    Ok(figures)
 }
 
 async fn outbox(ends: &Ends, folder: &Path) -> anyhow::Result<Vec<Figure>> {

@@ -73,6 +73,12 @@ pub(super) async fn push(ends: &Ends, path: &Path) -> anyhow::Result<[Took; 2]> 
     Ok([fresh, again])
 }
 
+/// The agent gives the station a file, under a name that is free.
+pub(super) async fn push_once(ends: &Ends, path: &Path) -> anyhow::Result<()> {
+    push_over(ends, path).await?;
+    Ok(std::fs::remove_file(ends.shared().join(PUSHED))?)
+}
+
 async fn push_over(ends: &Ends, path: &Path) -> anyhow::Result<Took> {
     let options = CopyOptions { replace: true, ..CopyOptions::default() };
     let start = now();
