@@ -110,7 +110,10 @@ impl Future for Transfer {
 }
 
 impl Transfer {
-    /// How far it has come, in bytes. It goes back if a file has to be sent again.
+    /// How far it has come, in bytes: of a push, those that have been given to the link, part files of earlier tries included; of a
+    /// pull, those that are written and hashed here. With all of them a push is not over: the end of the transfer says that the file
+    /// is on the peer's disk. It goes back if a file has to be sent again. The end that serves is told by
+    /// [`FileEvent`](crate::FileEvent)s.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()

@@ -1,7 +1,9 @@
 //! What arrives is what was sent, whatever its size, whichever way, and however much goes on beside it.
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Rights, Root, Way};
+use parlour_net::{
+    Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Progress, Rights, Root, Transfer, Way,
+};
 
 use crate::world::{MIB, World, agent_config, bounded, content, hash, names, open_box, serving, station};
 
@@ -169,14 +171,10 @@ async fn the_time_of_the_last_change_is_kept_if_that_is_wanted() {
     assert_eq!(std::fs::metadata(&back).unwrap().modified().unwrap(), then);
 }
 
-#[tokio::test]
-async fn progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves() {
-    let mut world = World::new().await;
-    let bytes = content(10 * MIB, 1);
-    let local = world.here("x", &bytes);
-    let transfer = world.agent.link().push(&local, "box/x");
+/// What the asker of a transfer is told of it, until it is over.
+async fn watched(transfer: Transfer) -> Vec<Progress> {
     let mut progress = transfer.progress();
-    let watched = tokio::spawn(async move {
+    let watching = tokio::spawn(async move {
         let mut seen = Vec::new();
         while progress.changed().await.is_ok() {
             seen.push(*progress.borrow_and_update());
@@ -184,18 +182,31 @@ async fn progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves(
         seen
     });
     bounded(transfer).await.unwrap();
-    let seen = bounded(watched).await.unwrap();
-    assert!(seen.is_sorted_by_key(|progress| progress.done));
-    assert_eq!(seen.last().map(|last| (last.done, last.total)), Some((10 * MIB, Some(10 * MIB))));
+    bounded(watching).await.unwrap()
+}
+
+#[tokio::test]
+async fn progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves() {
+    let mut world = World::new().await;
+    let size = 10 * MIB;
+    let bytes = content(size, 1);
+    let local = world.here("x", &bytes);
     let peer = Some(crate::world::identity(1).key());
-    let event = |stage| FileEvent { peer, path: "box/x".parse().unwrap(), way: Way::In, stage };
-    assert_eq!(bounded(world.events.recv()).await, Some(event(FileStage::Begun)));
-    loop {
-        match bounded(world.events.recv()).await.unwrap() {
-            FileEvent { stage: FileStage::Moving(_), .. } => {}
-            last => {
-                assert_eq!(last, event(FileStage::Done { bytes: 10 * MIB, hash: hash(&bytes) }));
-                break;
+    let back = world.here.path().join("back");
+    for way in [Way::In, Way::Out] {
+        let link = world.agent.link();
+        let seen = watched(if way == Way::In { link.push(&local, "box/x") } else { link.pull("box/x", &back) }).await;
+        assert!(seen.is_sorted_by_key(|progress| progress.done));
+        assert_eq!(seen.last(), Some(&Progress { done: size, total: Some(size) }), "{way:?}");
+        let event = |stage| FileEvent { peer, path: "box/x".parse().unwrap(), way, stage };
+        assert_eq!(bounded(world.events.recv()).await, Some(event(FileStage::Begun)));
+        loop {
+            match bounded(world.events.recv()).await.unwrap() {
+                FileEvent { stage: FileStage::Moving(_), .. } => {}
+                last => {
+                    assert_eq!(last, event(FileStage::Done { bytes: size, hash: hash(&bytes) }));
+                    break;
+                }
             }
         }
     }
