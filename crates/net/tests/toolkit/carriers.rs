@@ -162,6 +162,8 @@ async fn over_quic_a_request_that_is_sent_again_takes_effect_once() {
         for code in [Code::OVERLOADED, Code::LINK_LOST] {
             bounded(station.peer(&key(1)).unwrap().link().close_with(Fault::new(code, "for now"))).await;
             assert_ne!(std::mem::replace(&mut session, ups.next().await), session);
+            // It has come again before what is asked now.
+            bounded(agent.request::<()>("no such handler", &())).await.unwrap_err();
         }
         gate.add_permits(1);
         assert_eq!(bounded(reply).await.unwrap(), 1000 * (n + 1) + n);

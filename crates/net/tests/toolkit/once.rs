@@ -98,6 +98,12 @@ impl Scene {
         self.connected.next().await;
     }
 
+    /// What is sent again in the new session has come.
+    async fn resent(&self) {
+        // It goes before what is asked now.
+        bounded(self.agent.request::<()>("no such handler", &())).await.unwrap_err();
+    }
+
     fn runs(&self) -> u32 {
         self.runs.load(Ordering::SeqCst)
     }
@@ -111,6 +117,7 @@ async fn a_request_that_comes_again_while_it_runs_joins_the_first_run() {
     for _ in 0..3 {
         scene.lose().await;
         scene.come_back().await;
+        scene.resent().await;
     }
     scene.gate.add_permits(10);
     assert_eq!(bounded(reply).await.unwrap(), 1007);
@@ -184,6 +191,7 @@ async fn a_request_takes_effect_once_although_the_station_closes_its_session_for
         bounded(peer.link().close_with(Fault::new(code, "for now"))).await;
         assert_eq!(scene.ended.next().await, code);
         scene.connected.next().await;
+        scene.resent().await;
     }
     scene.gate.add_permits(10);
     assert_eq!(bounded(reply).await.unwrap(), 1007);
