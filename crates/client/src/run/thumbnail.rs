@@ -39,8 +39,11 @@ fn open(path: &Path) -> image::ImageResult<DynamicImage> {
     limits.max_image_height = Some(SOURCE_SIDE);
     limits.max_alloc = Some(MEMORY);
     let mut reader = ImageReader::new(BufReader::new(File::open(path)?)).with_guessed_format()?;
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder()?;
+    // Not every decoder looks at how much the whole picture takes.
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
     let orientation = decoder.orientation()?;
     let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
@@ -82,5 +85,25 @@ mod tests {
         assert_eq!(thumbnail(&path, 500), None, "cut off");
         std::fs::write(&path, "no picture").unwrap();
         assert_eq!(thumbnail(&path, 10), None);
+    }
+
+    /// A GIF of 35 bytes with one dot in it, on a canvas of any size: all of that has to be drawn.
+    fn dot_on(width: u16, height: u16) -> Vec<u8> {
+        let [w, h] = [width, height].map(u16::to_le_bytes);
+        let canvas = [&b"GIF89a"[..], &w, &h, &[0x80, 0, 0], &[0, 0, 0, 255, 255, 255]].concat();
+        let dot = [0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b];
+        [&canvas[..], &dot].concat()
+    }
+
+    #[test]
+    fn a_picture_of_few_bytes_and_very_many_pixels_is_not_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dot.gif");
+        // The first has more bytes than opening a picture may take, the others are longer than a side may be.
+        for (width, height, drawn) in [(16_000, 16_000, false), (20_001, 1, false), (1, 20_001, false), (20_000, 50, true)] {
+            let bytes = dot_on(width, height);
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(thumbnail(&path, bytes.len() as u64).is_some(), drawn, "{width} x {height}");
+        }
     }
 }
