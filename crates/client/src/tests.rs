@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod any_answer;
+mod bringing_in;
 mod changes;
 mod conversations;
 mod crash_steps;

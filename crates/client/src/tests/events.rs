@@ -4,7 +4,11 @@ use super::{
     harness::World,
     recovery::{login, registered},
 };
-use crate::{core::Command, event::Event};
+use crate::{
+    api::State,
+    core::Command,
+    event::{Event, Events},
+};
 
 /// Whether a device has heard such an event since it was asked last.
 fn hears(world: &mut World, node: usize, is: impl Fn(&Event) -> bool) -> bool {
@@ -27,7 +31,10 @@ fn whoever_listens_hears_of_it() {
     world.cut(bob);
     let (left, came) = (hears(&mut world, a, |event| matches!(event, Event::Presence { .. })), &world.nodes[bob].events);
     assert!(left && came.iter().any(|event| matches!(event, Event::Offline { retry_in: Some(_), .. })));
-    assert!(hears(&mut world, bob, |event| matches!(event, Event::Online { resumed: false })));
+    world.settle();
+    let at = |is: fn(&Event) -> bool| world.nodes[bob].events.iter().position(is);
+    let online = at(|event| matches!(event, Event::Online { resumed: false }));
+    assert!(online.is_some() && online < at(|event| *event == Event::Synced), "what was missed is here after that");
     world.blink(bob);
     assert!(hears(&mut world, bob, |event| matches!(event, Event::Online { resumed: true })));
 
@@ -37,7 +44,25 @@ fn whoever_listens_hears_of_it() {
     assert!(hears(&mut world, second, |event| matches!(event, Event::ContactsChanged)));
 
     let sent = world.send(bob, "alice", "news").id;
+    for state in [State::Stored, State::Delivered] {
+        let told = Event::MessageState { id: sent, state };
+        world.settle();
+        assert!(world.nodes[bob].events.contains(&told), "{state:?}");
+    }
     assert!(hears(&mut world, second, |event| matches!(event, Event::Message(message) if message.id == sent)));
     world.ask(a, Command::MarkShown(vec![sent])).unwrap();
     assert!(hears(&mut world, second, |event| matches!(event, Event::ShownElsewhere { .. })));
+}
+
+/// Nothing waits for a listener, and the listener knows.
+#[tokio::test]
+async fn whoever_listens_too_slowly_is_told_how_much_is_gone() {
+    let (sender, receiver) = tokio::sync::broadcast::channel(2);
+    let mut events = Events::new(receiver);
+    for _ in 0..5 {
+        sender.send(Event::Synced).unwrap();
+    }
+    drop(sender);
+    let heard = [events.next().await, events.next().await, events.next().await, events.next().await];
+    assert_eq!(heard, [Some(Event::Missed(3)), Some(Event::Synced), Some(Event::Synced), None]);
 }

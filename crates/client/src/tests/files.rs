@@ -15,12 +15,12 @@ use parlour_wire::{
 };
 
 use super::{
-    groups::{change, create, members, people},
+    groups::{change, create, members, people, remove},
     harness::{World, files::local},
 };
 use crate::{
     api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
-    core::{Command, GroupCommand, Reply},
+    core::{Command, GroupCommand, Input, Reply, Ticket},
     event::Event,
 };
 
@@ -68,28 +68,70 @@ fn arrives(world: &mut World, b: usize, folder: &Path, salt: u8) {
     assert_eq!(fetched.hash, *blake3::hash(&content(salt)).as_bytes());
 }
 
+/// Lets everything happen while a sender dies at its step `at`: before it, or after its transaction and before its outputs. Of each try
+/// only two parts of the blob get through. How many steps it took, and whether it died.
+fn dies(world: &mut World, sender: usize, at: usize, after: bool) -> (usize, bool) {
+    let (mut step, mut quiet) = (0, 0);
+    while quiet < 40 {
+        world.puts = Some(2);
+        if let Some(input) = world.arriving(sender).or_else(|| world.transferred(sender)) {
+            match (step == at, after) {
+                (true, true) => world.crash_in(sender, input),
+                (true, false) => world.crash(sender),
+                (false, _) => world.input(sender, input),
+            }
+            if step == at {
+                return (step, true);
+            }
+            (step, quiet) = (step + 1, 0);
+        } else if world.step_any() {
+            quiet = 0;
+        } else {
+            quiet += 1;
+            world.advance(Duration::from_millis(500));
+        }
+    }
+    (step, false)
+}
+
 #[test]
 fn a_sender_may_die_at_every_step_of_an_upload() {
     let folder = tempfile::tempdir().unwrap();
     let path = source(folder.path(), 0);
-    for step in 0..24 {
-        let (mut world, a, b) = two(100);
-        let sent = world.send_file(a, "bob", &path);
-        for _ in 0..step {
-            // Of each try only a few parts of the blob get through.
-            world.puts = Some(2);
-            if !world.step_any() {
-                world.advance(Duration::from_millis(500));
+    for after in [false, true] {
+        for at in 0.. {
+            let (mut world, a, b) = two(100);
+            let sent = world.send_file(a, "bob", &path);
+            let (steps, died) = dies(&mut world, a, at, after);
+            if !died {
+                // It is sealed, goes up in two tries, its message is answered and its arrival reported.
+                assert!(steps >= 5 && world.state(a, sent.id) >= State::Stored, "{steps} steps are no upload");
             }
+            world.puts = None;
+            world.settle();
+            let downloads = tempfile::tempdir().unwrap();
+            arrives(&mut world, b, downloads.path(), 0);
+            assert!(world.state(a, sent.id) >= State::Stored, "step {at}, after: {after}");
+            no_key_twice(&world);
+            if !died {
+                break;
+            }
+            assert!(at < 100, "the upload does not end");
         }
-        world.crash(a);
-        world.puts = None;
-        world.settle();
-        let downloads = tempfile::tempdir().unwrap();
-        arrives(&mut world, b, downloads.path(), 0);
-        assert!(world.state(a, sent.id) >= State::Stored, "step {step}");
-        no_key_twice(&world);
     }
+}
+
+#[test]
+fn a_sender_may_die_before_it_is_told_that_its_file_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = source(folder.path(), 0);
+    let (mut world, a, b) = two(119);
+    let command = Command::SendFile { to: "bob".to_owned(), draft: Draft::default(), file: local(&path) };
+    world.crash_in(a, Input::Command(Ticket(u64::MAX), command));
+    world.settle();
+    let downloads = tempfile::tempdir().unwrap();
+    arrives(&mut world, b, downloads.path(), 0);
+    no_key_twice(&world);
 }
 
 #[test]
@@ -344,6 +386,32 @@ fn a_stranger_and_a_removed_member_get_nothing() {
     let get = parlour_wire::api::BlobGet { blob, offset: 0, length: 10 };
     assert_eq!(world.forge(b, &get), Ok(()));
     assert_eq!(world.forge(c, &get), Err(Code::FILE_NOT_FOUND), "an id opens nothing");
+    a_removed_member_gets_nothing(&path);
+}
+
+fn a_removed_member_gets_nothing(path: &Path) {
+    let (mut world, nodes) = people(120, &["alice", "bob", "carol"]);
+    let [a, b, c] = nodes[..] else { panic!() };
+    change(&mut world, a, create("club", &["bob", "carol"])).unwrap();
+    world.settle();
+    let early = world.send_file(a, "#club", path);
+    world.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let blob_of = |world: &World, node: usize, id| world.nodes[node].core.as_ref().unwrap().attachment_for_test(&id).blob;
+    let get = |blob| parlour_wire::api::BlobGet { blob, offset: 0, length: 10 };
+    let before = get(blob_of(&world, c, early.id));
+    assert_eq!(world.forge(c, &before), Ok(()));
+    change(&mut world, a, remove(&["carol"])).unwrap();
+    world.settle();
+    let late = world.send_file(a, "#club", path);
+    world.settle();
+    let after = get(blob_of(&world, b, late.id));
+    assert_eq!(world.fetch_file(c, late.id, folder.path()).map_err(|error| error.code), Err(Code::MESSAGE_NOT_FOUND));
+    assert_eq!(world.fetch_file(c, early.id, folder.path()).map_err(|error| error.code), Err(Code::FILE_NOT_FOUND));
+    for get in [&before, &after] {
+        assert_eq!(world.forge(c, get), Err(Code::FILE_NOT_FOUND), "not even what it knows the id of");
+        assert_eq!(world.forge(b, get), Ok(()));
+    }
 }
 
 fn block_of(world: &mut World, node: usize) -> BlobId {

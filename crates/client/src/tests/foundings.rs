@@ -1,6 +1,6 @@
 //! Foundings anew that fail or are refused, and groups that a device comes into late. The bounds are low here.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, rc::Rc, time::Duration};
 
 use parlour_wire::{
     Code, ConversationId,
@@ -10,10 +10,14 @@ use parlour_wire::{
 
 use super::{
     groups::{add, change, create, members, role},
-    harness::bent::replies,
+    harness::{World, bent::replies},
     size::{all_write, behind, group, have, suite, world},
 };
-use crate::{api::State, core::GroupCommand, error::Error};
+use crate::{
+    api::State,
+    core::{Command, GroupCommand},
+    error::Error,
+};
 
 /// What one member has put at the server makes nobody silent, and what the others have put there is not used up.
 #[test]
@@ -166,4 +170,49 @@ fn a_device_that_is_invited_into_a_group_that_was_full_waits_no_longer() {
     let id = world.send(new, "#club", "thanks").id;
     world.go_on(new, 5);
     assert!(world.state(new, id) >= State::Stored);
+}
+
+/// How long it takes until a group has been founded anew.
+fn founded_after(world: &mut World, admin: usize) -> Duration {
+    let begun = world.unix_ms();
+    world.run();
+    while suite(world, admin) == "hybrid" {
+        world.advance(Duration::from_millis(50));
+        world.run();
+        assert!(world.unix_ms() - begun < 60_000, "nobody founds it");
+    }
+    Duration::from_millis(world.unix_ms() - begun)
+}
+
+/// Several admins would be in each other's way.
+#[test]
+fn an_admin_whose_group_others_have_made_too_large_founds_it_after_a_random_pause() {
+    let mut pauses = BTreeSet::new();
+    for seed in 0..12 {
+        let (mut world, nodes) = world(400 + seed, (2, 1000), &[("alice", 1), ("bob", 1)]);
+        let [a, b] = nodes.concat()[..] else { panic!() };
+        change(&mut world, a, create("club", &["bob"])).unwrap();
+        world.settle();
+        let new = world.device(1);
+        let pause = founded_after(&mut world, a);
+        let most = Duration::from_secs(10) + Duration::from_millis(50);
+        assert!(pause >= Duration::from_secs(2) && pause <= most, "seed {seed}: {pause:?}");
+        pauses.insert(pause);
+        world.settle();
+        all_write(&mut world, &[a, b, new], "after");
+    }
+    let (first, last) = (pauses.first().unwrap(), pauses.last().unwrap());
+    assert!(pauses.len() > 6 && *last - *first > Duration::from_secs(3), "{pauses:?}");
+}
+
+#[test]
+fn an_admin_who_makes_a_group_too_large_founds_it_at_once() {
+    let (mut world, nodes) = world(420, (2, 1000), &[("alice", 1), ("bob", 1), ("carol", 1)]);
+    let a = nodes[0][0];
+    change(&mut world, a, create("club", &["bob"])).unwrap();
+    world.settle();
+    world.command(a, Command::Group(add(&["carol"])));
+    assert_eq!(founded_after(&mut world, a), Duration::ZERO);
+    world.settle();
+    all_write(&mut world, &nodes.concat(), "after");
 }

@@ -1,11 +1,15 @@
 //! Histories for new devices: from other devices and from the backup, under faults and from servers that lie.
 
-use std::{cell::Cell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+};
 
 use parlour_server::store::{Store as _, suite::block_on};
 use parlour_wire::{
-    AccountId, Code, MessageId,
-    api::{BackupAnswer, BackupGet, BackupSet, BlobBegin, BlobData, BlobPut, Call as _},
+    AccountId, BlobId, Code, MessageId,
+    api::{BackupAnswer, BackupGet, BackupSet, BlobBegin, BlobData, BlobGet, BlobPut, Call as _},
 };
 use rand::Rng as _;
 
@@ -85,6 +89,85 @@ fn a_new_device_is_given_the_history_in_its_order_with_what_is_new_in_its_place(
         })
         .collect();
     assert!(parts.len() >= 3 && parts.iter().sum::<u64>() >= u64::from(old), "{parts:?}");
+}
+
+/// Whether a device has taken a part of the history.
+fn has_taken(world: &World, node: usize) -> bool {
+    world.nodes[node].events.iter().any(|event| matches!(event, Event::HistoryTaken { .. }))
+}
+
+fn step(world: &mut World) {
+    if !world.step_any() {
+        world.advance(std::time::Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn the_newest_messages_are_handed_over_first() {
+    let old = 6_500;
+    let (mut world, alice, _, _) = long_history(26, old);
+    let new = world.sibling(alice);
+    let all = expected(old);
+    let mut parts = 0;
+    while world.nodes[new].core.as_ref().unwrap().wanted_for_test() {
+        world.nodes[new].events.clear();
+        while !has_taken(&world, new) {
+            step(&mut world);
+        }
+        parts += 1;
+        let here = world.texts(new, "bob");
+        assert!(here.len() > 1_000 * parts && here[..] == all[all.len() - here.len()..], "part {parts}: {} texts", here.len());
+    }
+    assert!(parts >= 4 && world.texts(new, "bob") == all, "{parts} parts");
+}
+
+/// The packs that devices begin to send and to fetch, each as often as they do.
+type Packs = Rc<RefCell<(Vec<BlobId>, Vec<BlobId>)>>;
+
+fn packs(world: &mut World) -> Packs {
+    let packs = Packs::default();
+    let notes = Rc::clone(&packs);
+    world.refuses = Some(Box::new(move |name, content| {
+        let (sent, fetched) = &mut *notes.borrow_mut();
+        match name {
+            BlobBegin::NAME => sent.push(parlour_wire::decode::<BlobBegin>(content).unwrap().blob),
+            BlobGet::NAME => {
+                let get: BlobGet = parlour_wire::decode(content).unwrap();
+                if get.offset == 0 {
+                    fetched.push(get.blob);
+                }
+            }
+            _ => {}
+        }
+        None
+    }));
+    packs
+}
+
+#[test]
+fn a_handing_over_does_not_start_over_after_a_kill_of_either_end() {
+    let old = 6_500;
+    for at in (0..60).step_by(6) {
+        for giver_dies in [true, false] {
+            let (mut world, alice, a, _) = long_history(200, old);
+            let packs = packs(&mut world);
+            let new = world.sibling(alice);
+            while !has_taken(&world, new) {
+                step(&mut world);
+            }
+            for _ in 0..at {
+                step(&mut world);
+            }
+            world.crash(if giver_dies { a } else { new });
+            world.settle();
+            assert!(world.texts(new, "bob") == expected(old), "{at}, {giver_dies}");
+            let (sent, fetched) = &*packs.borrow();
+            let once: BTreeSet<_> = sent.iter().chain(fetched).collect();
+            assert!(once.len() == 4, "{at}, {giver_dies}: nothing is packed anew: {} packs", once.len());
+            // The one that was under way is asked about or for again.
+            assert!(sent.len() <= 5 && fetched.len() <= 5, "{at}, {giver_dies}: {}, {}", sent.len(), fetched.len());
+        }
+    }
 }
 
 #[test]

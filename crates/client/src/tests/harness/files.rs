@@ -55,11 +55,16 @@ impl World {
 
     /// Does the first thing that a device wants done with files.
     pub(in crate::tests) fn transfer(&mut self, node: usize) -> bool {
-        let Some(order) = self.nodes[node].transfers.pop_front() else { return false };
-        let id = order.id();
-        let outcome = self.perform(node, order);
-        self.input(node, Input::Transferred(id, outcome));
+        let Some(outcome) = self.transferred(node) else { return false };
+        self.input(node, outcome);
         true
+    }
+
+    /// The same, without handing over what came of it.
+    pub(in crate::tests) fn transferred(&mut self, node: usize) -> Option<Input> {
+        let order = self.nodes[node].transfers.pop_front()?;
+        let id = order.id();
+        Some(Input::Transferred(id, self.perform(node, order)))
     }
 
     pub(super) fn stop_transfer(&mut self, node: usize, id: TransferId) {
