@@ -58,3 +58,46 @@ fn the_load_of_the_link_runs_to_its_end_and_prints_every_figure_with_its_ratio()
         );
     }
 }
+
+/// Those of files: each is one figure of a core.
+const FILES: [(&str, &str); 4] = [
+    ("BLAKE3 alone, one core", "MB/s"),
+    ("file: going over it (cipher and both hashes)", "MB/s"),
+    ("file: sealing what is sent", "MB/s"),
+    ("file: opening it (cipher and both hashes)", "MB/s"),
+];
+
+/// The figures of end-to-end encryption, for each suite.
+const E2EE: [(&str, &str); 18] = [
+    ("encrypt 256 B", "us"),
+    ("decrypt 256 B", "us"),
+    ("a message on the wire", "KB"),
+    ("a message's rows", "KB"),
+    ("add one: make", "ms"),
+    ("add one: apply", "ms"),
+    ("add one: join", "ms"),
+    ("add one: its maker in all", "ms"),
+    ("add one: until all have it", "ms"),
+    ("add one: commit", "KB"),
+    ("add one: welcome", "KB"),
+    ("add one: group info", "KB"),
+    ("remove one: make", "ms"),
+    ("remove one: apply", "ms"),
+    ("remove one: its maker in all", "ms"),
+    ("remove one: until all have it", "ms"),
+    ("remove one: commit", "KB"),
+    ("state on disk", "KB"),
+];
+
+#[test]
+fn the_load_of_the_encryption_runs_to_its_end_in_both_suites_and_above_the_hybrid_size_in_one() {
+    let rows = run(parlour(&["--json", "bench", "e2ee", "--devices", "2", "--devices", "151"]), "").ok().rows();
+    let told: Vec<_> = rows.iter().map(|row| (row["what"].as_str().unwrap().to_owned(), row["unit"].as_str().unwrap())).collect();
+    let groups = ["hybrid, 2 devices", "classical, 2 devices", "classical, 151 devices"];
+    let of_groups = groups.iter().flat_map(|group| E2EE.map(|(what, unit)| (format!("{group}: {what}"), unit)));
+    let all: Vec<_> = FILES.map(|(what, unit)| (what.to_owned(), unit)).into_iter().chain(of_groups).collect();
+    assert_eq!(told, all);
+    for row in &rows {
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}

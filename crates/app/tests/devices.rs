@@ -158,3 +158,26 @@ fn a_backup_is_all_that_a_lone_new_device_needs() {
     assert_eq!(new.run(&["backup", "off"]).ok().row()["backup"], "off");
     new.run(&["backup", "restore"]).fails(3, "file_not_found");
 }
+
+/// The machine is lost: nobody has ended its device, which stands in the list and never answers.
+#[test]
+fn a_backup_opens_by_the_password_when_the_only_device_is_lost() {
+    let world = World::new();
+    let (server, alice, bob) = acquainted(&world);
+    alice.run(&["contacts", "rename", "bob", "Bobby"]).ok();
+    alice.run(&["backup", "on"]).ok();
+    // What seals the backup is kept under the password's export key, so it has to follow the password.
+    let passwords = format!("{}\nnext\n", alice.password());
+    alice.run_with(&["passwd", "--password-stdin"], &passwords).ok();
+    bob.send("alice", "after the backup");
+    alice.recv(&["--count", "2"]);
+    assert_eq!(alice.run(&["backup", "now"]).ok().row()["version"], 2);
+
+    let new = world.person("alice-new");
+    new.login(&server, "alice", &alice.password()).fails(4, "wrong_password");
+    new.login(&server, "alice", "next").ok();
+    assert_eq!(texts(&new.history("Bobby")), ["long ago", "not yet read", "after the backup"]);
+    assert_eq!(new.run(&["devices"]).ok().rows().len(), 2, "the lost one is still listed");
+    new.send("bob", "from the new one");
+    assert_eq!(texts(&bob.recv(&["--count", "1"])), ["from the new one"]);
+}
