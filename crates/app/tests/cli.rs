@@ -8,8 +8,10 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    time::Duration,
 };
 
+use parlour_client::{Client, KeySource, OpenOptions, State};
 use serde_json::{Value, json};
 
 use self::support::{Disk, Person, Server, World, finish, parlour, run, texts};
@@ -342,9 +344,9 @@ fn a_command_that_is_stopped_while_it_waits_says_what_stays() {
     // Stopped later and later, until it had been queued before.
     let queued = (0..10).find_map(|n| {
         let child = alice.command(&["send", "bob", "two", "--timeout", "60s"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(200 << n));
+        std::thread::sleep(Duration::from_millis(200 << n));
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
-        let done = finish(child, std::time::Duration::from_secs(60));
+        let done = finish(child, Duration::from_secs(60));
         (!done.stdout.is_empty()).then_some(done)
     });
     let queued = queued.unwrap();
@@ -388,11 +390,60 @@ fn a_changed_certificate_is_refused() {
 fn an_oversized_message_is_refused_before_it_is_queued() {
     let world = World::new();
     let (_server, alice, bob) = two_people(&world);
-    alice.run_with(&["send", "bob", "-"], &"x".repeat(64 * 1024 + 1)).fails(7, "too_large");
+    alice.run_with(&["send", "bob", "-"], &"x".repeat((16 << 20) + 1)).fails(7, "too_large");
     let largest = "x".repeat(64 * 1024);
-    alice.run_with(&["send", "bob", "-"], &largest).ok();
-    assert_eq!(texts(&bob.recv(&[])), [largest]);
+    let sent = alice.run_with(&["send", "bob", "-"], &largest).ok().row();
+    assert_eq!(texts(&bob.recv(&[])), [&*largest]);
     assert_eq!(alice.history("bob").len(), 1);
+    let id = sent["id"].as_str().unwrap();
+    alice.run_with(&["edit", id, "-"], &format!("{largest}x")).fails(7, "too_large");
+}
+
+/// What waits goes out while the program is online.
+fn goes_out(who: &Person, id: &str) {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = Client::open(OpenOptions { home: who.home.clone(), key: KeySource::File, create: false }).unwrap();
+        client.go_online().await.unwrap();
+        client.wait_state(id.parse().unwrap(), State::Stored, Duration::from_secs(60)).await.unwrap();
+        client.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_text_that_no_message_holds_goes_as_a_file_and_is_kept_by_its_writer() {
+    let world = World::new();
+    let (server, alice, bob) = two_people(&world);
+    alice.send("bob", "hello");
+    bob.recv(&[]);
+    let folder = world.path("fetched");
+    fs::create_dir(&folder).unwrap();
+    let long = |salt: &str| format!("{salt}, and what happened then: ").repeat(40_000);
+    let get = |who: &Person, id: &Value, name: &str| {
+        let path = folder.join(name);
+        who.run(&["file", "get", id.as_str().unwrap(), "--output", path.to_str().unwrap()]).ok();
+        fs::read_to_string(path).unwrap()
+    };
+    let now = long("an hour ago").trim_end().to_owned();
+    let sent = alice.run_with(&["send", "bob", "-"], &now).ok().row();
+    let row = bob.run(&["recv", "--count", "1"]).ok().row();
+    assert_eq!((&row["id"], row["kind"].as_str()), (&sent["id"], Some("file")));
+    let file = &row["file"];
+    assert_eq!((file["name"].as_str(), file["size"].as_u64()), (Some("message.md"), Some(now.len() as u64)));
+    assert!(row["text"].as_str().is_some_and(|text| text.starts_with("an hour ago, and") && text.ends_with(" …")), "{row}");
+    assert!(get(&bob, &sent["id"], "bob") == now);
+
+    // Without a server it waits, and its writer can read it; so it can when the server has gone.
+    let listen = server.authority().to_owned();
+    server.kill();
+    let later = long("a day ago").trim_end().to_owned();
+    let done = run(alice.command(&["send", "bob", "-", "--timeout", "1s"]), &later);
+    done.fails(5, "unreachable");
+    let queued = done.row();
+    assert!(get(&alice, &queued["id"], "queued") == later && get(&alice, &sent["id"], "sent") == now);
+    let _server = world.server("server", &["--registration", "open", "--listen", &listen]);
+    goes_out(&alice, queued["id"].as_str().unwrap());
+    assert_eq!(bob.recv(&["--count", "1"])[0]["id"], queued["id"]);
+    assert!(get(&bob, &queued["id"], "bob-2") == later);
 }
 
 #[test]
@@ -571,7 +622,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let mut command = bob.command(&["recv"]);
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
-    let done = finish(child, std::time::Duration::from_secs(60));
+    let done = finish(child, Duration::from_secs(60));
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert_eq!(texts(&bob.recv(&[])), ["unheard"], "what was not printed is not marked as printed");
 }

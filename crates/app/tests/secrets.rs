@@ -34,7 +34,7 @@ fn holding(folder: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 /// What people write, in every place that travels by the server, each by words that stand nowhere else.
-const WRITTEN: [&str; 8] = [
+const WRITTEN: [&str; 9] = [
     "greengages and damsons",
     "my-cousin-from-uppsala",
     "half a sentence about quinces",
@@ -43,6 +43,7 @@ const WRITTEN: [&str; 8] = [
     "plan-of-the-orchard.txt",
     "gooseberries in the file",
     "currants in the group",
+    "a very long tale of blackthorns",
 ];
 
 /// Everything else that is told: by the names of its settings, as they stand between own devices.
@@ -50,7 +51,7 @@ const SETTINGS: [&str; 2] = ["read_receipts", "delivery_receipts"];
 
 #[test]
 fn nothing_that_people_write_or_choose_is_in_the_files_of_the_server_or_of_their_profiles() {
-    let [text, petname, draft, called, status, file_name, content, to_group] = WRITTEN;
+    let [text, petname, draft, called, status, file_name, content, to_group, tale] = WRITTEN;
     let world = World::new();
     let server = world.server("server", &[]);
     let (alice, bob) = (world.registered("alice-of-the-orchard", &server), world.registered("bob", &server));
@@ -68,6 +69,8 @@ fn nothing_that_people_write_or_choose_is_in_the_files_of_the_server_or_of_their
     let file = world.path(file_name);
     fs::write(&file, content).unwrap();
     alice.run(&["send", "bob", "--file", file.to_str().unwrap()]).ok();
+    // Longer than a message, so that the profile keeps it.
+    alice.run_with(&["send", "bob", "-"], &format!("{tale}. ").repeat(4_000)).ok();
     alice.run(&["backup", "now"]).ok();
     // A second device has all of it, so it has gone by the server.
     second.login(&server, "alice-of-the-orchard", &alice.password()).ok();

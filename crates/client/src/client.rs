@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parlour_wire::{Code, DeviceId, MessageId, address::ServerUrl};
+use parlour_wire::{Code, DeviceId, MessageId, address::ServerUrl, limits};
 use zeroize::Zeroizing;
 
 use crate::{
     api::{
-        BackupStatus, Contact, Device, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State,
+        BackupStatus, Contact, Device, Draft, Login, Message, OpenOptions, Page, Recover, Register, ServerFacts, SignedIn, State,
         Status, WhoAmI,
     },
     core::{Command, Core, Reply},
@@ -322,12 +322,18 @@ impl Client {
     /// Writes to somebody, or to a `#group`. When this returns, the message is safe on disk ([`State::Queued`] or further) and goes out as soon
     /// as it can, also after a restart.
     ///
+    /// A text of more than 64 KiB becomes a file, `message.md`, with its beginning beside it; it is kept here, sealed, so that
+    /// [`Self::fetch_file`] gives it back without a server. Above 16 MiB it is refused: [`Self::send_file`] does not hold it in memory.
+    ///
     /// # Errors
     /// `user_not_found`; `unreachable` when the name is not known here and the server cannot be asked (nothing is queued);
     /// `conversation_not_found` for a group that is not known here, `not_member` for one that this account is in no more;
     /// `message_not_found` for an answer to what is not in the conversation; `key_changed`, `blocked`, `too_large`, `disk_full`,
     /// `profile_not_found` without an account.
     pub async fn send(&self, to: &str, text: &str, reply_to: Option<MessageId>) -> Result<Message, Error> {
+        if text.len() > limits::MESSAGE_INLINE {
+            return files::write_long(self, to, Draft { text: text.to_owned(), reply_to, expires: None }).await;
+        }
         let command = Command::Send { to: to.to_owned(), text: text.to_owned(), reply_to };
         reply!(self.ask(command).await, Reply::Message(message) => message)
     }

@@ -25,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 #[cfg(test)]
 pub(crate) use self::keep::{erase, sweep};
 pub(crate) use self::{
-    keep::keep,
+    keep::{keep, keep_text},
     link::server_info,
     thumbnail::thumbnail,
     transfer::{blocking, file_error, modified_ns, open_at_once},

@@ -154,7 +154,7 @@ fn default_hint(code: Code) -> Option<&'static str> {
         Code::UNREACHABLE => "check the address and that the server runs",
         Code::TIMED_OUT | Code::LINK_LOST | Code::STOPPING | Code::OVERLOADED => "try again, or give it longer with --timeout",
         Code::NAME_TAKEN => "choose another name; users and groups share one namespace",
-        Code::TOO_LARGE => "a message holds 64 KiB of text; send it in parts",
+        Code::TOO_LARGE => "send it as a file, with --file, or in parts",
         Code::RATE_LIMITED => "wait a little and try again",
         Code::DISK_FULL => "make room and try again",
         Code::INTERNAL | Code::BAD_REQUEST | Code::BAD_FRAME | Code::UNKNOWN_REQUEST => "this is a bug; please report it",

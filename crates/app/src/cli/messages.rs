@@ -21,8 +21,8 @@ use super::{
 
 /// How long commands that answer from the local store look for something fresher first.
 const REFRESH: Duration = Duration::from_secs(3);
-/// More than a message may hold; what standard input has beyond it need not be read to know that it is too much.
-const STDIN_MAX: u64 = 1024 * 1024;
+/// More than a text may have that is sent as a file; what standard input has beyond it need not be read to know that it is too much.
+const STDIN_MAX: u64 = 17 << 20;
 
 pub(crate) async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     let mut stopped = pin!(stop_signal()?);

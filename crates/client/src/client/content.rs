@@ -1,6 +1,6 @@
 //! What can be done with messages beyond sending text; and profiles, settings, search, import.
 
-use parlour_wire::{ConversationId, MessageId};
+use parlour_wire::{ConversationId, MessageId, limits};
 
 use super::{Client, files};
 use crate::{
@@ -14,10 +14,14 @@ use crate::{
 
 impl Client {
     /// Writes to somebody, with all that a message can have. When this returns, the message is safe on disk and goes out as soon as it can.
+    /// A text that no message holds goes as a file, as [`Self::send`] says.
     ///
     /// # Errors
     /// Those of [`Self::send`].
     pub async fn write(&self, to: &str, draft: Draft) -> Result<Message, Error> {
+        if draft.text.len() > limits::MESSAGE_INLINE {
+            return files::write_long(self, to, draft).await;
+        }
         reply!(self.ask(Command::Write { to: to.to_owned(), draft }).await, Reply::Message(message) => message)
     }
 

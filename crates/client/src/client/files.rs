@@ -51,6 +51,37 @@ impl Client {
     }
 }
 
+/// Longest text that is sent as a file of its own accord, in bytes. It is in memory as a whole, several times over.
+const LONG_TEXT: usize = 16 << 20;
+/// So much of it stands beside the file, in bytes: enough to see what it is.
+const BEGINNING: usize = 500;
+
+/// Writes a text that no message holds. It lies in no file of its owner's, so the profile keeps it, sealed, and it goes out from there.
+pub(super) async fn write_long(client: &Client, to: &str, draft: Draft) -> Result<Message, Error> {
+    let Draft { text, reply_to, expires } = draft;
+    let size = text.len();
+    if size > LONG_TEXT {
+        let message = format!("the text has {size} bytes; one that is not in a file may have {LONG_TEXT}");
+        return Err(Error::new(Code::TOO_LARGE, message).hint("put it into a file, and send that"));
+    }
+    let named = Attachment {
+        blob: BlobId([0; 32]),
+        key: [0; 32],
+        size: 0,
+        blob_size: 0,
+        hash: [0; 32],
+        content_type: "text/markdown".to_owned(),
+        name: "message.md".to_owned(),
+        text: format!("{} …", text[..text.floor_char_boundary(BEGINNING)].trim_end()),
+        thumbnail: None,
+    };
+    let (folder, draft) = (client.driver.files.clone(), Draft { text: String::new(), reply_to, expires });
+    let attachment = Box::new(run::blocking(move || run::keep_text(&text, &folder, named)).await?);
+    // If nothing comes of it, what is kept goes at the next start, with everything there that no message has.
+    let command = Command::SendKept { to: to.to_owned(), draft, attachment };
+    reply!(client.ask(command).await, Reply::Message(message) => message)
+}
+
 /// Copies the files of messages that are to be taken in and are not here yet into the profile.
 pub(super) async fn keep(client: &Client, messages: &[Imported]) -> Result<BTreeMap<MessageId, Attachment>, Error> {
     let with_file = messages.iter().filter_map(|it| Some((it.id, it.file.as_ref()?, it.file.as_ref()?.source.as_ref()?)));

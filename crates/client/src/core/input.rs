@@ -155,6 +155,15 @@ pub enum Command {
         /// The file.
         file: LocalFile,
     },
+    /// The same with a file that lies sealed in the profile's folder, under the name of its blob.
+    SendKept {
+        /// To whom.
+        to: String,
+        /// Which message it answers, and until when it is there; what is said stands with the file.
+        draft: Draft,
+        /// The file.
+        attachment: Box<Attachment>,
+    },
     /// Bring a file here.
     FetchFile {
         /// Of which message.

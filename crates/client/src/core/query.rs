@@ -43,6 +43,7 @@ impl Core {
             }
             Command::Write { to, draft } => return self.write(ticket, to, draft),
             Command::SendFile { to, draft, file } => return self.send_file(ticket, to, draft, file),
+            Command::SendKept { to, draft, attachment } => return self.send_kept(ticket, to, draft, *attachment),
             Command::FetchFile { id, fetch } => return self.fetch_file(ticket, id, fetch),
             Command::React { id, emoji, remove } => return self.react(ticket, &id, &emoji, remove),
             Command::Edit { id, text } => return self.edit(ticket, &id, &text),

@@ -67,6 +67,8 @@ pub enum Order {
         blob: BlobId,
         /// All of what it gave, if this program has not been started anew since.
         sealed: Option<Arc<Sealed>>,
+        /// The file is its blob already, in the profile's folder, and this the hash of what is in it; its size is that of the content.
+        kept: Option<[u8; 32]>,
     },
     /// Bring a file from the server.
     Download {

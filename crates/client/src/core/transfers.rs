@@ -30,7 +30,7 @@ use crate::{
     api::{Draft, FileInfo, MessageKind, State},
     error::Error,
     event::Event,
-    store::{MessageRow, Upload},
+    store::{Conversation, MessageRow, Upload},
 };
 
 /// Files that go up, or come down, at the same time. More would take from each other, and memory.
@@ -87,11 +87,39 @@ impl Core {
             thumbnail: file.thumbnail.take(),
         };
         let post = Post { in_reply_to: draft.reply_to, expires: draft.expires, ..Post::new(Body::Attachment(attachment)) };
-        let row = self.compose(&conversation, post)?;
+        self.post_file(ticket, &conversation, post, |message| Upload { message, file, blob: None, whole: false })
+    }
+
+    /// Takes a message with a file that this profile has sealed.
+    pub(super) fn send_kept(&mut self, ticket: Ticket, to: String, draft: Draft, attachment: Attachment) -> Result<(), Error> {
+        self.signed_in()?;
+        let kept = Box::new(attachment.clone());
+        let again = Command::SendKept { to: to.clone(), draft: draft.clone(), attachment: kept };
+        let Some(target) = self.target(ticket, &to, again)? else { return Ok(()) };
+        let conversation = self.conversation_of(target, draft.reply_to.as_ref())?;
+        let (blob, size) = (attachment.blob, attachment.size);
+        let file = LocalFile { path: self.kept_path(&blob), size, modified_ns: 0, thumbnail: None };
+        let post = Post { in_reply_to: draft.reply_to, expires: draft.expires, ..Post::new(Body::Attachment(attachment)) };
+        let upload = |message| Upload { message, file, blob: Some(blob), whole: false };
+        self.post_file(ticket, &conversation, post, upload)
+    }
+
+    fn post_file(
+        &mut self,
+        ticket: Ticket,
+        conversation: &Conversation,
+        post: Post,
+        upload: impl FnOnce(MessageId) -> Upload,
+    ) -> Result<(), Error> {
+        let row = self.compose(conversation, post)?;
         // It waits for its blob; until then nobody encrypts it.
         self.store.set_sealed(&row.id, true)?;
-        self.store.add_upload(&Upload { message: row.id, file, blob: None, whole: false })?;
-        let message = self.shown_message(row, &conversation)?;
+        let upload = upload(row.id);
+        if let Some(blob) = &upload.blob {
+            self.store.keep_file(&row.id, blob)?;
+        }
+        self.store.add_upload(&upload)?;
+        let message = self.shown_message(row, conversation)?;
         self.reply(ticket, Ok(Reply::Message(message)));
         Ok(())
     }
@@ -103,10 +131,11 @@ impl Core {
         let row = row.ok_or_else(|| no_message(&format!("there is no message {message}")))?;
         let attachment = attachment_of(&row)
             .ok_or_else(|| Error::new(Code::FILE_NOT_FOUND, "the message carries no file").hint("`history` shows which do"))?;
-        if self.store.upload(&message)?.is_some_and(|upload| !upload.whole) {
+        let kept = self.store.kept_file(&message)?.map(|blob| self.kept_path(&blob));
+        if kept.is_none() && self.store.upload(&message)?.is_some_and(|upload| !upload.whole) {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the file is not at the server yet; it lies where it was sent from"));
         }
-        if row.state == State::Failed {
+        if kept.is_none() && row.state == State::Failed {
             return Err(Error::new(Code::FILE_NOT_FOUND, "the file was never sent; it lies where it was, if it is there at all"));
         }
         if attachment.blob == NOWHERE {
@@ -119,7 +148,6 @@ impl Core {
             )
             .hint("nothing was downloaded; give a higher limit to have it"));
         }
-        let kept = self.store.kept_file(&message)?.map(|blob| self.kept_path(&blob));
         if self.session.phase == Phase::Off && kept.is_none() {
             return Err(Error::new(Code::UNREACHABLE, "the server is not reachable, and the file is there")
                 .hint("try again when the server can be reached; what is here already is kept"));
@@ -182,7 +210,11 @@ impl Core {
         let key = attachment.key;
         Ok(Some(match blob {
             None => Order::Seal { message, file, key },
-            Some(blob) => Order::Upload { message, file, key, blob, sealed: self.transfers.sealed.get(&message).cloned() },
+            Some(blob) => {
+                let sealed = self.transfers.sealed.get(&message).cloned();
+                let kept = self.store.kept_file(&message)?.map(|_| attachment.hash);
+                Order::Upload { message, file, key, blob, sealed, kept }
+            }
         }))
     }
 

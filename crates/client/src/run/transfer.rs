@@ -70,9 +70,9 @@ impl Workers {
 async fn run(order: Order, link: Option<Link>, teller: Teller) -> Outcome {
     match order {
         Order::Seal { file, key, .. } => upload::seal(file, key).await,
-        Order::Upload { message, file, key, blob, sealed } => {
-            let sealed = upload::same(&file, key, blob, sealed).await?;
-            upload::send(&wanted(link)?, message, file, key, sealed, &teller).await
+        Order::Upload { message, file, key, blob, sealed, kept } => {
+            let source = upload::source(file, key, blob, sealed, kept).await?;
+            upload::send(&wanted(link)?, message, source, blob, &teller).await
         }
         Order::Download { message, attachment, folder, name, force, kept, .. } => {
             let source = match kept {

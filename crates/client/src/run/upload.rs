@@ -5,11 +5,11 @@ use std::{
     fs::File,
     io::{ErrorKind, Read as _},
     os::unix::fs::FileExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use parlour_e2ee::attachment::{CHUNK, FileKey, Resealer, Sealed, Sealer};
+use parlour_e2ee::attachment::{CHUNK, FileKey, Layout, Resealer, Sealed, Sealer};
 use parlour_net::Link;
 use parlour_wire::{
     BlobId, Code, MessageId,
@@ -31,12 +31,7 @@ pub(super) async fn seal(file: LocalFile, key: [u8; 32]) -> Outcome {
 }
 
 /// The outcome of going over a file, which must be what it was.
-pub(super) async fn same(
-    file: &LocalFile,
-    key: [u8; 32],
-    blob: BlobId,
-    sealed: Option<Arc<Sealed>>,
-) -> Result<Arc<Sealed>, Error> {
+async fn same(file: &LocalFile, key: [u8; 32], blob: BlobId, sealed: Option<Arc<Sealed>>) -> Result<Arc<Sealed>, Error> {
     let sealed = match sealed {
         Some(sealed) => sealed,
         None => Arc::new(first_pass(file, key).await?),
@@ -69,12 +64,16 @@ pub(super) async fn first_pass(file: &LocalFile, key: [u8; 32]) -> Result<Sealed
 }
 
 fn open(file: &LocalFile) -> Result<File, Error> {
-    let source = open_at_once(&file.path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => changed(&file.path),
-        _ => file_error("read", &file.path, &error),
-    })?;
+    let source = open_at_once(&file.path).map_err(|error| open_error(&file.path, &error))?;
     unchanged(&source, file)?;
     Ok(source)
+}
+
+fn open_error(path: &Path, error: &std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => changed(path),
+        _ => file_error("read", path, error),
+    }
 }
 
 fn unchanged(source: &File, file: &LocalFile) -> Result<(), Error> {
@@ -91,51 +90,73 @@ fn read_error(path: &Path, error: &std::io::Error) -> Error {
     if error.kind() == ErrorKind::UnexpectedEof { changed(path) } else { file_error("read", path, error) }
 }
 
-/// A file whose chunks can be sealed again in any order.
+/// A file whose chunks can be sealed again in any order, or a blob of the profile's, which is sealed.
 pub(super) struct Source {
     file: File,
-    resealer: Resealer,
-    local: LocalFile,
+    layout: Layout,
+    resealer: Option<Resealer>,
+    path: PathBuf,
 }
 
 impl Source {
     /// Opens a file that has been gone over.
     pub(super) fn open(local: LocalFile, key: &FileKey, sealed: &Sealed) -> Result<Self, Error> {
-        Ok(Self { file: open(&local)?, resealer: Resealer::new(key, sealed), local })
+        let resealer = Some(Resealer::new(key, sealed));
+        Ok(Self { file: open(&local)?, layout: sealed.layout, resealer, path: local.path })
     }
 
-    /// How many chunks there are.
-    pub(super) const fn chunks(&self) -> u32 {
-        self.resealer.layout().chunks()
+    /// Opens a blob that is named as its content is hashed.
+    fn kept(local: LocalFile) -> Result<Self, Error> {
+        let layout = Layout::new(local.size).map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let file = open_at_once(&local.path).map_err(|error| open_error(&local.path, &error))?;
+        Ok(Self { file, layout, resealer: None, path: local.path })
     }
 
     /// The ciphertext of a few chunks from `first` on, and the chunk after them.
     pub(super) fn group(&self, first: u32) -> Result<(Vec<u8>, u32), Error> {
-        let layout = self.resealer.layout();
-        let after = layout.chunks().min(first + GROUP);
+        let after = self.layout.chunks().min(first + GROUP);
         let mut group = Vec::new();
         for chunk in first..after {
-            let mut buffer = vec![0; layout.content_len(chunk)];
-            let at = u64::from(chunk) * CHUNK as u64;
-            self.file.read_exact_at(&mut buffer, at).map_err(|error| read_error(&self.local.path, &error))?;
-            self.resealer.seal(chunk, &mut buffer).map_err(|_| changed(&self.local.path))?;
+            let (at, length) = match self.resealer {
+                Some(_) => (u64::from(chunk) * CHUNK as u64, self.layout.content_len(chunk)),
+                None => (self.layout.sealed_range(chunk).start, self.layout.sealed_len(chunk)),
+            };
+            let mut buffer = vec![0; length];
+            self.file.read_exact_at(&mut buffer, at).map_err(|error| read_error(&self.path, &error))?;
+            if let Some(resealer) = &self.resealer {
+                resealer.seal(chunk, &mut buffer).map_err(|_| changed(&self.path))?;
+            }
             group.append(&mut buffer);
         }
         Ok((group, after))
     }
 }
 
+/// What an order to send a file comes to: where its ciphertext is from, and the hash of what is in it.
+pub(super) async fn source(
+    file: LocalFile,
+    key: [u8; 32],
+    blob: BlobId,
+    sealed: Option<Arc<Sealed>>,
+    kept: Option<[u8; 32]>,
+) -> Result<(Source, [u8; 32]), Error> {
+    if let Some(hash) = kept {
+        return Ok((blocking(move || Source::kept(file)).await?, hash));
+    }
+    let sealed = same(&file, key, blob, sealed).await?;
+    let hash = sealed.hash;
+    Ok((blocking(move || Source::open(file, &FileKey::from_bytes(key), &sealed)).await?, hash))
+}
+
 /// Sends a file, from where the server has it, until the server has all of it.
 pub(super) async fn send(
     link: &Link,
     message: MessageId,
-    local: LocalFile,
-    key: [u8; 32],
-    sealed: Arc<Sealed>,
+    (source, hash): (Source, [u8; 32]),
+    blob: BlobId,
     teller: &Teller,
 ) -> Outcome {
-    let (blob, hash) = (sealed.blob, sealed.hash);
-    let source = blocking(move || Source::open(local, &FileKey::from_bytes(key), &sealed).map(Arc::new)).await?;
+    let source = Arc::new(source);
     let mut failure = None;
     for _ in 0..TRIES {
         match send_once(link, message, &source, blob, teller).await {
@@ -152,7 +173,7 @@ pub(super) async fn send(
 
 /// One try; whether the server has it whole.
 async fn send_once(link: &Link, message: MessageId, source: &Arc<Source>, blob: BlobId, teller: &Teller) -> Result<bool, Error> {
-    let layout = source.resealer.layout();
+    let layout = source.layout;
     let total = layout.blob_size();
     let begun: BlobProgress = answer::<BlobBegin>(ask(link, &BlobBegin { blob, size: total })).await?;
     teller.tell(message, true, begun.received.min(total), total);

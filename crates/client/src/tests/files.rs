@@ -12,6 +12,7 @@ use std::{
 use parlour_wire::{
     BlobId, Code, MessageId,
     api::{BlobPut, Call as _, Send},
+    content::Attachment,
 };
 
 use super::{
@@ -22,6 +23,7 @@ use crate::{
     api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
     core::{Command, GroupCommand, Input, Reply, Ticket},
     event::Event,
+    run,
 };
 
 /// Several chunks and a rest.
@@ -117,6 +119,56 @@ fn a_sender_may_die_at_every_step_of_an_upload() {
                 break;
             }
             assert!(at < 100, "the upload does not end");
+        }
+    }
+}
+
+/// Sends a text that no message holds, as the client's front does.
+fn send_long(world: &mut World, node: usize, to: &str, text: &str) -> Message {
+    let named = Attachment {
+        blob: BlobId([0; 32]),
+        key: [0; 32],
+        size: 0,
+        blob_size: 0,
+        hash: [0; 32],
+        content_type: "text/markdown".to_owned(),
+        name: "message.md".to_owned(),
+        text: "the beginning".to_owned(),
+        thumbnail: None,
+    };
+    let attachment = Box::new(run::keep_text(text, &world.nodes[node].home.path().join("files"), named).unwrap());
+    match world.ask(node, Command::SendKept { to: to.to_owned(), draft: Draft::default(), attachment }) {
+        Ok(Reply::Message(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_text_goes_out_from_where_it_is_kept_though_its_writer_dies_at_any_step() {
+    // The first fills its chunks.
+    for length in [3 * 65_536, 200_000] {
+        let text = "more than a message holds\n".repeat(length / 26 + 1)[..length].to_owned();
+        for after in [false, true] {
+            for at in 0.. {
+                let (mut world, a, b) = two(121);
+                let sent = send_long(&mut world, a, "bob", &text);
+                let (_, died) = dies(&mut world, a, at, after);
+                world.puts = None;
+                world.settle();
+                let what = format!("{length} bytes, step {at}, after: {after}");
+                assert!(world.state(a, sent.id) >= State::Stored, "{what}");
+                let received = files(&mut world, b, "alice");
+                assert_eq!(received.len(), 1, "{what}");
+                assert_eq!((received[0].text.as_str(), received[0].id), ("the beginning", sent.id));
+                let folder = tempfile::tempdir().unwrap();
+                let fetched = world.fetch_file(b, sent.id, folder.path()).unwrap();
+                assert!(fs::read(&fetched.path).unwrap() == text.as_bytes(), "{what}");
+                assert!(files(&mut world, a, "bob")[0].file.as_ref().unwrap().kept, "its writer still has it");
+                if !died {
+                    break;
+                }
+                assert!(at < 100, "the upload does not end");
+            }
         }
     }
 }

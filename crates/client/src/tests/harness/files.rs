@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use parlour_e2ee::attachment::{CHUNK, FileKey, Opener, Resealer, Sealed, Sealer};
 use parlour_server::store::suite::block_on;
 use parlour_wire::{
-    Code,
+    BlobId, Code,
     api::{BlobBegin, BlobData, BlobGet, BlobPut, Call},
     content::Attachment,
 };
@@ -74,6 +74,7 @@ impl World {
     fn perform(&mut self, node: usize, order: Order) -> Outcome {
         match order {
             Order::Seal { file, key, .. } => Ok(Transferred::Sealed(Arc::new(seal(&file, key)?))),
+            Order::Upload { file, blob, kept: Some(hash), .. } => self.upload_kept(node, &file, blob, hash),
             Order::Upload { file, key, blob, sealed, .. } => {
                 let sealed = match sealed {
                     Some(sealed) => sealed,
@@ -113,6 +114,23 @@ impl World {
             chunk += 1;
         }
         Ok(Transferred::Uploaded { hash: sealed.hash })
+    }
+
+    fn upload_kept(&mut self, node: usize, file: &LocalFile, blob: BlobId, hash: [u8; 32]) -> Outcome {
+        let content = fs::read(&file.path).map_err(|_| Error::new(Code::FILE_NOT_FOUND, "gone"))?;
+        let begun = self.call(node, &BlobBegin { blob, size: content.len() as u64 })?;
+        let (mut complete, mut offset) = (begun.complete, usize::try_from(begun.received).unwrap());
+        while !complete {
+            if self.puts == Some(0) {
+                return Err(Error::new(Code::LINK_LOST, "cut in the middle"));
+            }
+            self.puts = self.puts.map(|left| left - 1);
+            let end = content.len().min(offset + CHUNK);
+            let put = BlobPut { blob, offset: offset as u64, data: content[offset..end].to_vec() };
+            complete = self.call(node, &put)?.complete;
+            offset = end;
+        }
+        Ok(Transferred::Uploaded { hash })
     }
 
     fn download(&mut self, node: usize, attachment: &Attachment) -> Result<Vec<u8>, Error> {
