@@ -267,7 +267,7 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct SendArgs {
     /// A user name, name@server, a name that you gave a contact, or #group (in quotes, where # begins a comment)
     pub(crate) to: String,
-    /// What to say, beside a file if there is one; `-` reads standard input
+    /// What to say, beside a file if there is one; `-` reads standard input. More than 64 KiB goes as a file of its own
     #[arg(required_unless_present = "file", num_args = 1..)]
     pub(crate) text: Vec<String>,
     /// Send a file; several times for several

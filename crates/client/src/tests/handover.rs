@@ -172,7 +172,7 @@ fn a_handing_over_does_not_start_over_after_a_kill_of_either_end() {
             assert!(sent.len() <= most[0] && fetched.len() <= most[1], "{at}, {giver_dies}: {}, {}", sent.len(), fetched.len());
         }
     }
-    assert!(under_way.iter().all(|times| *times >= 3), "{under_way:?}");
+    assert!(under_way.iter().all(|times| *times >= 2), "{under_way:?}");
 }
 
 #[test]
