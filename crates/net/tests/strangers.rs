@@ -72,7 +72,8 @@ async fn a_stranger_that_says_nothing_is_closed_at_every_stage() {
     let (mut tcp, mut tls, mut socket) = (door.tcp().await, door.tls().await, door.websocket().await);
     assert!(rest(&mut tcp).await.is_empty());
     assert!(rest(&mut tls).await.is_empty());
-    assert_eq!(closed_with(&mut socket).await, None);
+    // Here it can be told why, in words that it has asked for.
+    assert_eq!(closed_with(&mut socket).await, Some(Code::TIMED_OUT));
     door.assert_healthy().await;
 }
 
