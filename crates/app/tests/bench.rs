@@ -101,3 +101,24 @@ fn the_load_of_the_encryption_runs_to_its_end_in_both_suites_and_above_the_hybri
         assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
     }
 }
+
+#[test]
+fn the_load_of_a_group_runs_to_its_end_from_two_devices_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    for devices in ["2", "9"] {
+        let load = ["--json", "bench", "group", "--devices", devices, "--messages", "100", "--data", data];
+        let rows = run(parlour(&load), "").ok().rows();
+        let value = |what: &str| rows.iter().find(|row| row["what"] == what).and_then(|row| row["value"].as_f64()).expect(what);
+        assert_eq!(value("devices online in one group").to_string(), devices);
+        for what in [
+            "adding a device: commit",
+            "adding a device: its maker is answered",
+            "adding a device: all have its bytes",
+            "stored, 256 B",
+            "delivered to readers, 256 B",
+        ] {
+            assert!(value(what) > 0.0, "{what}");
+        }
+    }
+}

@@ -95,7 +95,7 @@ async fn gather(people: &[Person], link: &Link) -> anyhow::Result<ConversationId
             name: Some(Name::parse("everybody")?),
         }),
         commit: vec![1; 512],
-        welcome: Some(vec![2; 512]),
+        welcome: (people.len() > 1).then(|| vec![2; 512]),
         added: people.iter().skip(1).map(Person::added).collect(),
         removed: Vec::new(),
         group_info: vec![3; 512],

@@ -176,9 +176,10 @@ fn read_extensions(d: &mut Decoder<'_>) -> Result<(u64, Vec<AccountId>), DecodeE
             Type::U8 => Some(d.u8().map_err(bad)?),
             _ => skipped(d).map(|_| None)?,
         };
-        match key {
-            Some(EXTENSION_SENT) => sent_ms = d.u64().map_err(bad)?,
-            Some(EXTENSION_MENTIONS) => mentions = read_mentions(d)?,
+        // Other programs of the content model have other values under these numbers.
+        match (key, d.datatype().map_err(bad)?) {
+            (Some(EXTENSION_SENT), Type::U8 | Type::U16 | Type::U32 | Type::U64) => sent_ms = d.u64().map_err(bad)?,
+            (Some(EXTENSION_MENTIONS), Type::Array) => mentions = read_mentions(d)?,
             _ => drop(skipped(d)?),
         }
     }

@@ -115,7 +115,7 @@ fn read_single(d: &mut Decoder<'_>, disposition: u64) -> Result<Option<Body>, De
     }
     let payload = d.bytes().map_err(bad)?;
     match (disposition, content_type) {
-        (RENDER, MARKDOWN) => {
+        (RENDER, text) if is_text(text) => {
             bounded("message", payload.len(), limits::MESSAGE_INLINE)?;
             utf8("message text", payload).map(|text| Some(Body::Text(text)))
         }
@@ -133,6 +133,12 @@ fn read_single(d: &mut Decoder<'_>, disposition: u64) -> Result<Option<Body>, De
         (_, history::HISTORY) => HistoryOffer::from_bytes(payload).map(|offer| Some(Body::History(offer))),
         _ => Ok(None),
     }
+}
+
+/// Whether a part is a text to be shown, which this program writes as [`MARKDOWN`] and others in other variants or without marks.
+fn is_text(content_type: &str) -> bool {
+    let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    ["text/markdown", "text/plain"].iter().any(|it| kind.trim().eq_ignore_ascii_case(it))
 }
 
 /// A part that this version does not know: named by its content type if it has one, else by its shape.

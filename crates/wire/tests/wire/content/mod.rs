@@ -67,6 +67,28 @@ fn salt_topic_language_and_later_extensions_are_passed_over() {
     assert_eq!(content, Content::new(5, Body::Text("hello".to_owned())));
 }
 
+/// As programs write it that keep to the draft: addresses under the numbers that are a time and mentions here, and another variant.
+#[test]
+fn a_text_by_another_program_of_the_content_model_is_read() {
+    let write = |e: &mut Encoder<&mut Vec<u8>>, content_type: &str| {
+        e.array(7)?.bytes(&[0x5e; 16])?.null()?.bytes(b"")?.null()?.null()?;
+        e.map(2)?.u8(1)?.str("mimi://example.com/u/alice-smith")?.u8(2)?.str("mimi://example.com/r/engineering_team")?;
+        e.array(5)?.u8(1)?.str("")?.u8(1)?.str(content_type)?.bytes(b"Hi, *everyone*")?;
+        Ok::<_, minicbor::encode::Error<std::convert::Infallible>>(())
+    };
+    for content_type in
+        ["text/markdown;variant=GFM", "text/plain;charset=utf-8", "text/plain", "Text/Markdown ; variant=CommonMark"]
+    {
+        let mut bytes = Vec::new();
+        write(&mut Encoder::new(&mut bytes), content_type).expect("memory");
+        let read = Content::from_bytes(&bytes).unwrap();
+        assert_eq!(read, Content::new(0, Body::Text("Hi, *everyone*".to_owned())), "{content_type}");
+    }
+    let mut other = Vec::new();
+    write(&mut Encoder::new(&mut other), "text/html").expect("memory");
+    assert!(matches!(Content::from_bytes(&other).unwrap().body, Body::Unknown { .. }));
+}
+
 #[test]
 fn too_long_a_text_is_refused_on_both_sides() {
     let long = "x".repeat(limits::MESSAGE_INLINE + 1);
