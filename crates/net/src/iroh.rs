@@ -46,8 +46,9 @@ const PROTOCOL: &[u8] = b"parlour/link/1";
 const STRANGER_WINDOW: u32 = 64 * 1024;
 /// Unread bytes of a peer, and unacknowledged ones to it: what a session keeps for a resume, too.
 const WINDOW: u32 = limits::UNACKED_BYTES as u32;
-/// Unread bytes of one stream.
-const STREAM_WINDOW: u32 = WINDOW / 2;
+/// Unread bytes of one stream. What is under way of it stands before whatever is said next, so a request beside it waits as long as the peer
+/// takes for so much; over a long way no more than this comes in one round trip.
+const STREAM_WINDOW: u32 = WINDOW / 4;
 /// Connections that may wait for the listener.
 const ARRIVALS: usize = 64;
 /// The TLS alert of a server whose key is not the named one (RFC 8446, `unknown_ca`), as a QUIC error (RFC 9001, section 4.8).
