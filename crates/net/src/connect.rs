@@ -279,7 +279,7 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(authority: &str, 
     // The handshake's buffers only; frames have their own.
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(1024);
     let (socket, _) = tokio_tungstenite::client_async_with_config(target, stream, Some(config)).await?;
-    // A server speaks only after it has heard hello, so nothing can have arrived yet.
+    // A server speaks after it has heard hello; what can have come before that it waits no longer, and this connection ends in any case.
     Ok(socket.into_inner())
 }
 

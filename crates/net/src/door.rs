@@ -77,7 +77,9 @@ impl<S: SessionService> Door<S> {
     /// From a connection that is being made to a session, within bounds.
     pub(crate) async fn admit(self: Arc<Self>, entering: impl Future<Output = Result<Guest, CarrierError>>, peer: SocketAddr) {
         let mut over = pin!(tokio::time::sleep(self.config.handshake_timeout));
+        // What has come counts, however late somebody looks.
         let entered = tokio::select! {
+            biased;
             entered = entering => entered,
             () = &mut over => return tracing::debug!(%peer, "no connection in time"),
         };
@@ -87,6 +89,7 @@ impl<S: SessionService> Door<S> {
         };
         guest.carrier.set_limit(GREETING_MAX);
         let heard = tokio::select! {
+            biased;
             heard = std::future::poll_fn(|cx| guest.carrier.poll_recv(cx)) => heard,
             () = &mut over => {
                 tracing::debug!(%peer, "no hello in time");

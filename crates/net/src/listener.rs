@@ -82,7 +82,7 @@ pub struct ListenConfig {
     /// Sessions at a time, those without a connection included.
     pub max_sessions: usize,
     /// How long a connection may take from TCP to hello. Whoever has come as far as the link and says no hello by then is told so
-    /// (`timed_out`) before it is closed.
+    /// (`timed_out`) before it is closed, and keeps its place for up to three seconds more for that.
     pub handshake_timeout: Duration,
     /// Connections at a time. Beyond it they are closed at once.
     pub max_connections: usize,

@@ -12,7 +12,7 @@ use crate::{carrier::CarrierError, door::Guest, identity::PeerKey};
 /// connection costs a hundred kilobytes, and a packet with a false address nothing.
 const CROWD: usize = 32;
 /// Why a connection ends on which nothing was said.
-const NO_HELLO: &[u8] = b"no hello in time";
+const SILENT: &[u8] = b"nothing was said";
 
 /// A listener's door on an endpoint. Without it, connections to the endpoint are refused.
 pub(crate) struct IrohDoor {
@@ -89,7 +89,7 @@ impl Silent<'_> {
 impl Drop for Silent<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.0 {
-            connection.close(VarInt::from_u32(0), NO_HELLO);
+            connection.close(VarInt::from_u32(0), SILENT);
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::{
 
 /// How many transfers go side by side: many, and one that has everything for itself.
 const SIDE_BY_SIDE: [u64; 2] = [8, 1];
+/// Size of a file: many times what a transfer may take, and little enough for a slow disk.
+const SIZE: u64 = 40 * MIB;
 /// What a transfer may take.
 const EACH: u64 = 4 * MIB;
 /// What was measured: for each of [`SIDE_BY_SIDE`], by how much the heap has grown at most with pushes, and with pulls.
@@ -24,7 +26,7 @@ pub type Grown = [[u64; 2]; 2];
 /// A file of zeros that takes no room on the disk.
 fn sparse(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(name);
-    std::fs::File::create(&path).unwrap().set_len(96 * MIB).unwrap();
+    std::fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
     path
 }
 

@@ -128,6 +128,12 @@ impl Link {
             (true, Kind::CLOSE) => {
                 let mut fault: Fault = read_header(frame)?;
                 fault.message.truncate(fault.message.floor_char_boundary(limits::ERROR_TEXT));
+                if fault.code == Code::TIMED_OUT && matches!(self.role, Role::Client { session: Some(_), .. }) {
+                    // What was to bring the session back came too late on this connection. The server has it still, or says at the next
+                    // that it has not.
+                    self.drop_connection(fault, now);
+                    return Ok(());
+                }
                 // Nobody proves anything before a session begins.
                 self.role.doubt(true);
                 self.on_close(fault);

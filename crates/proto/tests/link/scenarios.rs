@@ -55,6 +55,27 @@ fn lifecycle_of_a_session_from_hello_to_close() {
     assert!(pair.errors.is_empty());
 }
 
+/// A server closes a connection on which nothing has come in time. The session that was to come back on it is still there.
+#[test]
+fn a_session_whose_return_came_too_late_comes_back_on_the_next_connection() {
+    let mut pair = Pair::up();
+    pair.ask(Side::Client, 1, None).unwrap();
+    pair.act(Side::Client, 7).unwrap();
+    pair.cut(0, 0);
+    pair.events(Side::Client);
+    let late = Fault { code: Code::TIMED_OUT, message: "no hello in time".into(), retry_after_ms: None };
+    let close = Frame { header: Bytes::from(encode(&late)), ..Frame::new(Kind::CLOSE) };
+    pair.take_in(Side::Client, Input::Connected).unwrap();
+    pair.take_in(Side::Client, Input::Frame(close)).unwrap();
+    assert!(matches!(pair.client.poll_disconnect(), Some(reason) if reason.code == Code::TIMED_OUT));
+    assert_eq!(pair.events(Side::Client), []);
+    pair.connect();
+    pair.run(SECOND);
+    assert!(matches!(&pair.events(Side::Client)[..], [Event::Up(up)] if up.resumed));
+    let events = pair.events(Side::Server);
+    assert_eq!((actions(&events), requests(&events).len()), (vec![7], 1), "once each");
+}
+
 #[test]
 fn a_session_that_is_closed_before_its_welcome_has_left_says_it_first() {
     let mut pair = Pair::up();
