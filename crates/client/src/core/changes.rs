@@ -1,6 +1,11 @@
 //! Changing messages: reactions, edits, deletes of the owner of this profile. They take effect here at once and go out like any message.
 
-use parlour_wire::{Code, MessageId, content::Body};
+use std::collections::BTreeSet;
+
+use parlour_wire::{
+    Code, MessageId,
+    content::{Body, Content},
+};
 
 use super::{Core, Reply, Ticket, compose::Post, query::no_message};
 use crate::{
@@ -92,11 +97,27 @@ impl Core {
             posts.push(self.compose(&conversation, post)?.id);
         } else {
             self.store.set_sealed(id, true)?;
+            self.withdraw_changes(id, &conversation)?;
         }
         self.erase_kept(id)?;
         self.store.set_deleted(id)?;
         self.changed(id)?;
         self.reply_posted(ticket, id, posts)
+    }
+
+    /// What was still to be said about a message that nobody will hear of is not said either: an edit holds its text.
+    fn withdraw_changes(&mut self, id: &MessageId, conversation: &Conversation) -> Result<(), Error> {
+        let mut gone = BTreeSet::from([*id]);
+        for (change, content) in self.store.unsealed_changes(&conversation.id)? {
+            let Ok(content) = Content::from_bytes(&content) else { continue };
+            let reacts = content.in_reply_to.filter(|_| matches!(content.body, Body::Reaction(_)));
+            if content.replaces.or(reacts).is_some_and(|about| gone.contains(&about)) {
+                self.store.set_sealed(&change, true)?;
+                self.store.set_deleted(&change)?;
+                gone.insert(change);
+            }
+        }
+        Ok(())
     }
 
     fn reply_posted(&mut self, ticket: Ticket, id: &MessageId, posts: Vec<MessageId>) -> Result<(), Error> {

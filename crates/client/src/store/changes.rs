@@ -148,6 +148,15 @@ impl Store {
         Ok(())
     }
 
+    /// What of this device's changes in a conversation has not been encrypted yet, in their order, with what each says.
+    pub(crate) fn unsealed_changes(&self, conversation: &ConversationId) -> Result<Vec<(MessageId, Vec<u8>)>, Error> {
+        let sql = "SELECT id, content FROM messages
+                   WHERE conversation = ?1 AND hidden = 1 AND outgoing = 1 AND sealed = 0 AND content IS NOT NULL ORDER BY position";
+        let mut query = self.conn.prepare_cached(sql)?;
+        let rows = query.query_map([conversation.0], |row| Ok((MessageId(row.get(0)?), row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Keeps a change for its target.
     pub(crate) fn add_pending(&self, change: &PendingChange) -> Result<(), Error> {
         let sql = "INSERT OR IGNORE INTO pending (id, target, conversation, sender, content, stored_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

@@ -120,10 +120,16 @@ fn a_message_that_is_deleted_before_it_leaves_never_does() {
     world.settle();
     world.offline(a);
     let message = world.send(a, "bob", "too angry");
+    // What is said about it holds its words, too.
+    world.change(a, Command::Edit { id: message.id, text: "a little less angry".to_owned() });
+    world.change(a, react(&message, "🎉", false));
+    world.change(a, react(&message, "🎉", true));
     world.change(a, Command::Delete(message.id));
+    let (_, pending) = world.counts(b);
     world.back(a);
     world.settle();
     assert_eq!(world.texts(b, "alice"), ["hello"]);
+    assert_eq!((world.counts(b).1, pending), (0, 0), "nothing waits for a message that never comes");
 }
 
 #[test]
