@@ -391,6 +391,8 @@ fn an_oversized_message_is_refused_before_it_is_queued() {
     let world = World::new();
     let (_server, alice, bob) = two_people(&world);
     alice.run_with(&["send", "bob", "-"], &"x".repeat((16 << 20) + 1)).fails(7, "too_large");
+    // Reading ends in the middle of a sign.
+    alice.run_with(&["send", "bob", "-"], &"梨".repeat(6 << 20)).fails(7, "too_large");
     let largest = "x".repeat(64 * 1024);
     let sent = alice.run_with(&["send", "bob", "-"], &largest).ok().row();
     assert_eq!(texts(&bob.recv(&[])), [&*largest]);
@@ -437,7 +439,8 @@ fn a_text_that_no_message_holds_goes_as_a_file_and_is_kept_by_its_writer() {
     server.kill();
     let later = long("a day ago").trim_end().to_owned();
     let done = run(alice.command(&["send", "bob", "-", "--timeout", "1s"]), &later);
-    done.fails(5, "unreachable");
+    let hint = done.fails(5, "unreachable")["hint"].clone();
+    assert!(hint.as_str().is_some_and(|hint| hint.contains("kept here as a file") && hint.contains("recv --follow")), "{hint}");
     let queued = done.row();
     assert!(get(&alice, &queued["id"], "queued") == later && get(&alice, &sent["id"], "sent") == now);
     let _server = world.server("server", &["--registration", "open", "--listen", &listen]);

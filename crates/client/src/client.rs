@@ -59,6 +59,9 @@ impl Client {
         let profile = Profile::open(&options)?;
         let files = profile.files.clone();
         let core = Core::open(profile, run::seed()?)?;
+        // Nobody else writes there yet: the profile is locked, and no command has come.
+        let (folder, names) = core.kept_files()?;
+        run::sweep(&folder, &names);
         Ok(Self { driver: Arc::new(Driver::start(core, files)?) })
     }
 

@@ -62,10 +62,10 @@ mod transfers;
 mod typing;
 mod welcome;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use parlour_e2ee::Engine;
-use parlour_wire::{AccountId, Code, MessageId, address::ServerUrl, api::Call};
+use parlour_wire::{AccountId, BlobId, Code, MessageId, address::ServerUrl, api::Call};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 pub use self::groups::GroupCommand;
@@ -143,6 +143,16 @@ impl Core {
         Ok(core)
     }
 
+    /// The profile's folder for files, which need not be there, and the names of what messages have in it. Whatever else it has is left over from
+    /// runs that ended too early; it has to go before the first input, for later there is what no message has yet.
+    ///
+    /// # Errors
+    /// `profile_damaged`.
+    pub fn kept_files(&self) -> Result<(PathBuf, BTreeSet<String>), Error> {
+        let names = self.store.kept_files()?.iter().map(BlobId::to_string).collect();
+        Ok((self.profile.files.clone(), names))
+    }
+
     /// Takes one input in one transaction; gives what is to be done once that is on disk.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Output> {
         self.now = now;
@@ -150,6 +160,7 @@ impl Core {
         let tickets = self.session.tickets(&input);
         match self.step(input).and_then(|()| self.store.commit()) {
             Ok(()) => {
+                self.swept = true;
                 if let Some(engine) = &mut self.engine {
                     engine.committed();
                 }

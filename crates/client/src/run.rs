@@ -22,10 +22,8 @@ use std::{
 use parlour_wire::Code;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-#[cfg(test)]
-pub(crate) use self::keep::{erase, sweep};
 pub(crate) use self::{
-    keep::{keep, keep_text},
+    keep::{erase, keep, keep_text, sweep},
     link::server_info,
     thumbnail::thumbnail,
     transfer::{blocking, file_error, modified_ns, open_at_once},

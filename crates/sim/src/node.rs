@@ -92,6 +92,7 @@ impl Node {
         let options = OpenOptions { home: self.home.path().to_owned(), key: KeySource::File, create: true };
         let profile = Profile::open(&options).expect("the profile is free");
         let mut core = Core::open(profile, seed).expect("the profile opens");
+        core.sweep_files().expect("the profile can be read");
         if self.small {
             core.outgrow_above(SMALL);
         }

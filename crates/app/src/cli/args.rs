@@ -285,7 +285,7 @@ pub(crate) struct SendArgs {
     /// How far the message must come
     #[arg(long, value_enum, default_value_t = Wait::Stored)]
     pub(crate) wait: Wait,
-    /// How long to try, with a file: without progress; after it the message stays queued
+    /// How long to try; with a file, or a text of more than 64 KiB: without progress; after it the message stays queued
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }

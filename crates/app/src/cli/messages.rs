@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parlour_client::{Client, Code, Draft, Error, Expiry, Message, MessageId, MessageKind, Page, Preview, State};
+use parlour_client::{Client, Code, Draft, Error, Expiry, FileInfo, Message, MessageId, MessageKind, Page, Preview, State};
 
 use super::{
     args::{HistoryArgs, SearchArgs, SendArgs, StatusArgs},
@@ -110,16 +110,17 @@ async fn deliver(
     let mut all = Vec::with_capacity(messages.len());
     for message in messages {
         let left = args.timeout.saturating_sub(start.elapsed());
-        let reached = if args.file.is_empty() || offline.is_some() {
-            client.wait_state(message.id, args.wait.state(), left).await
-        } else {
+        // A long text is one, too.
+        let reached = if message.file.is_some() && offline.is_none() {
             files::wait_state(client, &mut events, message.id, args.wait.state(), args.timeout, output).await
+        } else {
+            client.wait_state(message.id, args.wait.state(), left).await
         };
         all.push(match reached {
             Ok(state) => Sent { message, state, shortfall: None },
             Err(error) => {
                 let state = client.status(message.id).await?.state;
-                let short = || too_slow(state, args.timeout, offline.clone(), !args.file.is_empty(), error);
+                let short = || too_slow(state, args.timeout, offline.clone(), message.file.as_ref(), error);
                 let shortfall = (state < args.wait.state()).then(short);
                 Sent { message, state, shortfall }
             }
@@ -128,11 +129,14 @@ async fn deliver(
     Ok(all)
 }
 
-fn too_slow(state: State, timeout: Duration, offline: Option<Error>, file: bool, error: Error) -> Error {
+fn too_slow(state: State, timeout: Duration, offline: Option<Error>, file: Option<&FileInfo>, error: Error) -> Error {
     let timeout = seconds(timeout);
     let kept = match file {
-        false => "the message is kept; the next command that reaches the server sends it",
-        true => "the file is kept where it is and goes up while a command is online; `parlour recv --follow` stays",
+        None => "the message is kept; the next command that reaches the server sends it",
+        Some(FileInfo { kept: true, .. }) => {
+            "the text is kept here as a file and goes up while a command is online; `parlour recv --follow` stays"
+        }
+        Some(_) => "the file is kept where it is and goes up while a command is online; `parlour recv --follow` stays",
     };
     match (state, offline) {
         (State::Queued, Some(reason)) if error.code.retry() => {
@@ -155,10 +159,17 @@ pub(crate) async fn text_of(words: &[String]) -> Result<String, Error> {
         return Ok(words.join(" "));
     }
     let read = secret::stdin(|stdin| {
-        let mut text = String::new();
-        stdin.take(STDIN_MAX).read_to_string(&mut text).map(|_| text)
+        let mut bytes = Vec::new();
+        stdin.take(STDIN_MAX).read_to_end(&mut bytes).map(|_| bytes)
     });
-    let mut text = read.await.map_err(|error| usage(format!("standard input is no text: {error}")))?;
+    let bytes = read.await.map_err(|error| usage(format!("cannot read standard input: {error}")))?;
+    // The last character may have been cut, so this goes first.
+    if bytes.len() as u64 >= STDIN_MAX {
+        let message = format!("standard input has {STDIN_MAX} bytes or more, more than a text may have that is in no file");
+        return Err(Error::new(Code::TOO_LARGE, message).hint("put it into a file, and send that"));
+    }
+    let mut text =
+        String::from_utf8(bytes).map_err(|error| usage(format!("standard input is no text: {}", error.utf8_error())))?;
     // The line break that `echo` adds is not part of what is said.
     if text.ends_with('\n') {
         text.pop();

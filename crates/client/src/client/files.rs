@@ -8,6 +8,7 @@ use std::{
 use parlour_wire::{
     BlobId, Code, MessageId,
     content::{Attachment, safe_name},
+    limits,
 };
 
 use super::Client;
@@ -72,14 +73,32 @@ pub(super) async fn write_long(client: &Client, to: &str, draft: Draft) -> Resul
         hash: [0; 32],
         content_type: "text/markdown".to_owned(),
         name: "message.md".to_owned(),
-        text: format!("{} …", text[..text.floor_char_boundary(BEGINNING)].trim_end()),
+        text: format!("{} …", beginning(&text)),
         thumbnail: None,
     };
     let (folder, draft) = (client.driver.files.clone(), Draft { text: String::new(), reply_to, expires });
     let attachment = Box::new(run::blocking(move || run::keep_text(&text, &folder, named)).await?);
-    // If nothing comes of it, what is kept goes at the next start, with everything there that no message has.
+    let kept = client.driver.files.join(attachment.blob.to_string());
     let command = Command::SendKept { to: to.to_owned(), draft, attachment };
-    reply!(client.ask(command).await, Reply::Message(message) => message)
+    let reply = client.ask(command).await;
+    // The core refused it. When it has gone, or nobody waits for its reply, there may be a message; if there is none, the file goes when
+    // the profile is opened again.
+    if reply.as_ref().is_err_and(|error| error.code != Code::CANCELLED) {
+        run::blocking(move || Ok(run::erase(&kept))).await?;
+    }
+    reply!(reply, Reply::Message(message) => message)
+}
+
+/// What stands beside a text that is a file. It ends with a word, so that a cut name is not somebody else's.
+fn beginning(text: &str) -> &str {
+    let head = &text[..text.floor_char_boundary(BEGINNING)];
+    if text[head.len()..].starts_with(char::is_whitespace) {
+        return head.trim_end();
+    }
+    // Where no spaces are written, a name is still told by its sign. What is longer than any name is cut anywhere.
+    let end = head.rfind(|c: char| c.is_whitespace() || c == '@');
+    let end = end.filter(|end| head.len() - end <= 1 + 2 * limits::NAME);
+    head[..end.unwrap_or(head.len())].trim_end()
 }
 
 /// Copies the files of messages that are to be taken in and are not here yet into the profile.
@@ -139,4 +158,23 @@ fn place(options: FetchOptions) -> Result<Fetch, Error> {
     };
     let folder = std::fs::canonicalize(folder).map_err(failed)?;
     Ok(Fetch { folder, name, force, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_text_ends_with_a_word() {
+        let words = format!("{} @bobby and so on", "x".repeat(BEGINNING - 5));
+        assert_eq!(beginning(&words), "x".repeat(BEGINNING - 5), "not @bob");
+        let whole = format!("{} @bob and so on", "x".repeat(BEGINNING - 5));
+        assert_eq!(beginning(&whole), format!("{} @bob", "x".repeat(BEGINNING - 5)));
+        assert_eq!(beginning(&"x".repeat(BEGINNING + 1)), "x".repeat(BEGINNING), "one long word");
+        let signs = "梨".repeat(BEGINNING);
+        assert_eq!(beginning(&signs), "梨".repeat(BEGINNING / 3));
+        assert_eq!(beginning(&format!("梨 {signs}")).len(), 499, "a title does not stand alone");
+        assert_eq!(beginning(&format!("{}，@bobby", "梨".repeat(164))), format!("{}，", "梨".repeat(164)));
+        assert_eq!(beginning(&format!("{}\n\n\nword", "x ".repeat(249))), "x ".repeat(249).trim_end());
+    }
 }

@@ -28,8 +28,6 @@ impl Core {
     pub(super) fn expire(&mut self) -> Result<(), Error> {
         if !self.swept {
             self.store.sweep(self.now.unix_ms.saturating_sub(PENDING_MS))?;
-            self.sweep_kept()?;
-            self.swept = true;
         }
         if self.next_expiry.is_none_or(|at| at > self.now.unix_ms) {
             return Ok(());

@@ -407,13 +407,6 @@ pub enum Output {
     StopTransfer(TransferId),
     /// Delete a file that no message needs any more.
     Erase(PathBuf),
-    /// Delete what is in a folder except for these: what a run before this one has left.
-    Sweep {
-        /// The folder, which need not be there.
-        folder: PathBuf,
-        /// The names of what stays.
-        keep: BTreeSet<String>,
-    },
     /// The reply to a command.
     Reply(Ticket, Result<Reply, Error>),
     /// Something to tell listeners.

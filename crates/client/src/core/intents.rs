@@ -292,6 +292,7 @@ impl Core {
         if never && self.store.conversation(&id)?.is_some_and(|group| group.phase != ConversationPhase::Active) {
             self.forget_state(&id)?;
             self.session.forget(&id);
+            self.erase_kept_of(&id)?;
             self.store.delete_group(&id)?;
         }
         if over.is_empty()

@@ -298,7 +298,8 @@ fn is_sound(message: &PackedMessage) -> bool {
     match (message.kind, kind) {
         (0, _) => true,
         (2, Some(Ok(Some(kind)))) => kind == MessageKind::File,
-        (3, Some(Ok(Some(kind)))) => kind == MessageKind::Unknown,
+        // Who shares it, or has shared it, may know fewer kinds than this version does.
+        (3, Some(Ok(Some(kind)))) => matches!(kind, MessageKind::Unknown | MessageKind::Text),
         _ => false,
     }
 }

@@ -9,7 +9,7 @@ use parlour_wire::{
 use zeroize::Zeroizing;
 
 use super::Core;
-use crate::{error::Error, store::Account};
+use crate::{error::Error, run, store::Account};
 
 /// What a device holds once its account has let it in.
 #[derive(Clone, Debug)]
@@ -36,6 +36,16 @@ impl Core {
     /// Groups of more than `hybrid` devices are founded anew from here on, so that a few devices suffice for it.
     pub fn outgrow_above(&mut self, hybrid: usize) {
         self.sizes.hybrid = hybrid;
+    }
+
+    /// Clears the folder of files, as a client does before it starts its core.
+    ///
+    /// # Errors
+    /// `profile_damaged`.
+    pub fn sweep_files(&self) -> Result<(), Error> {
+        let (folder, names) = self.kept_files()?;
+        run::sweep(&folder, &names);
+        Ok(())
     }
 
     /// As at the end of a registration, or of a login if a history is wanted.

@@ -14,7 +14,7 @@ use std::{
 
 use parlour_e2ee::attachment::{FileKey, Layout, Sealed};
 use parlour_wire::{
-    BlobId, Code, MessageId,
+    BlobId, Code, ConversationId, MessageId,
     content::{Attachment, Body, Content, safe_name},
 };
 
@@ -201,7 +201,7 @@ impl Core {
 
     /// What is to be done for an upload; nothing, and the row goes, if its message has been taken back.
     fn order_of(&mut self, upload: Upload) -> Result<Option<Order>, Error> {
-        let Upload { message, file, blob, .. } = upload;
+        let Upload { message, mut file, blob, .. } = upload;
         let row = self.store.message(&message)?;
         let Some(attachment) = row.as_ref().filter(|row| !row.deleted).and_then(attachment_of) else {
             self.store.remove_upload(&message)?;
@@ -212,7 +212,11 @@ impl Core {
             None => Order::Seal { message, file, key },
             Some(blob) => {
                 let sealed = self.transfers.sealed.get(&message).cloned();
-                let kept = self.store.kept_file(&message)?.map(|_| attachment.hash);
+                let kept = self.store.kept_file(&message)?.map(|blob| {
+                    // The profile may lie elsewhere than when the message was written.
+                    file.path = self.kept_path(&blob);
+                    attachment.hash
+                });
                 Order::Upload { message, file, key, blob, sealed, kept }
             }
         }))
@@ -376,10 +380,10 @@ impl Core {
         Ok(())
     }
 
-    /// Has everything deleted from the folder of files that no message has: a run before this one ended too early.
-    pub(super) fn sweep_kept(&mut self) -> Result<(), Error> {
-        let keep = self.store.kept_files()?.iter().map(BlobId::to_string).collect();
-        self.outputs.push(Output::Sweep { folder: self.profile.files.clone(), keep });
+    /// The same for all messages of a conversation.
+    pub(super) fn erase_kept_of(&mut self, conversation: &ConversationId) -> Result<(), Error> {
+        let kept = self.store.kept_files_of(conversation)?;
+        self.outputs.extend(kept.iter().map(|blob| Output::Erase(self.kept_path(blob))).collect::<Vec<_>>());
         Ok(())
     }
 

@@ -53,17 +53,25 @@ pub(crate) fn keep_text(text: &str, folder: &Path, named: Attachment) -> Result<
     Ok(Attachment { blob, key: *key.as_bytes(), size: layout.size(), blob_size: layout.blob_size(), hash, ..named })
 }
 
-/// Writes a blob of so many chunks. `group` gives the ciphertext from a chunk on, and the chunk after it.
-fn write(
+/// Writes a blob of so many chunks. `group` gives the ciphertext from a chunk on, and the chunk after it. What failed leaves nothing.
+fn write(group: impl FnMut(u32) -> Result<(Vec<u8>, u32), Error>, chunks: u32, folder: &Path, name: &str) -> Result<(), Error> {
+    let part = folder.join(format!("{name}.part"));
+    let written = write_part(group, chunks, folder, (&part, name));
+    if written.is_err() {
+        erase(&part);
+    }
+    written
+}
+
+fn write_part(
     mut group: impl FnMut(u32) -> Result<(Vec<u8>, u32), Error>,
     chunks: u32,
     folder: &Path,
-    name: &str,
+    (part, name): (&Path, &str),
 ) -> Result<(), Error> {
     let failed = |error: std::io::Error| file_error("write to", folder, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let part = folder.join(format!("{name}.part"));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part).map_err(failed)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(part).map_err(failed)?;
     let mut next = 0;
     while next < chunks {
         let (sealed, after) = group(next)?;
@@ -71,7 +79,7 @@ fn write(
         next = after;
     }
     file.sync_all().map_err(failed)?;
-    fs::rename(&part, folder.join(name)).map_err(failed)?;
+    fs::rename(part, folder.join(name)).map_err(failed)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
@@ -84,7 +92,7 @@ pub(crate) fn erase(path: &Path) {
     }
 }
 
-/// Deletes what is in a folder except for these.
+/// Deletes what is in a folder, which need not be there, except for these.
 pub(crate) fn sweep(folder: &Path, keep: &BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_none_or(|name| !keep.contains(name)) {
@@ -99,6 +107,17 @@ mod tests {
     use parlour_wire::BlobId;
 
     use super::*;
+
+    #[test]
+    fn what_could_not_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = |chunk| match chunk {
+            0 => Ok((vec![1; 100], 1)),
+            _ => Err(Error::internal("the second is not to be had")),
+        };
+        assert!(write(group, 2, folder.path(), "blob").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn a_text_of_any_length_is_sealed_as_a_file_would_be() {

@@ -90,7 +90,6 @@ async fn take_output(output: Output, link: &mut Option<(Link, Events)>, workers:
         Output::Transfer(order) => workers.start(order, link.as_ref().map(|(link, _)| link.clone())),
         Output::StopTransfer(id) => workers.stop(id),
         Output::Erase(path) => drop(tokio::task::spawn_blocking(move || keep::erase(&path))),
-        Output::Sweep { folder, keep } => drop(tokio::task::spawn_blocking(move || keep::sweep(&folder, &keep))),
         // Delivered by the core's thread.
         Output::Reply(..) | Output::Event(_) => {}
     }

@@ -23,7 +23,7 @@ CREATE TABLE uploads (
     blob BLOB                    -- what it is sealed to; nothing of it leaves before this is here
 ) STRICT;
 
--- Files that were taken in with an export: sealed, in the profile's folder, under the names of their blobs.
+-- Files that only this profile has, from an import or as long texts written here: sealed, in its folder, under the names of their blobs.
 CREATE TABLE kept_files (
     message BLOB NOT NULL PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     blob BLOB NOT NULL
@@ -113,6 +113,14 @@ impl Store {
     pub(crate) fn kept_file(&self, message: &MessageId) -> Result<Option<BlobId>, Error> {
         let sql = "SELECT blob FROM kept_files WHERE message = ?1";
         Ok(self.conn.prepare_cached(sql)?.query_row([message.0], |row| row.get(0).map(BlobId)).optional()?)
+    }
+
+    /// The files of a conversation's messages that the profile's folder has.
+    pub(crate) fn kept_files_of(&self, conversation: &ConversationId) -> Result<Vec<BlobId>, Error> {
+        let sql = "SELECT k.blob FROM kept_files k JOIN messages m ON m.id = k.message WHERE m.conversation = ?1";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([conversation.0], |row| row.get(0).map(BlobId))?.collect::<Result<_, _>>()?;
+        Ok(rows)
     }
 
     /// The files that the profile's folder has to have; whatever else is there has no message any more.

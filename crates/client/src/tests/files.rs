@@ -11,7 +11,7 @@ use std::{
 
 use parlour_wire::{
     BlobId, Code, MessageId,
-    api::{BlobPut, Call as _, Send},
+    api::{BlobPut, Call as _, Commit, Send},
     content::Attachment,
 };
 
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::{Draft, Imported, ImportedFile, ImportedPlace, Message, MessageKind, State},
     core::{Command, GroupCommand, Input, Reply, Ticket},
+    error::Error,
     event::Event,
     run,
 };
@@ -125,6 +126,13 @@ fn a_sender_may_die_at_every_step_of_an_upload() {
 
 /// Sends a text that no message holds, as the client's front does.
 fn send_long(world: &mut World, node: usize, to: &str, text: &str) -> Message {
+    match try_long(world, node, to, text) {
+        Ok(Reply::Message(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn try_long(world: &mut World, node: usize, to: &str, text: &str) -> Result<Reply, Error> {
     let named = Attachment {
         blob: BlobId([0; 32]),
         key: [0; 32],
@@ -137,10 +145,71 @@ fn send_long(world: &mut World, node: usize, to: &str, text: &str) -> Message {
         thumbnail: None,
     };
     let attachment = Box::new(run::keep_text(text, &world.nodes[node].home.path().join("files"), named).unwrap());
-    match world.ask(node, Command::SendKept { to: to.to_owned(), draft: Draft::default(), attachment }) {
-        Ok(Reply::Message(message)) => message,
-        other => panic!("{other:?}"),
-    }
+    world.ask(node, Command::SendKept { to: to.to_owned(), draft: Draft::default(), attachment })
+}
+
+/// The names in the profile's folder for files.
+fn kept(world: &World, node: usize) -> Vec<String> {
+    let folder = fs::read_dir(world.nodes[node].home.path().join("files"));
+    folder.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// A long text reaches the other side from where its writer keeps it.
+fn long_arrives(world: &mut World, node: usize, sent: MessageId, text: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = world.fetch_file(node, sent, folder.path()).unwrap();
+    assert!(fs::read(&fetched.path).unwrap() == text.as_bytes());
+}
+
+#[test]
+fn what_a_program_is_given_first_is_not_taken_for_what_a_run_before_has_left() {
+    let text = "said at once\n".repeat(6_000);
+    let (mut world, a, b) = two(122);
+    world.restart_offline(a);
+    let sent = send_long(&mut world, a, "bob", &text);
+    assert_eq!(kept(&world, a).len(), 1);
+    // What never became a message, and what is not even whole.
+    assert!(try_long(&mut world, a, "nobody", &text).is_err());
+    fs::write(world.nodes[a].home.path().join("files/half.part"), "half").unwrap();
+    assert_eq!(kept(&world, a).len(), 3);
+    world.restart_offline(a);
+    let left = kept(&world, a);
+    assert_eq!(left.len(), 1, "{left:?}");
+    world.go_online(a);
+    world.settle();
+    long_arrives(&mut world, b, sent.id, &text);
+    assert_eq!(kept(&world, a), left, "its writer keeps it");
+    world.ask(a, Command::Delete(sent.id)).unwrap();
+    assert!(kept(&world, a).is_empty());
+}
+
+#[test]
+fn a_long_text_goes_out_after_its_writers_profile_has_moved() {
+    let text = "said elsewhere\n".repeat(6_000);
+    let (mut world, a, b) = two(123);
+    world.restart_offline(a);
+    let sent = send_long(&mut world, a, "bob", &text);
+    world.stop(a);
+    let place = tempfile::tempdir().unwrap();
+    fs::rename(world.nodes[a].home.path(), place.path()).unwrap();
+    world.nodes[a].home = place;
+    world.open(a);
+    world.go_online(a);
+    world.settle();
+    assert!(world.state(a, sent.id) >= State::Stored);
+    long_arrives(&mut world, b, sent.id, &text);
+}
+
+#[test]
+fn a_long_text_goes_with_the_group_that_never_came_to_be() {
+    let (mut world, a, _) = two(124);
+    world.refuse_some::<Commit>(usize::MAX, Code::QUOTA);
+    world.command(a, Command::Group(create("club", &["bob"])));
+    send_long(&mut world, a, "#club", &"said to nobody\n".repeat(6_000));
+    assert_eq!(kept(&world, a).len(), 1);
+    world.settle();
+    assert!(world.ask(a, Command::Target("#club".to_owned())).is_err());
+    assert!(kept(&world, a).is_empty());
 }
 
 #[test]

@@ -207,6 +207,8 @@ impl World {
         seed[..8].copy_from_slice(&it.seed.to_be_bytes());
         let options = OpenOptions { home: it.home.path().to_owned(), key: KeySource::File, create: true };
         let mut core = Core::open(Profile::open(&options).unwrap(), seed).unwrap();
+        let (folder, names) = core.kept_files().unwrap();
+        run::sweep(&folder, &names);
         if let Some(sizes) = self.sizes {
             core.set_sizes_for_test(sizes);
         }
@@ -396,7 +398,6 @@ impl World {
             Output::Transfer(order) => it.transfers.push_back(order),
             Output::StopTransfer(id) => self.stop_transfer(node, id),
             Output::Erase(path) => run::erase(&path),
-            Output::Sweep { folder, keep } => run::sweep(&folder, &keep),
             output => it.outbox.push_back(output),
         }
     }

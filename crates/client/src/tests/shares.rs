@@ -6,7 +6,7 @@ use parlour_e2ee::HistoryKey;
 use parlour_wire::{
     AccountId, Code, ConversationId, MessageId,
     api::{BlobBegin, BlobPut, Role},
-    content::{Body, HistoryOffer},
+    content::{Body, Content, HistoryOffer},
 };
 use rand::Rng as _;
 
@@ -345,10 +345,26 @@ fn a_shared_pack_opens_for_the_newcomers_devices_and_for_nobody_else_in_the_grou
 fn an_offer_whose_key_is_for_another_device_is_refused_and_told() {
     let (mut world, [a, b, c], group, have) = with_carol(19, HistoryPolicy::All);
     let (bob, carol) = (account(&mut world, b), account(&mut world, c));
-    let message = made_up(&mut world, bob, 1);
-    offer_sealed(&mut world, a, (carol, bob), &pack(group, vec![message]), 1);
+    let pack = pack(group, vec![made_up(&mut world, bob, 1)]);
+    offer_sealed(&mut world, a, (carol, bob), &pack, 1);
     assert_eq!(texts(&said(&mut world, c)), have);
     assert_eq!(refusals(&world, c), [Code::FORBIDDEN]);
+    // It is refused for its key and nothing else.
+    offer_sealed(&mut world, a, (carol, carol), &pack, 1);
+    assert_eq!(said(&mut world, c).len(), have.len() + 1);
+    assert_eq!(refusals(&world, c), [Code::FORBIDDEN]);
+}
+
+#[test]
+fn what_its_sharer_could_not_read_is_taken_though_this_version_can() {
+    let (mut world, [a, b, c], group, have) = with_carol(20, HistoryPolicy::All);
+    let (bob, carol) = (account(&mut world, b), account(&mut world, c));
+    let content = |body| Some(Content::new(1, body).to_bytes().unwrap());
+    let text = content(Body::Text("a text of another program".to_owned()));
+    let unknown = PackedMessage { kind: 3, content: text, ..made_up(&mut world, bob, 1) };
+    let deleted = PackedMessage { kind: 3, content: content(Body::Sync(vec![1])), ..made_up(&mut world, bob, 1) };
+    offer(&mut world, a, carol, &pack(group, vec![unknown, deleted]), 2);
+    assert_eq!(said(&mut world, c).len(), have.len() + 1);
 }
 
 #[test]

@@ -179,14 +179,25 @@ fn read_extensions(d: &mut Decoder<'_>) -> Result<(u64, Vec<AccountId>), DecodeE
         // Other programs of the content model have other values under these numbers.
         match (key, d.datatype().map_err(bad)?) {
             (Some(EXTENSION_SENT), Type::U8 | Type::U16 | Type::U32 | Type::U64) => sent_ms = d.u64().map_err(bad)?,
-            (Some(EXTENSION_MENTIONS), Type::Array) => mentions = read_mentions(d)?,
+            (Some(EXTENSION_MENTIONS), Type::Array) => mentions = read_mentions(skipped(d)?)?.unwrap_or(mentions),
             _ => drop(skipped(d)?),
         }
     }
     Ok((sent_ms, mentions))
 }
 
-fn read_mentions(d: &mut Decoder<'_>) -> Result<Vec<AccountId>, DecodeError> {
-    let count = count("mentions", array(d)?, limits::MENTIONS)?;
-    (0..count).map(|_| AccountId::try_from(d.bytes().map_err(bad)?)).collect()
+/// The accounts in an array; none if it has something else in it than byte strings.
+fn read_mentions(array_bytes: &[u8]) -> Result<Option<Vec<AccountId>>, DecodeError> {
+    let mut d = Decoder::new(array_bytes);
+    let all = array(&mut d)?;
+    for _ in 0..all {
+        if d.datatype().map_err(bad)? != Type::Bytes {
+            return Ok(None);
+        }
+        d.skip().map_err(bad)?;
+    }
+    let count = count("mentions", all, limits::MENTIONS)?;
+    let mut d = Decoder::new(array_bytes);
+    array(&mut d)?;
+    (0..count).map(|_| AccountId::try_from(d.bytes().map_err(bad)?)).collect::<Result<_, _>>().map(Some)
 }

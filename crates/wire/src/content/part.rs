@@ -115,9 +115,13 @@ fn read_single(d: &mut Decoder<'_>, disposition: u64) -> Result<Option<Body>, De
     }
     let payload = d.bytes().map_err(bad)?;
     match (disposition, content_type) {
-        (RENDER, text) if is_text(text) => {
+        (RENDER, MARKDOWN) => {
             bounded("message", payload.len(), limits::MESSAGE_INLINE)?;
             utf8("message text", payload).map(|text| Some(Body::Text(text)))
+        }
+        // Other programs have other bounds and other characters: what is no text here is kept as it came.
+        (RENDER, other) if is_text(other) && payload.len() <= limits::MESSAGE_INLINE => {
+            Ok(std::str::from_utf8(payload).ok().map(|text| Body::Text(text.to_owned())))
         }
         (REACT, REACTION) => {
             let emoji = utf8("reaction", payload)?;
@@ -135,7 +139,7 @@ fn read_single(d: &mut Decoder<'_>, disposition: u64) -> Result<Option<Body>, De
     }
 }
 
-/// Whether a part is a text to be shown, which this program writes as [`MARKDOWN`] and others in other variants or without marks.
+/// Whether a part is a text to be shown as others write it: in another variant than [`MARKDOWN`], or without marks.
 fn is_text(content_type: &str) -> bool {
     let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
     ["text/markdown", "text/plain"].iter().any(|it| kind.trim().eq_ignore_ascii_case(it))

@@ -90,6 +90,60 @@ fn a_text_by_another_program_of_the_content_model_is_read() {
 }
 
 #[test]
+fn what_another_program_calls_a_text_and_is_none_here_is_kept_as_it_came() {
+    let long = "x".repeat(limits::MESSAGE_INLINE + 1);
+    for (content_type, payload) in [
+        ("text/plain", long.as_bytes()),
+        ("text/markdown;variant=GFM", long.as_bytes()),
+        ("text/plain;charset=latin1", b"caf\xe9"),
+    ] {
+        let content = Content::from_bytes(&single(1, content_type, payload)).unwrap();
+        assert!(matches!(&content.body, Body::Unknown { content_type: it, .. } if it == content_type));
+        assert_eq!(Content::from_bytes(&content.to_bytes().unwrap()), Ok(content));
+    }
+    // What says that it is of this program has to keep to its rules.
+    assert_eq!(Content::from_bytes(&single(1, MARKDOWN, b"caf\xe9")), Err(DecodeError::Invalid("message text")));
+}
+
+#[test]
+fn an_array_of_something_else_where_mentions_stand_is_passed_over() {
+    let account = [7; 32];
+    let read = |items: &dyn Fn(&mut Encoder<&mut Vec<u8>>)| {
+        let mut bytes = Vec::new();
+        let mut e = Encoder::new(&mut bytes);
+        e.array(7).unwrap().bytes(b"").unwrap().null().unwrap().bytes(b"").unwrap().null().unwrap().null().unwrap();
+        e.map(2).unwrap().u8(1).unwrap().u8(5).unwrap().u8(2).unwrap();
+        items(&mut e);
+        e.array(5).unwrap().u8(1).unwrap().str("").unwrap().u8(1).unwrap().str(MARKDOWN).unwrap().bytes(b"hello").unwrap();
+        Content::from_bytes(&bytes)
+    };
+    let plain = Content::new(5, Body::Text("hello".to_owned()));
+    let texts = read(&|e| {
+        e.array(2).unwrap().str("mimi://a").unwrap().str("mimi://b").unwrap();
+    });
+    assert_eq!(texts.as_ref(), Ok(&plain));
+    let mixed = read(&|e| {
+        e.array(2).unwrap().bytes(&account).unwrap().array(1).unwrap().null().unwrap();
+    });
+    assert_eq!(mixed.as_ref(), Ok(&plain));
+    let many = read(&|e| {
+        e.array(1_000).unwrap();
+        for _ in 0..1_000 {
+            e.u8(1).unwrap();
+        }
+    });
+    assert_eq!(many.as_ref(), Ok(&plain));
+    let mentions = read(&|e| {
+        e.array(1).unwrap().bytes(&account).unwrap();
+    });
+    assert_eq!(mentions, Ok(Content { mentions: vec![AccountId(account)], ..plain }));
+    let short = read(&|e| {
+        e.array(1).unwrap().bytes(&[7; 31]).unwrap();
+    });
+    assert!(short.is_err(), "no account");
+}
+
+#[test]
 fn too_long_a_text_is_refused_on_both_sides() {
     let long = "x".repeat(limits::MESSAGE_INLINE + 1);
     assert_eq!(text(&long).to_bytes(), Err(DecodeError::TooLong("message")));
