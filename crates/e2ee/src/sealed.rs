@@ -21,7 +21,7 @@ use crate::device::DeviceKeys;
 const HPKE: HpkeConfig = HpkeConfig(HpkeKemType::DhKem25519, HpkeKdfType::HkdfSha256, HpkeAeadType::ChaCha20Poly1305);
 const INFO: &[u8] = b"parlour history key v1\0";
 
-/// The key does not open: it is sealed for another device or another pack, or has been changed. When sealing: the device's key is none.
+/// The key does not open: it is sealed for another device or another pack, or differs from what was sealed. When sealing: the device's key is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the key is not for this device, or not for this")]
 pub struct SealedKeyError;

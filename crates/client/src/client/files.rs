@@ -84,7 +84,11 @@ pub(super) async fn write_long(client: &Client, to: &str, draft: Draft) -> Resul
     // The core refused it. When it has gone, or nobody waits for its reply, there may be a message; if there is none, the file goes when
     // the profile is opened again.
     if reply.as_ref().is_err_and(|error| error.code != Code::CANCELLED) {
-        run::blocking(move || Ok(run::erase(&kept))).await?;
+        run::blocking(move || {
+            run::erase(&kept);
+            Ok(())
+        })
+        .await?;
     }
     reply!(reply, Reply::Message(message) => message)
 }
