@@ -12,9 +12,9 @@ const WIDE: u64 = 20;
 /// that did not know its own commit, a device that was invited and joined by itself as well, an invitation that was followed twice.
 const FOUND: [u64; 17] = [355, 397, 1005, 3032, 3108, 4094, 4141, 4521, 5089, 5122, 5362, 6046, 7082, 7125, 8256, 8396, 50381];
 
-/// The same of small histories: a message that was taken back under way when its group was founded anew, and an admin by succession who could
-/// not found one.
-const FOUND_SMALL: [u64; 6] = [38, 56, 95, 98, 111, 202];
+/// The same of small histories: a message that was taken back under way when its group was founded anew, an admin by succession who could not
+/// found one, and a reaction to a message that was taken back before it left.
+const FOUND_SMALL: [u64; 7] = [38, 56, 95, 98, 111, 202, 80952];
 
 /// Groups outgrow their suite in these.
 const SMALL: u64 = 15;
