@@ -23,7 +23,7 @@ use parlour_wire::Code;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use self::{
-    keep::{erase, keep, keep_text, sweep},
+    keep::{erase, keep, keep_text, named, sweep},
     link::server_info,
     thumbnail::thumbnail,
     transfer::{blocking, file_error, modified_ns, open_at_once},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parlour_wire::{
-    BlobId, Code, MessageId,
+    Code, MessageId,
     content::{Attachment, safe_name},
     limits,
 };
@@ -65,17 +65,7 @@ pub(super) async fn write_long(client: &Client, to: &str, draft: Draft) -> Resul
         let message = format!("the text has {size} bytes; one that is not in a file may have {LONG_TEXT}");
         return Err(Error::new(Code::TOO_LARGE, message).hint("put it into a file, and send that"));
     }
-    let named = Attachment {
-        blob: BlobId([0; 32]),
-        key: [0; 32],
-        size: 0,
-        blob_size: 0,
-        hash: [0; 32],
-        content_type: "text/markdown".to_owned(),
-        name: "message.md".to_owned(),
-        text: format!("{} …", beginning(&text)),
-        thumbnail: None,
-    };
+    let named = Attachment { text: format!("{} …", beginning(&text)), ..run::named("text/markdown", "message.md".to_owned()) };
     let (folder, draft) = (client.driver.files.clone(), Draft { text: String::new(), reply_to, expires });
     let attachment = Box::new(run::blocking(move || run::keep_text(&text, &folder, named)).await?);
     let kept = client.driver.files.join(attachment.blob.to_string());
@@ -114,17 +104,7 @@ pub(super) async fn keep(client: &Client, messages: &[Imported]) -> Result<BTree
     for (id, file, source) in with_file.filter(|(id, ..)| missing.contains(id)) {
         let source = source.clone();
         let local = run::blocking(move || local_file(&source)).await?;
-        let named = Attachment {
-            blob: BlobId([0; 32]),
-            key: [0; 32],
-            size: 0,
-            blob_size: 0,
-            hash: [0; 32],
-            content_type: file.content_type.clone(),
-            name: safe_name(&file.name),
-            text: String::new(),
-            thumbnail: None,
-        };
+        let named = run::named(&file.content_type, safe_name(&file.name));
         kept.insert(id, run::keep(local, client.driver.files.clone(), named).await?);
     }
     Ok(kept)

@@ -9,13 +9,28 @@ use std::{
 };
 
 use parlour_e2ee::attachment::{CHUNK, FileKey, Resealer, Sealer};
-use parlour_wire::content::Attachment;
+use parlour_wire::{BlobId, content::Attachment};
 
 use super::{
     transfer::{blocking, file_error},
     upload::{self, Source},
 };
 use crate::{core::LocalFile, error::Error};
+
+/// A file that has a name and is not sealed yet: its blob, key, sizes and hash are to come.
+pub(crate) fn named(content_type: &str, name: String) -> Attachment {
+    Attachment {
+        blob: BlobId([0; 32]),
+        key: [0; 32],
+        size: 0,
+        blob_size: 0,
+        hash: [0; 32],
+        content_type: content_type.to_owned(),
+        name,
+        text: String::new(),
+        thumbnail: None,
+    }
+}
 
 /// Copies a file, sealed under a key of its own, into a folder. It has its name there only when all of it is on disk.
 pub(crate) async fn keep(file: LocalFile, folder: PathBuf, named: Attachment) -> Result<Attachment, Error> {
@@ -104,7 +119,6 @@ pub(crate) fn sweep(folder: &Path, keep: &BTreeSet<String>) {
 #[cfg(test)]
 mod tests {
     use parlour_e2ee::attachment::Opener;
-    use parlour_wire::BlobId;
 
     use super::*;
 
@@ -124,17 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Around the bounds of a chunk, and one whose last chunk is nothing but padding.
         for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, (4 << 20) + 1] {
-            let named = Attachment {
-                blob: BlobId([0; 32]),
-                key: [0; 32],
-                size: 0,
-                blob_size: 0,
-                hash: [0; 32],
-                content_type: "text/markdown".to_owned(),
-                name: "message.md".to_owned(),
-                text: String::new(),
-                thumbnail: None,
-            };
+            let named = named("text/markdown", "message.md".to_owned());
             let text = "quince ".repeat(length / 7 + 1)[..length].to_owned();
             let kept = keep_text(&text, folder.path(), named).unwrap();
             let blob = fs::read(folder.path().join(kept.blob.to_string())).unwrap();

@@ -133,17 +133,7 @@ fn send_long(world: &mut World, node: usize, to: &str, text: &str) -> Message {
 }
 
 fn try_long(world: &mut World, node: usize, to: &str, text: &str) -> Result<Reply, Error> {
-    let named = Attachment {
-        blob: BlobId([0; 32]),
-        key: [0; 32],
-        size: 0,
-        blob_size: 0,
-        hash: [0; 32],
-        content_type: "text/markdown".to_owned(),
-        name: "message.md".to_owned(),
-        text: "the beginning".to_owned(),
-        thumbnail: None,
-    };
+    let named = Attachment { text: "the beginning".to_owned(), ..run::named("text/markdown", "message.md".to_owned()) };
     let attachment = Box::new(run::keep_text(text, &world.nodes[node].home.path().join("files"), named).unwrap());
     world.ask(node, Command::SendKept { to: to.to_owned(), draft: Draft::default(), attachment })
 }
