@@ -21,6 +21,7 @@ use crate::{
     link::Link,
     port::{Control, closed, lost},
     pump::now,
+    spin,
 };
 
 /// Content that a caller encrypts and writes itself, at most: one TLS record, which takes some microseconds.
@@ -58,6 +59,14 @@ pub struct Progress {
 pub struct Asked {
     link: Link,
     cell: Arc<AskCell>,
+    look: Option<Look>,
+}
+
+/// Of a request that its caller has written itself.
+struct Look {
+    made: Instant,
+    /// The caller looks for the answer before it sleeps.
+    looks: bool,
 }
 
 impl fmt::Debug for Asked {
@@ -76,10 +85,13 @@ impl Asked {
         let stage = Stage::Queued { ask, within, made, deadline };
         let state = State { stage, progress: None, reported: false, waker: None };
         let cell = Arc::new(AskCell(Mutex::new(state)));
-        if link.port.ask(&cell, deadline, awaited && small).is_err() {
+        let written = link.port.ask(&cell, deadline, awaited && small).unwrap_or_else(|_| {
             cell.complete(Err(closed()));
-        }
-        Self { link: link.clone(), cell }
+            false
+        });
+        let spin = if written { link.port.spin() } else { None };
+        let look = spin.map(|spin| Look { made, looks: spin.looks() });
+        Self { link: link.clone(), cell, look }
     }
 
     /// A request that goes before all that this session has not sent yet, also while that is kept back.
@@ -90,13 +102,25 @@ impl Asked {
         if link.port.control(Control::First(Arc::clone(&cell))).is_err() {
             cell.complete(Err(closed()));
         }
-        Self { link: link.clone(), cell }
+        Self { link: link.clone(), cell, look: None }
     }
 
     /// The latest report of the handler on how far it has come. The task that waits for the answer is woken for every report.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
         self.cell.lock().progress
+    }
+
+    /// Tells the link's account how long the answer has taken.
+    fn note_answer(&mut self) {
+        if let (Some(Look { made, looks }), Some(spin)) = (self.look.take(), self.link.port.spin()) {
+            spin.answered(looks, now().saturating_duration_since(made));
+        }
+    }
+
+    /// Whether this is polled again soon rather than when the answer wakes its task.
+    fn looks_again(&self) -> bool {
+        matches!((&self.look, self.link.port.spin()), (Some(Look { made, looks: true }), Some(spin)) if spin.goes_on(*made, now()))
     }
 
     /// Whether the handler has reported since the last call of this.
@@ -108,16 +132,22 @@ impl Asked {
 impl Future for Asked {
     type Output = Result<Answer, Fault>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.cell.lock();
         if let Stage::Done(_) = state.stage
             && let Stage::Done(result) = std::mem::replace(&mut state.stage, Stage::Gone)
         {
+            drop(state);
+            self.note_answer();
             return Poll::Ready(result);
         }
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
+        }
+        drop(state);
+        if self.looks_again() {
+            spin::again(cx);
         }
         Poll::Pending
     }

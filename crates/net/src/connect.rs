@@ -20,6 +20,7 @@ use crate::{
     http,
     identity::{Identity, PeerKey},
     socket,
+    spin::default_spin,
     tls::{self, ClientTls, Mismatch, TlsError, Trust},
     websocket::WebSocket,
 };
@@ -39,6 +40,9 @@ pub struct ConnectConfig {
     pub backoff: Backoff,
     /// How long one try may take, name resolution to WebSocket.
     pub connect_timeout: Duration,
+    /// How long a caller that awaits a small request on an idle link looks for the answer before it sleeps, if the last answers came
+    /// that quickly; zero to sleep at once. It keeps a core busy so long, and spares the time in which a thread wakes up.
+    pub spin: Duration,
 }
 
 impl ConnectConfig {
@@ -49,9 +53,7 @@ impl ConnectConfig {
             (Trust::System | Trust::FirstUse | Trust::Fingerprint(_), Some(fingerprint)) => Trust::Fingerprint(fingerprint),
             (trust, _) => trust,
         };
-        let connect_timeout = Duration::from_secs(10);
-        let (link, backoff) = (LinkConfig::default(), Backoff::default());
-        Self { target: Target::WebSocket(url), trust, identity: None, link, backoff, connect_timeout }
+        Self::with_defaults(Target::WebSocket(url), trust)
     }
 
     /// Default settings, to a peer over iroh: the one whose key is in the address, and no other. This side is known by the key of
@@ -60,8 +62,19 @@ impl ConnectConfig {
     #[must_use]
     pub fn iroh(endpoint: IrohEndpoint, addr: IrohAddr) -> Self {
         let trust = Trust::Key(addr.key);
-        let (link, backoff, connect_timeout) = (LinkConfig::default(), Backoff::default(), Duration::from_secs(10));
-        Self { target: Target::Iroh { endpoint, addr }, trust, identity: None, link, backoff, connect_timeout }
+        Self::with_defaults(Target::Iroh { endpoint, addr }, trust)
+    }
+
+    fn with_defaults(target: Target, trust: Trust) -> Self {
+        Self {
+            target,
+            trust,
+            identity: None,
+            link: LinkConfig::default(),
+            backoff: Backoff::default(),
+            connect_timeout: Duration::from_secs(10),
+            spin: default_spin(),
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Driver {
         }
     }
 
+    /// How long callers may look for an answer.
+    pub(crate) fn spin(&self) -> Duration {
+        self.config.spin
+    }
+
     /// One that is connected.
     #[cfg(test)]
     pub(crate) fn over(carrier: Box<dyn crate::carrier::Carrier>, port: Arc<Port>, events: Filler<LinkEvent>) -> Self {

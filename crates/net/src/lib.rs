@@ -34,6 +34,7 @@ mod service;
 mod session;
 mod shared;
 mod socket;
+mod spin;
 mod streams;
 pub mod tls;
 mod toolkit;

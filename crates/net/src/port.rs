@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 pub use orders::SendError;
 pub(crate) use orders::{Action, Call, Control, Reply, StreamControl, closed, late, lost, weight};
 
-use crate::{asked::AskCell, shared::SharedDriver, toolkit::Codecs};
+use crate::{asked::AskCell, shared::SharedDriver, spin::Spin, toolkit::Codecs};
 
 /// Actions that may wait for the driver, beside those that the link itself keeps for a resume.
 const ACTIONS: usize = 1024;
@@ -121,8 +121,8 @@ impl Port {
     }
 
     /// Queues a request. It keeps its place in the order of the calls; it is refused if the link has ended. If it is to be written
-    /// `here`, the calling thread does that if it can, and wakes nobody.
-    pub(crate) fn ask(&self, cell: &Arc<AskCell>, deadline: Option<Instant>, here: bool) -> Result<(), SendError> {
+    /// `here`, the calling thread does that if it can, and wakes nobody; whether it did so is returned.
+    pub(crate) fn ask(&self, cell: &Arc<AskCell>, deadline: Option<Instant>, here: bool) -> Result<bool, SendError> {
         let mut state = self.lock();
         if state.closed {
             return Err(SendError::Closed);
@@ -139,7 +139,12 @@ impl Port {
         if !done && (first || sooner) {
             self.wake();
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Whether callers who have written a request themselves look for the answer, at a client's end.
+    pub(crate) fn spin(&self) -> Option<&Spin> {
+        self.shared.get().map(|driver| &driver.spin)
     }
 
     /// Queues an action.

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     driver::{Driver, Turn},
+    spin::Spin,
     toolkit::text_of,
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct SharedDriver {
     runtime: Handle,
     /// Empty once the link has ended.
     seat: Mutex<Option<Seat>>,
+    /// Whether callers who have polled it look for what comes of that.
+    pub(crate) spin: Spin,
 }
 
 struct Seat {
@@ -37,7 +40,8 @@ impl SharedDriver {
     /// Starts the task of a driver on the current runtime.
     pub(crate) fn spawn(driver: Driver) -> Arc<Self> {
         let runtime = Handle::current();
-        let shared = Arc::new(Self { runtime, seat: Mutex::new(Some(Seat { driver, waker: None })) });
+        let spin = Spin::new(driver.spin());
+        let shared = Arc::new(Self { runtime, spin, seat: Mutex::new(Some(Seat { driver, waker: None })) });
         shared.runtime.spawn(Task(Arc::clone(&shared)));
         shared
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod access;
+mod awaited;
 mod broadcast;
 mod calls;
 #[cfg(feature = "iroh")]
