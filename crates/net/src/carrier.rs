@@ -3,6 +3,7 @@
 use std::{
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -59,6 +60,11 @@ pub(crate) trait Carrier: Send + Unpin {
     /// Whether chunks of streams are taken, too. They may be held up where other frames are not.
     fn takes_chunks(&self) -> bool {
         true
+    }
+
+    /// The round trip of the way, if what is under way of a stream stands before what the peer says next.
+    fn round_trip(&self) -> Option<Duration> {
+        None
     }
 
     /// Takes a frame, which leaves with the next flush, or earlier.

@@ -11,9 +11,10 @@ use parlour_proto::link::{Answer, Command, Event, Input, LinkError, Refusal, Rem
 use parlour_wire::{LinkSessionId, header::Fault};
 
 use crate::{
+    allowance::is_near,
     asked::{Ask, AskCell, Progress},
     flows::Flows,
-    port::{Action, Call, Control, Port, Reply, closed, lost, weight},
+    port::{Action, Call, Control, Port, Reply, StreamControl, closed, lost, weight},
     pump::Pump,
 };
 
@@ -190,6 +191,9 @@ impl Desk {
                     continue;
                 }
                 Control::Stream(control) => {
+                    if matches!(control, StreamControl::Grant { .. }) {
+                        self.port.set_near(is_near(pump.round_trip()));
+                    }
                     self.flows.get_or_insert_default().control(control, pump, now);
                     continue;
                 }
@@ -288,6 +292,8 @@ impl Desk {
     /// A connection is there, and both ends know each other.
     pub(crate) fn on_up(&mut self, session: LinkSessionId, pump: &mut Pump, now: Instant) {
         self.port.set_up(session);
+        // On a new way nobody knows; the first grant will tell.
+        self.port.set_near(pump.round_trip().is_some());
         if let Some(flows) = &mut self.flows {
             flows.on_up(pump, now);
         }

@@ -3,6 +3,7 @@
 #![doc = include_str!("guide.md")]
 
 pub mod addresses;
+mod allowance;
 mod asked;
 mod buffers;
 mod carrier;

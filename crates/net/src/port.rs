@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Waker},
     time::Instant,
@@ -108,6 +108,8 @@ pub(crate) struct Port {
     reports: AtomicUsize,
     /// The last name that was given to a stream, once there is one.
     streams: OnceLock<AtomicU64>,
+    /// The peer is near, and streams are in the way of the rest.
+    near: AtomicBool,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
     /// The user's content types, if there are any.
@@ -328,6 +330,15 @@ impl Port {
         state.session = Some(session);
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    pub(crate) fn set_near(&self, near: bool) {
+        self.near.store(near, Ordering::Relaxed);
+    }
+
+    /// See [`crate::allowance`].
+    pub(crate) fn is_near(&self) -> bool {
+        self.near.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_down(&self) {

@@ -56,6 +56,11 @@ impl Pump {
         self.carrier.is_some()
     }
 
+    /// See [`Carrier::round_trip`].
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.carrier.as_ref().and_then(|carrier| carrier.round_trip())
+    }
+
     /// Takes a carrier in place of the one before, if any.
     pub(crate) fn connect(&mut self, carrier: Box<dyn Carrier>, now: Instant) {
         self.lose(now);

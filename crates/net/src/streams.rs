@@ -16,16 +16,13 @@ use parlour_proto::link::{StreamId, chunk_cost};
 use parlour_wire::{Code, header::Fault, limits};
 
 use crate::{
+    allowance::Allowance,
     link::Link,
     port::{Control, StreamControl, closed},
 };
 
 /// Cost of the chunks of a source that may wait for the driver: what it moves while the next ones are made.
 const QUEUE: usize = limits::STREAM_QUEUE;
-
-/// Least credit of a sink. A quarter of the credit may be taken and not granted again yet; what is left must let the largest chunk
-/// through, or both ends would wait for each other.
-const CREDIT: u32 = 2 * limits::STREAM_CHUNK as u32;
 
 /// Wakes whoever waits, if somebody does.
 fn wake(waker: Option<Waker>) {
@@ -54,26 +51,26 @@ pub enum Received {
 pub struct Sink {
     link: Link,
     stream: StreamId,
-    credit: u32,
+    allowance: Allowance,
     cell: Arc<SinkCell>,
 }
 
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").field("stream", &self.stream).field("credit", &self.credit).finish_non_exhaustive()
+        f.debug_struct("Sink").field("stream", &self.stream).field("allowance", &self.allowance).finish_non_exhaustive()
     }
 }
 
 impl Sink {
     pub(crate) fn new(link: &Link, credit: u32) -> Self {
-        let credit = credit.max(CREDIT);
+        let allowance = Allowance::new(credit, link.port.is_near());
         let stream = link.port.next_stream();
         let cell = Arc::new(SinkCell::default());
-        let open = StreamControl::Sink { stream, credit: credit.into(), cell: Arc::clone(&cell) };
+        let open = StreamControl::Sink { stream, credit: allowance.begun().into(), cell: Arc::clone(&cell) };
         if link.port.control(Control::Stream(open)).is_err() {
             cell.end(Err(closed()));
         }
-        Self { link: link.clone(), stream, credit, cell }
+        Self { link: link.clone(), stream, allowance, cell }
     }
 
     /// The name of the stream, which the peer is to be told.
@@ -85,7 +82,7 @@ impl Sink {
     /// The credit that it begins with, which the peer is to be told: with another number the two ends would miscount.
     #[must_use]
     pub fn credit(&self) -> u32 {
-        self.credit
+        self.allowance.begun()
     }
 
     /// Waits for the next piece. The sender may send as much more as has been taken.
@@ -111,12 +108,11 @@ impl Sink {
                 }
             };
         };
-        state.owed += chunk.cost;
-        // Several chunks share a grant, which is a frame and a wake of the driver.
-        let due = state.result.is_none() && state.owed >= u64::from(self.credit / 4);
-        let credit = if due { std::mem::take(&mut state.owed) } else { 0 };
+        let goes_on = state.result.is_none();
         drop(state);
-        if credit > 0 {
+        if let Some(credit) = self.allowance.take(chunk.cost, self.link.port.is_near())
+            && goes_on
+        {
             // A link that has ended has told the sink so.
             let _ = self.link.port.control(Control::Stream(StreamControl::Grant { stream: self.stream, credit }));
         }
@@ -159,8 +155,6 @@ struct Arrived {
 #[derive(Default)]
 struct SinkState {
     chunks: VecDeque<Arrived>,
-    /// Taken by the reader, and not granted again.
-    owed: u64,
     result: Option<Result<Bytes, Fault>>,
     waker: Option<Waker>,
 }

@@ -124,7 +124,7 @@ impl Shared {
             return Ok(PushAnswer { into: None });
         };
         let sink = cx.link().sink(WINDOW);
-        let into = Destination { stream: sink.id(), credit: WINDOW.into(), part: have };
+        let into = Destination { stream: sink.id(), credit: sink.credit().into(), part: have };
         let key = (cx.peer().session(), sink.id());
         let (settled, waits) = oneshot::channel();
         locked(&self.offers).insert(

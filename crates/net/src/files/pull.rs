@@ -53,7 +53,7 @@ async fn attempt(job: &Job, before: Before) -> Result<Whole, FileError> {
     let session = job.session()?;
     let sink = job.link.sink(WINDOW);
     let path = job.remote.as_str().to_owned();
-    let asked = ask(&job.link, session, &Pull { path, stream: sink.id(), credit: WINDOW.into(), part: have });
+    let asked = ask(&job.link, session, &Pull { path, stream: sink.id(), credit: sink.credit().into(), part: have });
     let stop = async {
         tokio::select! {
             error = refused(asked) => error,

@@ -1,8 +1,11 @@
 //! A QUIC connection as a carrier: a stream in both directions for the frames that matter, one for each stream of the link.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use ::iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use ::iroh::endpoint::{Connection, Path, RecvStream, SendStream, VarInt};
 use bytes::BytesMut;
 use parlour_wire::{Frame, Kind, limits};
 
@@ -82,6 +85,12 @@ impl<G: Send + Unpin> Carrier for IrohCarrier<G> {
             let _: Poll<()> = self.streams.poll_write_out(cx)?;
         }
         if self.outlet.waiting() < WRITE_HIGH { Poll::Ready(Ok(())) } else { self.outlet.poll_write_out(cx) }
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        let paths = self.connection.paths();
+        // A connection without a path is far, if it comes back at all.
+        Some(paths.iter().find(Path::is_selected).map_or(Duration::MAX, |path| path.rtt()))
     }
 
     fn takes_chunks(&self) -> bool {
