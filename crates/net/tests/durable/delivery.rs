@@ -8,8 +8,21 @@ use parlour_wire::{Code, frame::ContentType, header::Fault};
 
 use crate::{
     bounded, open, open_with,
-    receiver::{Effects, Receiver, connect, fingerprint, identity, order, tally},
+    receiver::{Effects, Receiver, order, tally},
+    rig::{Address, Way, over_every_carrier},
 };
+
+over_every_carrier! {
+    messages_are_delivered_in_order_once_and_answered,
+    large_messages_pass_without_filling_memory_or_link,
+    lost_connections_and_lost_sessions_lose_and_double_nothing,
+    an_answer_that_is_lost_with_its_session_does_not_let_the_message_take_effect_again,
+    a_refused_message_is_reported_and_does_not_hold_up_the_rest,
+    a_message_that_is_put_off_is_sent_again_and_with_a_window_of_one_keeps_its_place,
+    a_delivery_that_is_dropped_leaves_the_rest_to_the_next,
+    a_message_is_not_given_up_because_its_session_is_closed_for_good,
+    a_delivery_ends_with_its_link_or_its_queue,
+}
 
 fn number(number: u32) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
@@ -27,10 +40,10 @@ struct Setup {
 }
 
 impl Setup {
-    async fn new() -> Self {
-        let (folder, identity) = (tempfile::tempdir().unwrap(), identity());
-        let receiver = Receiver::start(folder.path(), &identity, 0, Effects::default()).await;
-        let (link, events) = connect(receiver.address, fingerprint(&identity));
+    async fn new(way: Way) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start(folder.path(), &Address::new(way), Effects::default()).await;
+        let (link, events) = receiver.address.connect().await;
         Self { folder, receiver, link, _events: events }
     }
 
@@ -50,9 +63,8 @@ async fn push(queue: &DurableQueue, name: &str, range: std::ops::Range<u32>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_are_delivered_in_order_once_and_answered() {
-    let setup = Setup::new().await;
+async fn messages_are_delivered_in_order_once_and_answered(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     push(&queue, "tally", 0..1000).await;
     let _delivery = queue.attach(&setup.link);
@@ -65,9 +77,8 @@ async fn messages_are_delivered_in_order_once_and_answered() {
     assert_eq!(queue.waiting().records, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_messages_pass_without_filling_memory_or_link() {
-    let setup = Setup::new().await;
+async fn large_messages_pass_without_filling_memory_or_link(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     let content = Bytes::from(vec![7; 900_000]);
     for _ in 0..20 {
@@ -78,9 +89,8 @@ async fn large_messages_pass_without_filling_memory_or_link() {
     assert_eq!(tally(setup.effects(), "tally"), [(content, 20)].into());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lost_connections_and_lost_sessions_lose_and_double_nothing() {
-    let setup = Setup::new().await;
+async fn lost_connections_and_lost_sessions_lose_and_double_nothing(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     let _delivery = queue.attach(&setup.link);
     for round in 0..20 {
@@ -95,9 +105,8 @@ async fn lost_connections_and_lost_sessions_lose_and_double_nothing() {
     assert_eq!(order(setup.effects(), "tally"), numbers(0..2000));
 }
 
-#[tokio::test]
-async fn an_answer_that_is_lost_with_its_session_does_not_let_the_message_take_effect_again() {
-    let setup = Setup::new().await;
+async fn an_answer_that_is_lost_with_its_session_does_not_let_the_message_take_effect_again(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     let _delivery = queue.attach(&setup.link);
     push(&queue, "hold", 0..1).await;
@@ -109,9 +118,8 @@ async fn an_answer_that_is_lost_with_its_session_does_not_let_the_message_take_e
     assert_eq!(tally(setup.effects(), "hold"), [(number(0), 1)].into());
 }
 
-#[tokio::test]
-async fn a_refused_message_is_reported_and_does_not_hold_up_the_rest() {
-    let setup = Setup::new().await;
+async fn a_refused_message_is_reported_and_does_not_hold_up_the_rest(way: Way) {
+    let setup = Setup::new(way).await;
     let outcomes: Arc<Mutex<Vec<Outcome>>> = Arc::default();
     let told = Arc::clone(&outcomes);
     let on_outcome = move |outcome: &Outcome| told.lock().unwrap().push(outcome.clone());
@@ -132,9 +140,8 @@ async fn a_refused_message_is_reported_and_does_not_hold_up_the_rest() {
     assert_eq!((outcomes[1].name.as_str(), &outcomes[1].content), ("forbidden", &number(1)));
 }
 
-#[tokio::test]
-async fn a_message_that_is_put_off_is_sent_again_and_with_a_window_of_one_keeps_its_place() {
-    let setup = Setup::new().await;
+async fn a_message_that_is_put_off_is_sent_again_and_with_a_window_of_one_keeps_its_place(way: Way) {
+    let setup = Setup::new(way).await;
     setup.receiver.service.busy.store(5, Ordering::SeqCst);
     let config = DurableConfig { window: 1, ..DurableConfig::default() };
     let queue = open_with(&setup.folder.path().join("outbox"), config).await;
@@ -144,9 +151,8 @@ async fn a_message_that_is_put_off_is_sent_again_and_with_a_window_of_one_keeps_
     assert_eq!(order(setup.effects(), "busy"), numbers(0..10));
 }
 
-#[tokio::test]
-async fn a_delivery_that_is_dropped_leaves_the_rest_to_the_next() {
-    let setup = Setup::new().await;
+async fn a_delivery_that_is_dropped_leaves_the_rest_to_the_next(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     push(&queue, "hold", 0..1).await;
     let delivery = queue.attach(&setup.link);
@@ -161,9 +167,8 @@ async fn a_delivery_that_is_dropped_leaves_the_rest_to_the_next() {
     assert_eq!(order(setup.effects(), "tally"), numbers(1..100));
 }
 
-#[tokio::test]
-async fn a_message_is_not_given_up_because_its_session_is_closed_for_good() {
-    let setup = Setup::new().await;
+async fn a_message_is_not_given_up_because_its_session_is_closed_for_good(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     push(&queue, "hold", 0..1).await;
     let running = tokio::spawn({
@@ -177,9 +182,8 @@ async fn a_message_is_not_given_up_because_its_session_is_closed_for_good() {
     assert_eq!(queue.waiting().records, 1, "the receiver has not refused it");
 }
 
-#[tokio::test]
-async fn a_delivery_ends_with_its_link_or_its_queue() {
-    let setup = Setup::new().await;
+async fn a_delivery_ends_with_its_link_or_its_queue(way: Way) {
+    let setup = Setup::new(way).await;
     let queue = setup.queue().await;
     let running = tokio::spawn({
         let (queue, link) = (queue.clone(), setup.link.clone());
@@ -192,7 +196,7 @@ async fn a_delivery_ends_with_its_link_or_its_queue() {
     push(&queue, "tally", 10..20).await;
     assert_eq!(queue.waiting().records, 10);
 
-    let (link, _events) = connect(([127, 0, 0, 1], 1).into(), [0; 32]);
+    let (link, _events) = Address::of_nobody(way).connect().await;
     let running = tokio::spawn({
         let queue = queue.clone();
         async move { queue.run(&link).await }

@@ -11,7 +11,8 @@ use parlour_wire::{Code, frame::ContentType};
 
 use crate::{
     bounded, open,
-    receiver::{Effects, Receiver, connect, fingerprint, identity, order},
+    receiver::{Effects, Receiver, order},
+    rig::{Address, Way},
 };
 
 /// The file, for the process with the limit.
@@ -57,7 +58,7 @@ async fn a_process_that_may_write_no_more_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_taken_before_the_disk_was_full_is_delivered() {
-    let (folder, identity, effects) = (tempfile::tempdir().unwrap(), identity(), Effects::default());
+    let (folder, effects) = (tempfile::tempdir().unwrap(), Effects::default());
     let path = folder.path().join("outbox");
     let output = Command::new("sh")
         .args(["-c", &format!("ulimit -f {BLOCKS}; trap '' XFSZ; exec \"$0\" \"$@\"")])
@@ -71,8 +72,8 @@ async fn what_was_taken_before_the_disk_was_full_is_delivered() {
         said.lines().find_map(|line| line.split_once("taken ")).unwrap_or_else(|| panic!("{said}")).1.parse().unwrap();
     assert!(output.status.success() && taken > 0 && taken < 1000, "{said}");
 
-    let receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;
-    let (link, _events) = connect(receiver.address, fingerprint(&identity));
+    let receiver = Receiver::start(folder.path(), &Address::new(Way::WebSocket), effects.clone()).await;
+    let (link, _events) = receiver.address.connect().await;
     let queue = open(&path).await;
     let _delivery = queue.attach(&link);
     bounded(queue.drained()).await.unwrap();

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -18,10 +17,15 @@ use tokio::sync::mpsc;
 
 use crate::{
     bounded, open,
-    receiver::{Effects, Receiver, connect, fingerprint, identity, tally},
+    receiver::{Effects, Receiver, tally},
+    rig::{Address, Way, over_every_carrier},
 };
 
-/// What the sender is told: the file, the address, the fingerprint, the round.
+over_every_carrier! {
+    what_a_killed_sender_had_on_disk_is_delivered_exactly_once,
+}
+
+/// What the sender is told: the file, the address, the round.
 const CHILD: &str = "PARLOUR_TEST_SENDER";
 /// Pushes that the sender has under way at a time.
 const AT_ONCE: u32 = 8;
@@ -53,10 +57,9 @@ async fn a_sender_says_what_it_has_on_disk() {
         assert_eq!((said, queue.waiting().records), (2 * AT_ONCE as usize, 2 * AT_ONCE as usize));
         return;
     };
-    let [path, address, fingerprint, round] = &told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
-    let fingerprint = parlour_wire::address::parse_fingerprint(fingerprint).unwrap();
+    let [path, address, round] = &told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
     let queue = open(Path::new(path)).await;
-    let (link, _events) = connect(address.parse().unwrap(), fingerprint);
+    let (link, _events) = address.parse::<Address>().unwrap().connect().await;
     let _delivery = queue.attach(&link);
     let mut out = std::io::stdout();
     send(&queue, round, u32::MAX / AT_ONCE, |content| {
@@ -71,11 +74,10 @@ struct Sender {
 }
 
 impl Sender {
-    fn start(path: &Path, address: SocketAddr, fingerprint: [u8; 32], round: u32) -> Self {
-        let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+    fn start(path: &Path, address: &Address, round: u32) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed::a_sender_says_what_it_has_on_disk", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{} {address} {fingerprint} {round}", path.display()))
+            .env(CHILD, format!("{} {address} {round}", path.display()))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -114,21 +116,20 @@ impl Drop for Sender {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_sender_had_on_disk_is_delivered_exactly_once() {
-    let (folder, identity, effects) = (tempfile::tempdir().unwrap(), identity(), Effects::default());
+async fn what_a_killed_sender_had_on_disk_is_delivered_exactly_once(way: Way) {
+    let (folder, effects) = (tempfile::tempdir().unwrap(), Effects::default());
     let path: PathBuf = folder.path().join("outbox");
-    let receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;
+    let receiver = Receiver::start(folder.path(), &Address::new(way), effects.clone()).await;
     let mut promised = BTreeSet::new();
     for round in 0..8 {
-        let mut sender = Sender::start(&path, receiver.address, fingerprint(&identity), round);
+        let mut sender = Sender::start(&path, &receiver.address, round);
         for _ in 0..=round * 40 {
             promised.insert(sender.next().await.expect("the sender goes on until it is killed"));
         }
         sender.kill(&mut promised).await;
     }
     let queue = open(&path).await;
-    let (link, _events) = connect(receiver.address, fingerprint(&identity));
+    let (link, _events) = receiver.address.connect().await;
     let _delivery = queue.attach(&link);
     bounded(queue.drained()).await.unwrap();
     let tally = tally(&effects, "tally");

@@ -1,4 +1,4 @@
-//! Durable queues over real links: lost connections, lost sessions, killed senders, restarted receivers.
+//! Durable queues over real links of every carrier: lost connections, lost sessions, killed senders, restarted receivers.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; a child process talks to its test by its output")]
 
 mod delivery;
@@ -6,6 +6,7 @@ mod full;
 mod killed;
 mod receiver;
 mod restarts;
+mod rig;
 mod typed;
 
 use std::{path::Path, time::Duration};

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -13,15 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use parlour_net::{
-    Answer, ConnectConfig, Events, Incoming, IncomingAction, Link, ListenConfig, Listener, Marks, MarksConfig, PemPair, Pusher,
-    ServerIdentity, SessionInfo, SessionService, Trust,
-};
+use parlour_net::{Answer, Incoming, IncomingAction, ListenConfig, Marks, MarksConfig, Pusher, SessionInfo, SessionService};
 use parlour_wire::{Code, frame::ContentType, header::Fault};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
 };
+
+use crate::rig::{Address, Door, Port};
 
 /// What took effect, in order: name and content.
 pub(crate) type Effects = Arc<Mutex<Vec<(String, Bytes)>>>;
@@ -93,27 +91,18 @@ impl SessionService for Shared {
 
 /// A server, for as long as the test wants.
 pub(crate) struct Receiver {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) service: Arc<Service>,
+    port: Port,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// Who the receivers of a test are.
-pub(crate) fn identity() -> PemPair {
-    ServerIdentity::self_signed(&["localhost".to_owned()]).unwrap()
-}
-
-fn load(PemPair { cert_pem, key_pem }: &PemPair) -> ServerIdentity {
-    ServerIdentity::load(cert_pem, key_pem).unwrap()
-}
-
 impl Receiver {
-    /// Starts a receiver whose marks are in this folder. On the port of an earlier one, if that is named.
-    pub(crate) async fn start(folder: &Path, identity: &PemPair, port: u16, effects: Effects) -> Self {
+    /// Starts a receiver whose marks are in this folder, at an address that may be that of an earlier one.
+    pub(crate) async fn start(folder: &Path, at: &Address, effects: Effects) -> Self {
         let marks = Marks::open(folder.join("marks"), MarksConfig::default()).await.unwrap();
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], port)), load(identity)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let Door { listener, address, port } = Door::open(at).await;
         let service = Arc::new(Service {
             marks,
             effects,
@@ -126,7 +115,7 @@ impl Receiver {
         let (stop, stopped) = watch::channel(false);
         let config = ListenConfig { stop_timeout: Duration::from_millis(50), ..ListenConfig::default() };
         let task = tokio::spawn(listener.serve(Arc::new(Shared(Arc::clone(&service))), config, stopped));
-        Self { address, service, stop, task }
+        Self { address, service, port, stop, task }
     }
 
     /// Ends every session, as a server does that has forgotten them.
@@ -140,19 +129,8 @@ impl Receiver {
         self.stop.send_replace(true);
         super::bounded(self.task).await.unwrap();
         self.service.marks.close().await;
+        self.port.free().await;
     }
-}
-
-/// A link to a receiver at this address.
-pub(crate) fn connect(address: SocketAddr, fingerprint: [u8; 32]) -> (Link, Events) {
-    let mut config = ConnectConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Fingerprint(fingerprint));
-    config.backoff.first = Duration::from_millis(5);
-    config.backoff.longest = Duration::from_millis(20);
-    Link::connect(config)
-}
-
-pub(crate) fn fingerprint(identity: &PemPair) -> [u8; 32] {
-    load(identity).fingerprint()
 }
 
 /// How often each content took effect under this name.

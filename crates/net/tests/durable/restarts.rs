@@ -6,8 +6,14 @@ use parlour_wire::frame::ContentType;
 
 use crate::{
     bounded, open,
-    receiver::{Effects, Receiver, connect, fingerprint, identity, order, tally},
+    receiver::{Effects, Receiver, order, tally},
+    rig::{Address, Way, over_every_carrier},
 };
+
+over_every_carrier! {
+    messages_take_effect_once_over_restarts_of_the_receiver,
+    the_answer_of_before_the_restart_is_given_again,
+}
 
 async fn push(queue: &DurableQueue, name: &str, count: u32) {
     for number in 0..count {
@@ -15,18 +21,17 @@ async fn push(queue: &DurableQueue, name: &str, count: u32) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_take_effect_once_over_restarts_of_the_receiver() {
-    let (folder, identity, effects) = (tempfile::tempdir().unwrap(), identity(), Effects::default());
+async fn messages_take_effect_once_over_restarts_of_the_receiver(way: Way) {
+    let (folder, effects) = (tempfile::tempdir().unwrap(), Effects::default());
     let queue = open(&folder.path().join("outbox")).await;
-    let mut receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;
-    let address = receiver.address;
-    let (link, _events) = connect(address, fingerprint(&identity));
+    let mut receiver = Receiver::start(folder.path(), &Address::new(way), effects.clone()).await;
+    let address = receiver.address.clone();
+    let (link, _events) = address.connect().await;
     let _delivery = queue.attach(&link);
     for _ in 0..5 {
         push(&queue, "tally", 200).await;
         receiver.stop().await;
-        receiver = Receiver::start(folder.path(), &identity, address.port(), effects.clone()).await;
+        receiver = Receiver::start(folder.path(), &address, effects.clone()).await;
     }
     bounded(queue.drained()).await.unwrap();
     let tally = tally(&effects, "tally");
@@ -35,12 +40,11 @@ async fn messages_take_effect_once_over_restarts_of_the_receiver() {
     assert_eq!(order(&effects, "tally"), expected);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_answer_of_before_the_restart_is_given_again() {
-    let (folder, identity, effects) = (tempfile::tempdir().unwrap(), identity(), Effects::default());
+async fn the_answer_of_before_the_restart_is_given_again(way: Way) {
+    let (folder, effects) = (tempfile::tempdir().unwrap(), Effects::default());
     let queue = open(&folder.path().join("outbox")).await;
-    let receiver = Receiver::start(folder.path(), &identity, 0, effects.clone()).await;
-    let (link, _events) = connect(receiver.address, fingerprint(&identity));
+    let receiver = Receiver::start(folder.path(), &Address::new(way), effects.clone()).await;
+    let (link, _events) = receiver.address.connect().await;
     let delivery = queue.attach(&link);
     let ticket = queue.request_raw("hold", ContentType::TEXT, Bytes::from_static(b"once")).await.unwrap();
     bounded(receiver.service.held.acquire()).await.unwrap().forget();
@@ -49,11 +53,11 @@ async fn the_answer_of_before_the_restart_is_given_again() {
     link.close().await;
     receiver.service.gate.add_permits(1);
     bounded(receiver.service.marked.acquire()).await.unwrap().forget();
-    let address = receiver.address;
+    let address = receiver.address.clone();
     receiver.stop().await;
 
-    let receiver = Receiver::start(folder.path(), &identity, address.port(), effects.clone()).await;
-    let (link, _events) = connect(receiver.address, fingerprint(&identity));
+    let receiver = Receiver::start(folder.path(), &address, effects.clone()).await;
+    let (link, _events) = receiver.address.connect().await;
     let _delivery = queue.attach(&link);
     let waited = bounded(ticket.raw());
     assert_eq!(&waited.await.unwrap().content[..], b"once");
