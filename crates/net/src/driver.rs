@@ -205,7 +205,8 @@ impl Driver {
         if self.pump.machine.has_transmit() {
             self.desk.wake_answered();
         }
-        more |= self.pump.poll_write(cx, now);
+        let written = self.pump.poll_write(cx, now);
+        more |= written.more;
         self.drain_events(now);
         more |= self.desk.has_streams_ready();
         if self.pump.machine.is_ended() && !self.pump.is_connected() {
@@ -213,7 +214,7 @@ impl Driver {
             let said = !self.closing || self.pump.poll_farewell(cx).is_ready();
             return if said { self.finish() } else { Turn::Idle };
         }
-        match self.after_loss(now) {
+        match self.after_loss(written.given_up, now) {
             Ok(retried) if more || more_calls || retried => Turn::Busy,
             Ok(_) => Turn::Idle,
             Err(error) => self.fail(error, now),
@@ -285,7 +286,7 @@ impl Driver {
     }
 
     /// A connection that has gone since the last look leads to the next one.
-    fn after_loss(&mut self, now: Instant) -> Result<bool, ConnectError> {
+    fn after_loss(&mut self, given_up: Option<Fault>, now: Instant) -> Result<bool, ConnectError> {
         let Way::Connected { since, .. } = self.way else { return Ok(false) };
         if self.pump.is_connected() {
             return Ok(false);
@@ -294,7 +295,6 @@ impl Driver {
             self.failures = 0;
         }
         let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };
-        let given_up = self.pump.take_reason();
         let fault = self.ended.take().or(given_up).unwrap_or_else(lost);
         if !fault.code.retry() {
             return Err(ConnectError::Refused(fault));

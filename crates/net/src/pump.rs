@@ -34,14 +34,28 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// What came of writing.
+#[must_use]
+pub(crate) struct Written {
+    /// There is more, and the connection takes more.
+    pub(crate) more: bool,
+    /// Why the machine has given the connection up, if it has. A session hears the same from its machine as the reason of the loss; a
+    /// client, whose greeting may have come to nothing, hears it only here.
+    pub(crate) given_up: Option<Fault>,
+}
+
+impl From<bool> for Written {
+    fn from(more: bool) -> Self {
+        Self { more, given_up: None }
+    }
+}
+
 /// A machine with the connection it has at the moment.
 pub(crate) struct Pump {
     pub(crate) machine: Machine,
     carrier: Option<Box<dyn Carrier>>,
     /// Nothing more is read: what comes cannot be understood.
     deaf: bool,
-    /// Why the machine gave the last connection up, if it did.
-    reason: Option<Box<Fault>>,
     /// The connection that says goodbye, if one does.
     farewell: Option<JoinHandle<()>>,
     timer: Alarm,
@@ -49,7 +63,7 @@ pub(crate) struct Pump {
 
 impl Pump {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, carrier: None, deaf: false, reason: None, farewell: None, timer: Alarm::default() }
+        Self { machine, carrier: None, deaf: false, farewell: None, timer: Alarm::default() }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -66,13 +80,7 @@ impl Pump {
         self.lose(now);
         self.carrier = Some(carrier);
         self.deaf = false;
-        self.reason = None;
         self.handle(Input::Connected, now);
-    }
-
-    /// Why the machine gave up the connection that is gone; `None` if it broke.
-    pub(crate) fn take_reason(&mut self) -> Option<Fault> {
-        self.reason.take().map(|reason| *reason)
     }
 
     /// Drops the connection at once.
@@ -141,25 +149,25 @@ impl Pump {
         }
     }
 
-    /// Writes what the machine has to say, as far as the connection takes it, and flushes once. `true` if there is more, and the
-    /// connection takes more.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Writes what the machine has to say, as far as the connection takes it, and flushes once.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Written {
         let mut bytes = 0;
         let more = loop {
-            let Some(carrier) = &mut self.carrier else { return false };
+            let Some(carrier) = &mut self.carrier else { return false.into() };
             match carrier.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "carrier");
                     self.lose(now);
-                    return false;
+                    return false.into();
                 }
                 Poll::Pending => {
                     // The machine can give up a connection that takes no more frames.
-                    if let Some(reason) = self.machine.poll_disconnect() {
-                        self.retire(reason);
+                    let given_up = self.machine.poll_disconnect();
+                    if given_up.is_some() {
+                        self.retire();
                     }
-                    return false;
+                    return Written { more: false, given_up };
                 }
             }
             if bytes >= TURN_BYTES {
@@ -172,17 +180,17 @@ impl Pump {
                     if let Err(error) = carrier.send(&frame) {
                         tracing::error!(%error, kind = frame.kind.0, "a frame of ours cannot be encoded");
                         self.lose(now);
-                        return false;
+                        return false.into();
                     }
                 }
                 Some(Output::Disconnect(reason)) => {
-                    self.retire(reason);
-                    return false;
+                    self.retire();
+                    return Written { more: false, given_up: Some(reason) };
                 }
                 Some(Output::Event(_)) | None => break false,
             }
         };
-        match self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
+        let more = match self.carrier.as_mut().map(|carrier| carrier.poll_flush(cx)) {
             Some(Poll::Ready(Err(error))) => {
                 tracing::debug!(%error, "carrier");
                 self.lose(now);
@@ -191,13 +199,13 @@ impl Pump {
             // Chunks that were held back have room now, and nobody would say so later.
             Some(Poll::Ready(Ok(()))) => more || self.machine.holds_chunks(),
             Some(Poll::Pending) | None => more,
-        }
+        };
+        more.into()
     }
 
     /// Lets the connection say goodbye on its own.
-    fn retire(&mut self, reason: Fault) {
+    fn retire(&mut self) {
         if let Some(carrier) = self.carrier.take() {
-            self.reason = Some(Box::new(reason));
             self.farewell = Some(tokio::spawn(goodbye(carrier)));
         }
     }

@@ -177,7 +177,7 @@ impl<S: SessionService> SessionTask<S> {
         self.end_strangers(now);
         self.desk.feed_streams(&mut self.pump, now);
         self.hold_if_behind();
-        more |= self.pump.poll_write(cx, now);
+        more |= self.pump.poll_write(cx, now).more;
         self.drain_events(cx, now);
         more |= self.desk.has_streams_ready() || self.desk.reconnect;
         more
