@@ -3,25 +3,23 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use parlour_net::{
     Access, Agent, AgentConfig, Files, Handlers, Identity, Link, PeerKey, Rights, Root, ServerUrl, Trust,
-    clock::{Clock, ClockTracker},
+    clock::{Clock, ClockError, ClockTracker, Due, TooLate},
     discovery::{Accept, Discovered, FindConfig, Network, find},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     Result,
     logbook::Logbook,
-    messages::{Configuration, Landed, Started, Telemetry},
+    messages::{Configuration, Landed, Started},
     station::SERVICE,
+    telemetry::{self, Orders, Told},
 };
 
 /// How far apart the clocks of two neighbours are: nobody has set them.
@@ -46,9 +44,7 @@ pub(crate) struct Drone {
 /// What the handlers of a drone share with its telemetry.
 struct State {
     clock: Clock,
-    /// Telemetry a second; 0 before the configuration has come.
-    hz: AtomicU32,
-    landed: AtomicBool,
+    orders: watch::Sender<Orders>,
     logbook: OnceLock<Logbook>,
 }
 
@@ -82,8 +78,7 @@ impl Drone {
         tokio::fs::create_dir_all(&inbox).await?;
         let state = Arc::new(State {
             clock: Clock::showing(u64::try_from(DISAGREEMENT.as_micros())? * (number as u64 + 1), Instant::now().into_std()),
-            hz: AtomicU32::new(0),
-            landed: AtomicBool::new(false),
+            orders: watch::Sender::default(),
             logbook: OnceLock::new(),
         });
 
@@ -125,7 +120,7 @@ fn obey(handlers: &mut Handlers, state: &Arc<State>) {
     handlers.on_request("configure", move |_cx, wanted: Configuration| {
         let state = Arc::clone(&own);
         async move {
-            state.hz.store(wanted.telemetry_hz, Ordering::SeqCst);
+            state.orders.send_modify(|orders| orders.hz = wanted.telemetry_hz);
             state.note(format!("took configuration {}", wanted.version)).await;
             Ok(wanted.version)
         }
@@ -140,45 +135,46 @@ fn obey(handlers: &mut Handlers, state: &Arc<State>) {
 
     let own = Arc::clone(state);
     handlers.on_action("land", move |_cx, ()| {
-        own.landed.store(true, Ordering::SeqCst);
+        own.orders.send_modify(|orders| orders.landed = true);
         async {}
     });
 }
 
-/// Starts when the station's clock shows `start_us`, whatever the own one shows.
+/// Starts when the station's clock shows `start_us`, whatever the own one shows. Who learns of it too late starts at once, since the
+/// others do not wait, and says so.
 async fn start(link: Link, state: Arc<State>, start_us: u64) {
     let started = async {
         let estimate = ClockTracker::against(link.clone(), state.clock).measure(8).await?;
-        let due = estimate.at(start_us).await?;
+        let (late, error, missed) = match estimate.at(start_us).await {
+            Ok(Due { late, error }) => (late, error, false),
+            Err(TooLate { by, error }) => (by, error, true),
+        };
         // Nobody else could know: the drones of this example share a machine, and so the moment can be compared.
         let at_us = Clock::system().now_us();
-        let started = Started { offset_us: estimate.offset_us(), error_us: u64::try_from(due.error.as_micros())?, at_us };
-        link.send("started", &started).await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        let [late_us, error_us] = [late, error].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let offset_us = estimate.offset_us();
+        Ok::<_, ClockError>(Started { offset_us, error_us, at_us, late_us, missed })
     };
     match started.await {
-        Ok(()) => state.note("started".to_owned()).await,
+        Ok(started) => {
+            // In this order: who has told everything that it has written may be told to land.
+            state.note(if started.missed { "started late" } else { "started" }.to_owned()).await;
+            // A link that has closed has nobody to tell.
+            let _ = link.send("started", &started).await;
+        }
         Err(error) => state.note(format!("did not start: {error}")).await,
     }
 }
 
-/// Sends telemetry until the drone has landed. While the station cannot be reached the link keeps it, in order.
+/// Sends telemetry until the drone has landed, and says so. While the station cannot be reached the link keeps it, in order.
 async fn report(link: Link, state: Arc<State>) {
-    let mut sent = 0;
-    while !state.landed.load(Ordering::SeqCst) {
-        let hz = state.hz.load(Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_secs(1) / hz.max(10)).await;
-        if hz == 0 {
-            continue;
-        }
-        sent += 1;
-        let telemetry = Telemetry { number: sent, battery: 1.0 - sent as f32 / 1e4, position: (47.0 + sent as f64 * 1e-6, 8.0) };
-        if link.send("telemetry", &telemetry).await.is_err() {
-            return;
-        }
-    }
+    let send = |telemetry| {
+        let link = link.clone();
+        async move { link.send("telemetry", &telemetry).await.is_ok() }
+    };
+    let Told { telemetry, skipped } = telemetry::report(state.orders.subscribe(), send).await;
     state.note("landed".to_owned()).await;
-    let landed = Landed { telemetry: sent, entries: state.logbook.get().map_or(0, Logbook::entries) };
+    let landed = Landed { telemetry, skipped, entries: state.logbook.get().map_or(0, Logbook::entries) };
     // A link that has closed has nobody to tell.
     let _ = link.send("landed", &landed).await;
 }

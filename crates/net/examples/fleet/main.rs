@@ -3,7 +3,7 @@
 //! The drones find their station on the network, know it by its key, and are known by theirs. They send telemetry ten times a
 //! second; take their configuration; receive a file; and start at the same moment by their station's clock, though no two of their
 //! own clocks agree. One of them loses its connection in the middle, writes that into its logbook, which is on disk, and comes back
-//! without having lost or doubled anything. The program counts, and ends with 0 only if every count is right.
+//! without having lost or doubled anything; the start it makes late, and says how late. The program counts, and ends with 0 only if every count is right.
 //!
 //! `cargo run --release -p parlour-net --example fleet`
 #![allow(clippy::print_stdout, reason = "an example: its transcript is its purpose")]
@@ -13,21 +13,24 @@ mod drone;
 mod logbook;
 mod messages;
 mod station;
+mod telemetry;
 
 use std::{collections::BTreeSet, error::Error, fmt::Display, path::Path, sync::OnceLock, time::Duration};
 
-use parlour_net::{Broadcast, Identity, KeySet, Peer, clock::Clock};
+use parlour_net::{Broadcast, Identity, KeySet, clock::Clock};
 use tokio::{task::JoinSet, time::Instant};
 
 use cable::Cable;
 use drone::{Drone, Plan};
-use messages::Configuration;
+use messages::{Configuration, Started};
 use station::{Ground, Report};
 
 /// Drones in the fleet.
 const DRONES: usize = 12;
 /// The one whose connection is cut.
 const UNLUCKY: usize = 7;
+/// Telemetry of each, a second.
+const TELEMETRY_HZ: u32 = 10;
 /// Size of the file that everybody gets, in bytes.
 const MAP: usize = 4 << 20;
 /// From the order to start to the start.
@@ -65,7 +68,7 @@ async fn main() -> Result<()> {
     say(format!("drone {UNLUCKY} is cut off"));
     cable.pull();
     ground.wait_for_loss().await;
-    start_together(&ground).await?;
+    let start_us = start_together(&ground).await?;
     // The drone that is away is asked too: its request waits for it.
     let (configured, ()) = tokio::join!(configure(&ground, 2), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -73,6 +76,7 @@ async fn main() -> Result<()> {
         ground.wait_for_return().await;
     });
     configured?;
+    start_late(&ground, start_us).await?;
 
     let reports = ground.finish(DRONES).await?;
     for drone in &drones {
@@ -84,7 +88,7 @@ async fn main() -> Result<()> {
 
 /// Asks every drone to take a configuration, all at once, and waits for their answers.
 async fn configure(ground: &Ground, version: u32) -> Result<()> {
-    let wanted = Configuration { version, telemetry_hz: 10, altitude_m: 120.0 };
+    let wanted = Configuration { version, telemetry_hz: TELEMETRY_HZ, altitude_m: 120.0 };
     let mut answers = JoinSet::new();
     for peer in ground.station.peers() {
         let wanted = wanted.clone();
@@ -117,24 +121,40 @@ async fn fan_out(ground: &Ground, folder: &Path) -> Result<()> {
     expect(hashes.len() == 1, "every drone has the same map")
 }
 
-/// Has everybody who can be reached start at the same moment by the station's clock.
-async fn start_together(ground: &Ground) -> Result<()> {
-    let reachable: Vec<Peer> = ground.station.peers().into_iter().filter(|peer| peer.link().is_up()).collect();
-    let count = reachable.len();
+/// Has everybody start at the same moment by the station's clock: who can be reached, and the others when they are back. Says when that
+/// is.
+async fn start_together(ground: &Ground) -> Result<u64> {
+    let peers = ground.station.peers();
+    let count = peers.iter().filter(|peer| peer.link().is_up()).count();
     let start_us = Clock::system().now_us() + u64::try_from(NOTICE.as_micros())?;
-    let Broadcast { reached, missed } = ground.station.broadcast_to(reachable, "start", &start_us)?;
-    expect(reached == count && missed.is_empty(), "the order reaches everybody who is there")?;
-    let starts = ground.wait_for_starts(count).await;
-    let spread = |of: &dyn Fn(&messages::Started) -> i128| {
+    let Broadcast { reached, missed } = ground.station.broadcast_to(peers, "start", &start_us)?;
+    expect(reached == DRONES && missed.is_empty(), "the order reaches everybody, or waits")?;
+    let starts: Vec<Started> = ground.wait_for_starts(count).await.into_iter().map(|(_, start)| start).collect();
+    let spread = |of: &dyn Fn(&Started) -> i128| {
         let all = || starts.iter().map(of);
         all().max().unwrap_or(0) - all().min().unwrap_or(0)
     };
     let (apart, clocks) = (spread(&|start| start.at_us.into()), spread(&|start| start.offset_us.into()));
     let error = starts.iter().map(|start| start.error_us).max().unwrap_or(0);
+    let late = starts.iter().map(|start| start.late_us).max().unwrap_or(0);
     say(format!("{count} drones whose clocks are up to {} ms apart have started within {apart} us", clocks / 1000));
-    say(format!("their idea of the station's clock was good to {error} us"));
+    say(format!("their idea of the station's clock was good to {error} us, and by it the last of them was {late} us late"));
     let early = starts.iter().map(|start| start_us.saturating_sub(start.at_us)).max().unwrap_or(0);
-    expect(early <= error, "nobody starts before the time by more than the error that it knows of")
+    expect(early <= error, "nobody starts before the time by more than the error that it knows of")?;
+    Ok(start_us)
+}
+
+/// Waits for the start of the drone that was away when the others started, and looks whether it knows how late that was.
+async fn start_late(ground: &Ground, start_us: u64) -> Result<()> {
+    let (late, others): (Vec<_>, Vec<_>) =
+        ground.wait_for_starts(DRONES).await.into_iter().partition(|(name, _)| *name == format!("drone {UNLUCKY}"));
+    let [(name, Started { at_us, late_us, error_us, missed, .. })] = &late[..] else { return Err("no such drone".into()) };
+    say(format!("{name} was away when it was time, and has started {} ms late", late_us / 1000));
+    expect(*missed, "who learns of the start when the others have started says that it is late")?;
+    // It was let back in after the last of the others had started.
+    let last_us = others.iter().map(|(_, start)| start.at_us).max().unwrap_or(0);
+    let said_us = start_us + late_us;
+    expect(last_us <= said_us + error_us && said_us <= at_us + error_us, "it knows how late it is")
 }
 
 fn summary(reports: &[Report]) -> Result<()> {
@@ -144,10 +164,11 @@ fn summary(reports: &[Report]) -> Result<()> {
         expect(unlucky.resumed >= 1, "the drone that was cut off came back to its session")?;
         expect(entries.contains(&"the station is out of reach"), "what was written without a link has arrived")?;
     }
-    println!("\ndrone      telemetry  lost  doubled  logbook  resumed");
+    println!("\ndrone      telemetry  skipped  lost  doubled  logbook  resumed");
     for report in reports {
-        let Report { name, received, lost, doubled, resumed, logbook, .. } = report;
-        println!("{name:<10} {received:>9} {lost:>5} {doubled:>8} {:>8} {resumed:>8}", logbook.len());
+        let Report { name, received, beat, lost, doubled, resumed, logbook, .. } = report;
+        let skipped = beat - received;
+        println!("{name:<10} {received:>9} {skipped:>8} {lost:>5} {doubled:>8} {:>8} {resumed:>8}", logbook.len());
     }
     expect(reports.len() == DRONES, "every drone reports")?;
     expect(reports.iter().all(is_right), "everything has arrived, once and in order")?;
@@ -159,7 +180,9 @@ fn summary(reports: &[Report]) -> Result<()> {
 fn is_right(report: &Report) -> bool {
     let Some(landed) = report.landed else { return false };
     let telemetry = report.received == landed.telemetry && report.lost + report.doubled == 0 && landed.telemetry > 0;
-    telemetry && report.logbook.iter().map(|entry| entry.number).eq(1..=landed.entries)
+    // What did not come was not due.
+    let beats = report.beat == landed.telemetry + landed.skipped;
+    telemetry && beats && report.logbook.iter().map(|entry| entry.number).eq(1..=landed.entries)
 }
 
 /// A line of the transcript, with the seconds since the beginning.

@@ -2,15 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Action of a drone, ten times a second.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Telemetry {
-    /// Counts from 1.
-    pub(crate) number: u64,
-    pub(crate) battery: f32,
-    pub(crate) position: (f64, f64),
-}
-
 /// Request of the station; the answer is the version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Configuration {
@@ -28,6 +19,10 @@ pub(crate) struct Started {
     pub(crate) error_us: u64,
     /// When it was, by the clock of the machine.
     pub(crate) at_us: u64,
+    /// How late that was, as the drone has measured it.
+    pub(crate) late_us: u64,
+    /// The time had passed before the drone was ready.
+    pub(crate) missed: bool,
 }
 
 /// Action of a drone's logbook.
@@ -42,5 +37,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Landed {
     pub(crate) telemetry: u64,
+    /// Telemetry that was due and not sent, because what was before it took too long.
+    pub(crate) skipped: u64,
     pub(crate) entries: u32,
 }

@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use crate::{
     Result, expect,
-    messages::{Entry, Landed, Started, Telemetry},
+    messages::{Entry, Landed, Started},
     say,
+    telemetry::Telemetry,
 };
 
 /// What the station announces itself as.
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
+    /// The last beat of its telemetry.
+    pub(crate) beat: u64,
     pub(crate) away: bool,
     /// Returns to the session.
     pub(crate) resumed: u64,
@@ -112,10 +115,11 @@ impl Ground {
         self.log.wait_until(|reports| reports.values().any(|report| report.resumed > 0)).await;
     }
 
-    pub(crate) async fn wait_for_starts(&self, count: usize) -> Vec<Started> {
+    /// Waits until so many have started; who, and how.
+    pub(crate) async fn wait_for_starts(&self, count: usize) -> Vec<(String, Started)> {
         let started = |report: &Report| report.started.is_some();
         let reports = self.log.wait_until(|reports| reports.values().filter(|report| started(report)).count() >= count).await;
-        reports.into_iter().filter_map(|report| report.started).collect()
+        reports.into_iter().filter_map(|report| Some((report.name, report.started?))).collect()
     }
 
     /// Waits until this much telemetry has come from everybody.
@@ -148,6 +152,7 @@ fn listen(handlers: &mut Handlers, log: &Arc<Log>) {
             report.doubled += u64::from(telemetry.number < next);
             report.lost += telemetry.number.saturating_sub(next);
             report.received += u64::from(telemetry.number >= next);
+            report.beat = telemetry.beat;
         });
         async {}
     });
