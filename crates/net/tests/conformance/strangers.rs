@@ -10,8 +10,8 @@ use parlour_wire::{Code, Frame, Kind, encode, frame::ContentType, header::Hello,
 
 use crate::{
     over_every_carrier,
-    raw::Raw,
-    rig::{CLIENT, Rig, Way},
+    raw::{Raw, resume},
+    rig::{CLIENT, Rig, Way, watchful},
     support::{BOUND, Seen, bounded, up},
 };
 
@@ -24,6 +24,7 @@ over_every_carrier! {
     what_is_not_known_is_ignored,
     a_client_that_never_reads_is_bounded_and_others_are_served,
     a_client_that_drips_a_frame_is_given_up_with_a_name,
+    a_client_that_falls_silent_may_come_back_and_its_server_is_told_why_it_is_away,
     a_stranger_that_drips_its_hello_is_told_why_it_is_closed,
     ten_thousand_open_requests_end_their_session_with_a_name_and_another_link_is_answered_meanwhile,
     more_connections_than_allowed_are_turned_away,
@@ -176,6 +177,23 @@ async fn a_client_that_drips_a_frame_is_given_up_with_a_name(way: Way) {
     let reasons = rig.server.service.reasons.lock().unwrap().clone();
     assert!(reasons[0].code == Code::LINK_LOST && reasons[0].message == "the peer is silent", "{reasons:?}");
     assert_healthy(&rig).await;
+}
+
+async fn a_client_that_falls_silent_may_come_back_and_its_server_is_told_why_it_is_away(way: Way) {
+    let mut rig = Rig::start(way, ListenConfig { link: watchful(), ..ListenConfig::default() }).await;
+    let mut raw = Raw::connect(&rig, CLIENT).await;
+    let welcome = raw.greet().await;
+    rig.server.opened().await;
+    // Who has said something has a session to come back to.
+    assert!(raw.send(&raw.action(1)).await);
+    assert!(matches!(rig.server.next().await, Seen::Action(_)));
+    assert!(matches!(rig.server.next().await, Seen::Connection(false)));
+    let reasons = rig.server.service.reasons.lock().unwrap().clone();
+    assert!(reasons.len() == 1 && reasons[0].message == "the peer is silent", "{reasons:?}");
+    let mut raw = Raw::connect(&rig, CLIENT).await;
+    assert!(raw.send(&resume(&welcome, 0)).await);
+    assert!(raw.welcome().await.resumed);
+    assert!(matches!(rig.server.next().await, Seen::Connection(true)));
 }
 
 async fn a_stranger_that_drips_its_hello_is_told_why_it_is_closed(way: Way) {
