@@ -10,6 +10,7 @@ mod carriers;
 mod codecs;
 mod fleet;
 mod flood;
+mod full;
 mod hooks;
 mod large;
 mod once;
