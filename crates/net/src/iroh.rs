@@ -127,7 +127,8 @@ pub enum IrohError {
 /// What an endpoint may use of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IrohConfig {
-    /// Addresses to bind. If there is none, all of the machine, at ports that the operating system chooses.
+    /// Addresses to bind. If there is none, all of the machine, at ports that the operating system chooses. Peers that know an
+    /// endpoint by its address alone find it again after a restart if it has the same key and the same ports.
     pub bind: Vec<SocketAddr>,
     /// Relays (`https://…`) over which this endpoint can be reached, and reaches others. Without any, both ends have to reach each
     /// other directly.
@@ -260,7 +261,8 @@ impl IrohEndpoint {
         self.inner.endpoint.bound_sockets()
     }
 
-    /// Closes every connection of this endpoint, tells the peers, and takes no more.
+    /// Closes every connection of this endpoint, tells the peers, and takes no more. Its ports are free when the last clone is gone,
+    /// those of a station and of links included.
     pub async fn close(&self) {
         self.inner.endpoint.close().await;
     }

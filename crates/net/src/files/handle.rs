@@ -211,8 +211,14 @@ impl Shared {
             let Some(shared) = shared.upgrade() else { return };
             let offer = locked(&shared.offers).remove(&key);
             if let Some(Offer { intake, story, .. }) = offer {
-                story.tell(FileStage::Failed(error.clone()));
-                tokio::task::spawn_blocking(move || intake.abandon(error));
+                let reason = error.clone();
+                let forget = move || {
+                    intake.abandon(reason);
+                    Ok(())
+                };
+                // Whoever is told that it has failed may come again at once, and finds its room given back.
+                let _: Result<(), FileError> = in_thread(forget).await;
+                story.tell(FileStage::Failed(error));
             }
         });
     }
