@@ -65,16 +65,23 @@ impl Source {
             .collect()
     }
 
-    /// Whether the file holds a test called `name`. In a conformance suite every function is one.
+    /// Whether the file holds a test called `name`. In a conformance suite every function is one, and a scenario is one for each carrier.
     pub(crate) fn has_test(&self, name: &str) -> bool {
-        self.functions().iter().filter(|function| function.name == name).any(|function| {
-            let lines: Vec<&str> = self.code.lines().collect();
-            let attributes = lines[..function.line - 1].iter().rev().take_while(|line| {
-                let line = line.trim();
-                line.is_empty() || line.starts_with("#[") || line.ends_with(']')
-            });
-            self.path.contains("suite") || attributes.into_iter().any(|line| line.contains("test"))
-        })
+        self.is_scenario(name)
+            || self.functions().iter().filter(|function| function.name == name).any(|function| {
+                let lines: Vec<&str> = self.code.lines().collect();
+                let attributes = lines[..function.line - 1].iter().rev().take_while(|line| {
+                    let line = line.trim();
+                    line.is_empty() || line.starts_with("#[") || line.ends_with(']')
+                });
+                self.path.contains("suite") || attributes.into_iter().any(|line| line.contains("test"))
+            })
+    }
+
+    /// Whether `name` is in the list of scenarios that run over every carrier.
+    fn is_scenario(&self, name: &str) -> bool {
+        let list = self.code.split_once("over_every_carrier! {").and_then(|(_, rest)| rest.split_once('}'));
+        list.is_some_and(|(list, _)| words(list).any(|(_, word)| word == name))
     }
 }
 
@@ -291,5 +298,13 @@ mod tests {
             source("#[test]\n#[expect(x, reason = \"y\")]\nfn real() {}\n\nfn helper() {}\n#[tokio::test]\nasync fn slow() {}\n");
         assert!(source.has_test("real") && source.has_test("slow"));
         assert!(!source.has_test("helper") && !source.has_test("absent"));
+    }
+
+    #[test]
+    fn a_scenario_that_runs_over_every_carrier_is_a_test() {
+        let source =
+            source("over_every_carrier! {\n    real,\n}\n\nasync fn real(way: Way) {}\n\nasync fn helper(way: Way) {}\n");
+        assert!(source.has_test("real"));
+        assert!(!source.has_test("helper"));
     }
 }

@@ -13,29 +13,7 @@ mod strangers;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/way.rs"]
+mod way;
 
-/// Runs each of these scenarios over every carrier.
-macro_rules! over_every_carrier {
-    ($($scenario:ident,)*) => {
-        mod websocket {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::rig::Way::WebSocket).await;
-                }
-            )*
-        }
-
-        #[cfg(feature = "iroh")]
-        mod iroh {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::rig::Way::Iroh).await;
-                }
-            )*
-        }
-    };
-}
-
-use over_every_carrier;
+use way::over_every_carrier;

@@ -9,15 +9,9 @@ use parlour_net::{
 #[cfg(feature = "iroh")]
 use parlour_net::{IrohAddr, IrohConfig, IrohEndpoint, Target};
 
-use crate::support::{Server, next};
+pub(crate) use crate::way::Way;
 
-/// Which carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    WebSocket,
-    #[cfg(feature = "iroh")]
-    Iroh,
-}
+use crate::support::{Server, next};
 
 /// Where the server is.
 #[derive(Clone, Debug)]

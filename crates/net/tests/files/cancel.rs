@@ -40,7 +40,7 @@ async fn a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_
 #[cfg(feature = "iroh")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_quic_a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
-    is_named_and_those_beside_it_go_on(World::over_quic().await).await;
+    is_named_and_those_beside_it_go_on(World::over(crate::way::Way::Iroh).await).await;
 }
 
 async fn is_named_and_those_beside_it_go_on(mut world: World) {

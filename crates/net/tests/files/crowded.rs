@@ -6,9 +6,17 @@ use parlour_net::{Agent, Code, FilesBuilder};
 use tempfile::TempDir;
 
 use crate::{
-    hostile::{Raw, all_is_well, ask, offer},
-    world::{MIB, World, bounded, content, hash, open_box, parts, reached},
+    over_every_carrier,
+    raw::{Raw, all_is_well, ask, offer},
+    world::{MIB, Way, World, bounded, content, hash, open_box, parts, reached},
 };
+
+over_every_carrier! {
+    peers_that_hold_all_places_and_trickle_do_not_keep_others_out,
+    many_peers_that_trickle_do_not_keep_out_one_that_moves,
+    an_offer_that_nobody_takes_up_does_not_hold_its_place_against_others,
+    a_push_that_had_to_make_room_goes_on_by_itself_when_there_is_some,
+}
 
 /// Pushes that are open and hold their places without moving: as those of a peer that sends a byte now and then.
 async fn loiter(agent: &Agent, names: &[&str]) -> Vec<Raw> {
@@ -22,9 +30,9 @@ async fn loiter(agent: &Agent, names: &[&str]) -> Vec<Raw> {
     raws
 }
 
-#[tokio::test]
-async fn peers_that_hold_all_places_and_trickle_do_not_keep_others_out() {
-    let world = World::with(|builder, there| builder.root(open_box(there)).max_transfers(2).max_transfers_in_all(4)).await;
+async fn peers_that_hold_all_places_and_trickle_do_not_keep_others_out(way: Way) {
+    let world =
+        World::over_with(way, |builder, there| builder.root(open_box(there)).max_transfers(2).max_transfers_in_all(4)).await;
     let others = [world.another_agent(2).await, world.another_agent(3).await];
     let first = loiter(&others[0], &["a", "b"]).await;
     let second = loiter(&others[1], &["c", "d"]).await;
@@ -42,13 +50,12 @@ async fn peers_that_hold_all_places_and_trickle_do_not_keep_others_out() {
     assert_eq!(codes, [None, None, None, Some((Code::RATE_LIMITED, Some(1000)))]);
 }
 
-#[tokio::test]
-async fn many_peers_that_trickle_do_not_keep_out_one_that_moves() {
+async fn many_peers_that_trickle_do_not_keep_out_one_that_moves(way: Way) {
     // No time at all to be slow in.
     let slow = |builder: FilesBuilder, there: &TempDir| {
         builder.root(open_box(there)).max_transfers_in_all(2).pace(2 * MIB, Duration::ZERO)
     };
-    let world = World::with(slow).await;
+    let world = World::over_with(way, slow).await;
     let others = [world.another_agent(2).await, world.another_agent(3).await];
     let first = loiter(&others[0], &["a"]).await;
     let _second = loiter(&others[1], &["b"]).await;
@@ -59,9 +66,8 @@ async fn many_peers_that_trickle_do_not_keep_out_one_that_moves() {
     assert!(parts(world.there.path()).iter().any(|name| name.starts_with(".a.")));
 }
 
-#[tokio::test]
-async fn an_offer_that_nobody_takes_up_does_not_hold_its_place_against_others() {
-    let world = World::with(|builder, there| builder.root(open_box(there)).max_transfers_in_all(2)).await;
+async fn an_offer_that_nobody_takes_up_does_not_hold_its_place_against_others(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).max_transfers_in_all(2)).await;
     let other = world.another_agent(2).await;
     for name in ["box/a", "box/b"] {
         ask(other.link(), &offer(name, MIB)).await.unwrap().into.unwrap();
@@ -69,9 +75,8 @@ async fn an_offer_that_nobody_takes_up_does_not_hold_its_place_against_others() 
     all_is_well(&world).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_that_had_to_make_room_goes_on_by_itself_when_there_is_some() {
-    let world = World::with(|builder, there| builder.root(open_box(there)).max_transfers_in_all(2)).await;
+async fn a_push_that_had_to_make_room_goes_on_by_itself_when_there_is_some(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).max_transfers_in_all(2)).await;
     let (bytes, other) = (content(256 * MIB, 5), world.another_agent(2).await);
     let local = world.here("x", &bytes);
     let transfers = ["box/1", "box/2"].map(|name| world.agent.link().push(&local, name));

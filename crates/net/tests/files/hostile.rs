@@ -3,90 +3,37 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_net::{Answer, Code, CopyOptions, Fault, FileError, Link, LinkEvent, Peer, Received, Source, Station, StationConfig};
+use parlour_net::{Code, FileError, Received};
 use parlour_wire::{
     api::Call,
-    decode, encode,
-    files::{Closing, Destination, MARK_INTERVAL, Mark, Opening, Part, Pull, Push, PushAnswer, Settle, Whole},
+    encode,
+    files::{MARK_INTERVAL, Mark, Pull, Push, Settle, Whole},
     frame::ContentType,
-    limits,
 };
 
-use crate::world::{MIB, World, agent_config, bounded, content, hash, identity, names, open_box, parts};
+use crate::{
+    over_every_carrier,
+    raw::{CBOR, NOTHING, Raw, all_is_well, ask, offer},
+    world::{MIB, Way, World, bounded, content, hash, names, open_box, parts},
+};
 
-const CBOR: ContentType = ContentType::CBOR;
-const NOTHING: Part = Part { size: 0, hash: [0; 32] };
-
-pub async fn ask<T: Call>(link: &Link, request: &T) -> Result<T::Answer, Fault> {
-    let answer = bounded(link.request_raw(T::NAME, CBOR, encode(request).into(), Duration::from_secs(20))).await?;
-    Ok(decode(&answer.content).unwrap())
+over_every_carrier! {
+    paths_that_only_a_hostile_peer_sends_are_refused_by_name,
+    a_petabyte_is_announced_and_nothing_happens,
+    more_than_was_announced_is_refused,
+    less_than_was_announced_is_no_file,
+    a_wrong_hash_at_the_end_gives_no_file,
+    a_wrong_hash_on_the_way_costs_what_came_since_the_last_good_one,
+    a_stream_that_does_not_keep_to_the_rules_is_ended,
+    data_after_the_end_is_ignored,
+    a_sender_that_stalls_is_given_up_and_its_part_kept,
+    an_offer_that_is_never_taken_up_is_forgotten,
+    a_receiver_that_stops_reading_is_given_up,
+    a_settling_of_a_stream_that_is_not_ours_is_refused,
 }
 
-pub fn offer(path: &str, size: u64) -> Push {
-    Push { path: path.into(), size, replace: false, afresh: false, hash: None }
-}
-
-/// A push whose sender is the test itself.
-pub struct Raw {
-    source: Source,
-    into: Destination,
-    settled: tokio::task::JoinHandle<Result<Whole, Fault>>,
-}
-
-impl Raw {
-    async fn begin(world: &World, push: Push) -> Self {
-        Self::begin_over(world.agent.link(), push).await
-    }
-
-    pub async fn begin_over(link: &Link, push: Push) -> Self {
-        let link = link.clone();
-        let into = ask(&link, &push).await.unwrap().into.unwrap();
-        let source = link.source(into.stream, into.credit);
-        let settle = Settle { stream: into.stream };
-        let settled = tokio::spawn(async move { ask(&link, &settle).await });
-        Self { source, into, settled }
-    }
-
-    pub async fn open(&mut self, from: u64, size: u64) {
-        let opening = Opening { from, size, modified_ms: None };
-        self.send(&encode(&opening), &[]).await;
-    }
-
-    /// The receiver may have stopped the stream.
-    async fn send(&mut self, mark: &[u8], content: &[u8]) {
-        let _ = bounded(self.source.send(Bytes::copy_from_slice(mark), Bytes::copy_from_slice(content))).await;
-    }
-
-    pub async fn data(&mut self, content: &[u8]) {
-        for chunk in content.chunks(limits::STREAM_CHUNK) {
-            self.send(&[], chunk).await;
-        }
-    }
-
-    pub async fn finish(self, size: u64, hash: [u8; 32]) -> Result<Whole, Fault> {
-        let words = encode(&Closing { whole: Some(Whole { size, hash }) });
-        let _ = bounded(self.source.finish(words.into())).await;
-        bounded(self.settled).await.unwrap()
-    }
-
-    pub async fn refused(self) -> Code {
-        let _source = self.source;
-        bounded(self.settled).await.unwrap().unwrap_err().code
-    }
-}
-
-/// The other links and transfers do not notice.
-pub async fn all_is_well(world: &World) {
-    let bytes = content(3 * MIB, 77);
-    let local = world.here("well", &bytes);
-    world.push(&local, "box/well").await.unwrap();
-    assert_eq!(hash(&std::fs::read(world.there("well")).unwrap()), hash(&bytes));
-    std::fs::remove_file(world.there("well")).unwrap();
-}
-
-#[tokio::test]
-async fn paths_that_only_a_hostile_peer_sends_are_refused_by_name() {
-    let world = World::new().await;
+async fn paths_that_only_a_hostile_peer_sends_are_refused_by_name(way: Way) {
+    let world = World::over(way).await;
     let link = world.agent.link();
     for path in ["box/../x", "/etc/passwd", "box/..", "..", "", "box/a\0b", "box\\x", "box/C:/x", "box/.x.0123456789abcdef.part"]
     {
@@ -107,9 +54,8 @@ async fn paths_that_only_a_hostile_peer_sends_are_refused_by_name() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn a_petabyte_is_announced_and_nothing_happens() {
-    let world = World::with(|builder, there| builder.root(open_box(there).quota(1 << 30))).await;
+async fn a_petabyte_is_announced_and_nothing_happens(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1 << 30))).await;
     let refused = ask(world.agent.link(), &offer("box/x", 1 << 50)).await.unwrap_err();
     assert_eq!(refused.code, Code::QUOTA);
     let refused = ask(world.agent.link(), &offer("box/x", u64::MAX)).await.unwrap_err();
@@ -119,7 +65,7 @@ async fn a_petabyte_is_announced_and_nothing_happens() {
     all_is_well(&world).await;
 
     // Without a quota it may be announced, and takes no room for that.
-    let world = World::new().await;
+    let world = World::over(way).await;
     let mut raw = Raw::begin(&world, offer("box/x", 1 << 50)).await;
     raw.open(0, 1 << 50).await;
     raw.data(b"little").await;
@@ -128,9 +74,8 @@ async fn a_petabyte_is_announced_and_nothing_happens() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn more_than_was_announced_is_refused() {
-    let world = World::new().await;
+async fn more_than_was_announced_is_refused(way: Way) {
+    let world = World::over(way).await;
     let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 60]).await;
@@ -144,9 +89,8 @@ async fn more_than_was_announced_is_refused() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn less_than_was_announced_is_no_file() {
-    let world = World::new().await;
+async fn less_than_was_announced_is_no_file(way: Way) {
+    let world = World::over(way).await;
     let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 99]).await;
@@ -157,29 +101,24 @@ async fn less_than_was_announced_is_no_file() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn a_wrong_hash_at_the_end_gives_no_file() {
-    ends_with_a_wrong_hash(&World::new().await).await;
-}
-
-pub async fn ends_with_a_wrong_hash(world: &World) {
-    let mut raw = Raw::begin(world, offer("box/x", 100)).await;
+async fn a_wrong_hash_at_the_end_gives_no_file(way: Way) {
+    let world = World::over(way).await;
+    let other = world.another_agent(2).await;
+    let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 100]).await;
     assert_eq!(raw.finish(100, [7; 32]).await.unwrap_err().code, Code::HASH_MISMATCH);
     assert!(names(world.there.path()).is_empty());
-    all_is_well(world).await;
+    all_is_well(&world).await;
+    let asked = bounded(other.request::<u64>("echo", &7).into_future()).await;
+    assert_eq!(asked.unwrap(), 7, "another link goes on");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_hash_on_the_way_costs_what_came_since_the_last_good_one() {
-    has_a_wrong_hash_on_the_way(&World::new().await).await;
-}
-
-pub async fn has_a_wrong_hash_on_the_way(world: &World) {
+async fn a_wrong_hash_on_the_way_costs_what_came_since_the_last_good_one(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(3 * MARK_INTERVAL, 1);
     let (mark, size) = (usize::try_from(MARK_INTERVAL).unwrap(), 3 * MARK_INTERVAL);
-    let mut raw = Raw::begin(world, offer("box/x", size)).await;
+    let mut raw = Raw::begin(&world, offer("box/x", size)).await;
     raw.open(0, size).await;
     raw.data(&bytes[..mark]).await;
     raw.send(&encode(&Mark { hash: hash(&bytes[..mark]) }), &bytes[mark..mark + 1000]).await;
@@ -201,9 +140,8 @@ pub async fn has_a_wrong_hash_on_the_way(world: &World) {
     assert!(std::fs::read(world.there("x")).unwrap() == bytes);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_does_not_keep_to_the_rules_is_ended() {
-    let world = World::new().await;
+async fn a_stream_that_does_not_keep_to_the_rules_is_ended(way: Way) {
+    let world = World::over(way).await;
     let interval = usize::try_from(MARK_INTERVAL).unwrap();
     let refused = async |n: u32, size: u64, act: &dyn Fn(Raw) -> futures_util::future::BoxFuture<'static, Raw>| {
         let raw = Raw::begin(&world, offer(&format!("box/{n}"), size)).await;
@@ -271,9 +209,8 @@ async fn a_stream_that_does_not_keep_to_the_rules_is_ended() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn data_after_the_end_is_ignored() {
-    let world = World::new().await;
+async fn data_after_the_end_is_ignored(way: Way) {
+    let world = World::over(way).await;
     let mut raw = Raw::begin(&world, offer("box/x", 5)).await;
     raw.open(0, 5).await;
     raw.data(b"hello").await;
@@ -287,10 +224,9 @@ async fn data_after_the_end_is_ignored() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn a_sender_that_stalls_is_given_up_and_its_part_kept() {
+async fn a_sender_that_stalls_is_given_up_and_its_part_kept(way: Way) {
     let idle = Duration::from_millis(200);
-    let world = World::with(|builder, there| builder.root(open_box(there)).idle(idle)).await;
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(idle)).await;
     let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 50]).await;
@@ -299,10 +235,9 @@ async fn a_sender_that_stalls_is_given_up_and_its_part_kept() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn an_offer_that_is_never_taken_up_is_forgotten() {
-    let idle = Duration::from_millis(100);
-    let mut world = World::with(|builder, there| builder.root(open_box(there).quota(1000)).idle(idle)).await;
+async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
+    let idle = Duration::from_secs(1);
+    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(idle)).await;
     let into = ask(world.agent.link(), &offer("box/x", 600)).await.unwrap().into.unwrap();
     assert_eq!(world.files.used("box"), Some((0, 600)));
     loop {
@@ -311,16 +246,16 @@ async fn an_offer_that_is_never_taken_up_is_forgotten() {
             break;
         }
     }
+    assert_eq!(world.files.used("box"), Some((0, 0)), "there is room again by the time that somebody is told");
     let late = ask(world.agent.link(), &Settle { stream: into.stream }).await.unwrap_err();
     assert_eq!(late.code, Code::LINK_LOST);
     let local = world.here("y", &content(1000, 1));
     world.push(&local, "box/y").await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_stops_reading_is_given_up() {
+async fn a_receiver_that_stops_reading_is_given_up(way: Way) {
     let idle = Duration::from_millis(300);
-    let mut world = World::with(|builder, there| builder.root(open_box(there)).idle(idle)).await;
+    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(idle)).await;
     std::fs::write(world.there("x"), content(32 * MIB, 1)).unwrap();
     let link = world.agent.link();
     let mut sink = link.sink(1 << 20);
@@ -337,9 +272,8 @@ async fn a_receiver_that_stops_reading_is_given_up() {
     all_is_well(&world).await;
 }
 
-#[tokio::test]
-async fn a_settling_of_a_stream_that_is_not_ours_is_refused() {
-    let world = World::new().await;
+async fn a_settling_of_a_stream_that_is_not_ours_is_refused(way: Way) {
+    let world = World::over(way).await;
     let other = world.another_agent(2).await;
     let mut raw = Raw::begin(&world, offer("box/x", 5)).await;
     raw.open(0, 5).await;
@@ -347,174 +281,4 @@ async fn a_settling_of_a_stream_that_is_not_ours_is_refused() {
     assert_eq!(refused.code, Code::LINK_LOST);
     raw.data(b"hello").await;
     assert!(raw.finish(5, hash(b"hello")).await.is_ok());
-}
-
-/// A station that answers requests of files as the test wants it.
-async fn liar(
-    pull: impl Fn(Link, Pull) -> futures_util::future::BoxFuture<'static, Result<(), Fault>> + Send + Sync + 'static,
-) -> (Station, Link, tokio::task::JoinHandle<()>) {
-    let station = Station::bind(StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap())).await.unwrap();
-    // The agent is the one that lies: it takes the station's requests raw.
-    let (link, mut events) = Link::connect(agent_config(&station, 3).connect);
-    let answering = tokio::spawn({
-        let link = link.clone();
-        async move {
-            while let Some(event) = events.next().await {
-                if let LinkEvent::Request { id, name, content, .. } = event {
-                    assert_eq!(name, Pull::NAME);
-                    let result = pull(link.clone(), decode(&content).unwrap()).await;
-                    let _ = link.answer(id, result.map(|()| Answer { content_type: CBOR, content: Bytes::new() }));
-                }
-            }
-        }
-    });
-    bounded(link.wait_up()).await.unwrap();
-    (station, link, answering)
-}
-
-/// The one who lies, once it is there.
-async fn peer_of(station: &Station) -> Peer {
-    bounded(async {
-        loop {
-            if let Some(peer) = station.peer(&identity(3).key()) {
-                return peer;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-}
-
-async fn pulled_from(liar: &Station, options: CopyOptions) -> (FileError, Vec<String>) {
-    let peer = peer_of(liar).await;
-    let folder = tempfile::tempdir().unwrap();
-    let error = bounded(peer.link().pull_with("box/x", folder.path().join("x"), options)).await.unwrap_err();
-    (error, names(folder.path()))
-}
-
-async fn say(source: &mut Source, mark: Vec<u8>, content: &'static [u8]) {
-    let _ = source.send(mark.into(), Bytes::from_static(content)).await;
-}
-
-#[tokio::test]
-async fn what_a_lying_sender_sends_is_found_out_by_the_one_who_pulls() {
-    let opening = |size| encode(&Opening { from: 0, size, modified_ms: None });
-    let (station, _link, _task) = liar(move |link, pull| {
-        Box::pin(async move {
-            let mut source = link.source(pull.stream, pull.credit);
-            say(&mut source, opening(5), &[]).await;
-            say(&mut source, vec![], b"hello").await;
-            let whole = Whole { size: 5, hash: [0; 32] };
-            let _ = source.finish(encode(&Closing { whole: Some(whole) }).into()).await;
-            Ok(())
-        })
-    })
-    .await;
-    let (error, left) = pulled_from(&station, CopyOptions::default()).await;
-    assert_eq!((error, left), (FileError::HashMismatch { offset: 0 }, vec![]));
-
-    let (station, _link, _task) = liar(move |link, pull| {
-        Box::pin(async move {
-            let mut source = link.source(pull.stream, pull.credit);
-            say(&mut source, opening(1 << 50), &[]).await;
-            say(&mut source, vec![], b"hello").await;
-            let _ = source.stopped().await;
-            Ok(())
-        })
-    })
-    .await;
-    let options = CopyOptions { max_file: 1 << 40, ..CopyOptions::default() };
-    let (error, left) = pulled_from(&station, options).await;
-    assert_eq!((error, left), (FileError::TooLarge { size: 1 << 50, limit: 1 << 40 }, vec![]));
-
-    let (station, _link, _task) = liar(move |link, pull| {
-        Box::pin(async move {
-            let mut source = link.source(pull.stream, pull.credit);
-            say(&mut source, opening(5), &[]).await;
-            let _ = source.stopped().await;
-            Ok(())
-        })
-    })
-    .await;
-    let idle = Duration::from_millis(200);
-    let (error, left) = pulled_from(&station, CopyOptions { idle, ..CopyOptions::default() }).await;
-    assert_eq!((error, left), (FileError::Stalled(idle), vec![]));
-}
-
-#[tokio::test]
-async fn a_peer_that_loses_every_transfer_is_given_up() {
-    let (station, _link, _task) = liar(|_, _| Box::pin(async { Err(Fault::new(Code::LINK_LOST, "so sorry")) })).await;
-    let (error, left) = pulled_from(&station, CopyOptions::default()).await;
-    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
-    assert!(left.is_empty());
-}
-
-#[tokio::test]
-async fn a_sender_that_breaks_off_every_pull_is_given_up() {
-    let (station, _link, _task) = liar(|link, pull| {
-        Box::pin(async move {
-            let mut source = link.source(pull.stream, pull.credit);
-            say(&mut source, encode(&Opening { from: 0, size: 1 << 30, modified_ms: None }), &[]).await;
-            // More than waits here, so that some of it arrives.
-            for _ in 0..16 {
-                say(&mut source, vec![], &[1; limits::STREAM_CHUNK]).await;
-            }
-            source.abort(Fault::new(Code::CANCELLED, "so sorry"));
-            Ok(())
-        })
-    })
-    .await;
-    let (error, _) = pulled_from(&station, CopyOptions::default()).await;
-    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_receiver_that_drops_every_push_is_given_up() {
-    let here = tempfile::tempdir().unwrap();
-    let local = here.path().join("x");
-    std::fs::write(&local, content(8 * MIB, 1)).unwrap();
-    let station = Station::bind(StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap())).await.unwrap();
-    let (link, mut events) = Link::connect(agent_config(&station, 3).connect);
-    let answering = tokio::spawn(async move {
-        let mut sink = None;
-        while let Some(event) = events.next().await {
-            let LinkEvent::Request { id, name, .. } = event else { continue };
-            // The settling is never answered: what becomes of the stream says enough.
-            if name == Push::NAME {
-                let taken = link.sink(1 << 20);
-                let into = Some(Destination { stream: taken.id(), credit: 1 << 20, part: NOTHING });
-                let _ = link.answer(id, Ok(Answer { content_type: CBOR, content: encode(&PushAnswer { into }).into() }));
-                sink = Some(taken);
-            } else if let Some(mut sink) = sink.take() {
-                let _ = sink.recv().await;
-                sink.stop(Fault::new(Code::CANCELLED, "so sorry"));
-                let _ = link.answer(id, Err(Fault::new(Code::LINK_LOST, "so sorry")));
-            }
-        }
-    });
-    let peer = peer_of(&station).await;
-    let error = bounded(peer.link().push(&local, "box/x")).await.unwrap_err();
-    assert!(matches!(error, FileError::Lost(_)), "{error:?}");
-    answering.abort();
-}
-
-#[tokio::test]
-async fn a_push_that_the_receiver_claims_to_have_without_being_told_is_not_believed() {
-    let here = tempfile::tempdir().unwrap();
-    let local = here.path().join("x");
-    std::fs::write(&local, b"hello").unwrap();
-    let station = Station::bind(StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap())).await.unwrap();
-    let (link, mut events) = Link::connect(agent_config(&station, 3).connect);
-    let answering = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            if let LinkEvent::Request { id, .. } = event {
-                let content = encode(&PushAnswer { into: None }).into();
-                let _ = link.answer(id, Ok(Answer { content_type: CBOR, content }));
-            }
-        }
-    });
-    let peer = peer_of(&station).await;
-    let error = bounded(peer.link().push(&local, "box/x")).await.unwrap_err();
-    assert!(matches!(error, FileError::Rules(_)), "{error:?}");
-    answering.abort();
 }

@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use parlour_net::{Agent, AgentConfig, Files, Station, StationConfig, Trust};
+use parlour_net::{Agent, Files, KeepAlive, StationConfig};
 
 use crate::{
+    over_every_carrier,
     support::BOUND,
-    world::{MIB, World, bounded, content, hash, identity, open_root, parts, reached, serving},
+    world::{MIB, Placed, Way, World, anywhere, bounded, config_to, content, hash, identity, open_root, parts, reached, serving},
 };
 
 const SIZE: u64 = 256 * MIB;
@@ -20,40 +21,21 @@ const SIZE: u64 = 256 * MIB;
 const ROLE: &str = "PARLOUR_FILES_ROLE";
 const FOLDER: &str = "PARLOUR_FILES_FOLDER";
 const ADDRESS: &str = "PARLOUR_FILES_ADDRESS";
+/// A silent peer is given up soon, and a slow machine is not.
+const WATCHFUL: KeepAlive = KeepAlive { idle: Duration::from_millis(500), interval: Duration::from_millis(500), fails: 6 };
 
-/// In place of an address: over QUIC, wherever there is room.
-pub const QUIC: &str = "quic";
-
-/// What an agent with the identity number `n` needs to reach the station at this address.
-#[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
-async fn config_to(address: &str, n: u8) -> AgentConfig {
-    #[cfg(feature = "iroh")]
-    if let Ok(addr) = address.parse() {
-        return AgentConfig::over(parlour_net::ConnectConfig::iroh(crate::world::endpoint(n).await, addr));
-    }
-    let mut config = AgentConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Key(identity(200).key()));
-    config.connect.identity = Some(identity(n));
-    config.connect.backoff.first = Duration::from_millis(5);
-    config.connect.backoff.longest = Duration::from_millis(20);
-    config
+over_every_carrier! {
+    a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back,
+    a_sender_that_was_killed_goes_on_where_the_receiver_is,
+    a_receiver_that_was_killed_goes_on_where_it_was,
 }
 
-/// A station with a root `box`, and where it is.
-async fn station_in(folder: &Path, address: &str) -> (Station, String) {
+/// A station with a root `box`.
+async fn station_in(folder: &Path, address: &str) -> Placed {
     let files = Files::builder().root(open_root(folder)).open().unwrap();
-    let over_quic = address == QUIC;
-    let tcp = if over_quic { "127.0.0.1:0" } else { address };
-    let mut config = StationConfig::new(identity(200), tcp.parse().unwrap());
+    let mut config = StationConfig::new(identity(200), "127.0.0.1:0".parse().unwrap());
     config.handlers = serving(&files);
-    #[cfg(feature = "iroh")]
-    if over_quic {
-        let door = crate::world::endpoint(200).await;
-        config.iroh = Some(door.clone());
-        return (Station::bind(config).await.unwrap(), door.addr().to_string());
-    }
-    let station = Station::bind(config).await.unwrap();
-    let address = station.local_addr().to_string();
-    (station, address)
+    Placed::at(address, config).await
 }
 
 /// Another process, killed when it is dropped.
@@ -140,9 +122,9 @@ fn the_other_process() {
     runtime.block_on(async {
         match role.as_str() {
             "station" => {
-                let (station, address) = station_in(&folder, &address).await;
-                println!("serving {address}");
-                station.stopped().await;
+                let placed = station_in(&folder, &address).await;
+                println!("serving {}", placed.address);
+                placed.station.stopped().await;
             }
             "asker" => {
                 let agent = Agent::connect(config_to(&address, 1).await);
@@ -166,14 +148,16 @@ fn the_other_process() {
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back() {
+async fn a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back(way: Way) {
     let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let bytes = content(SIZE, 1);
     let local = here.path().join("x");
     std::fs::write(&local, &bytes).unwrap();
-    let child = Child::serving(there.path(), "127.0.0.1:0", None);
-    let agent = child.agent(1).await;
+    let child = Child::serving(there.path(), anywhere(way), None);
+    let mut config = config_to(&child.address, 1).await;
+    // Over QUIC nothing but its silence tells that a process was killed.
+    config.connect.link.keep_alive = Some(WATCHFUL);
+    let agent = Agent::connect(config);
     let transfer = agent.link().push(&local, "box/x");
     reached(&transfer, SIZE / 4).await;
     let address = child.kill();
@@ -187,15 +171,15 @@ async fn a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back() 
     assert!(parts(there.path()).is_empty());
 }
 
-async fn killed_and_started_again(role: &str) {
-    let world = World::new().await;
+async fn killed_and_started_again(role: &str, way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     let (source, target) = match role {
         "pusher" => (world.here.path().join("x"), world.there("x")),
         _ => (world.there("x"), world.here.path().join("x")),
     };
     std::fs::write(&source, &bytes).unwrap();
-    let address = world.station.local_addr().to_string();
+    let address = world.address.clone();
     let start = || Child::start(role, world.here.path(), &address, None);
     let child = start();
     let child = tokio::task::spawn_blocking(move || {
@@ -211,12 +195,10 @@ async fn killed_and_started_again(role: &str) {
     assert!(parts(target.parent().unwrap()).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_that_was_killed_goes_on_where_the_receiver_is() {
-    killed_and_started_again("pusher").await;
+async fn a_sender_that_was_killed_goes_on_where_the_receiver_is(way: Way) {
+    killed_and_started_again("pusher", way).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_was_killed_goes_on_where_it_was() {
-    killed_and_started_again("puller").await;
+async fn a_receiver_that_was_killed_goes_on_where_it_was(way: Way) {
+    killed_and_started_again("puller", way).await;
 }

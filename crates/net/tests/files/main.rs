@@ -16,13 +16,19 @@ mod full;
 mod heap;
 mod hostile;
 mod kill;
+mod liars;
 mod memory;
 mod paths;
 mod progress;
+mod raw;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/way.rs"]
+mod way;
 mod world;
+
+use way::over_every_carrier;
 
 #[test]
 fn transfers_may_be_sent_to_other_threads() {

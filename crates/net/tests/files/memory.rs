@@ -90,7 +90,7 @@ async fn a_transfer_takes_four_mebibytes_at_most_whatever_its_size() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_takes_four_mebibytes_at_most_where_it_is_asked_for() {
     let world = World::new().await;
-    assert_bounded("asking", asking(world.station.local_addr().to_string()).await, 0);
+    assert_bounded("asking", asking(world.address.clone()).await, 0);
 }
 
 /// What QUIC holds of a connection beside what its transfers take: what it has sent and is not acknowledged, and what has arrived and
@@ -101,7 +101,7 @@ const WINDOWS: u64 = 2 * parlour_wire::limits::UNACKED_BYTES as u64;
 #[cfg(feature = "iroh")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_quic_a_transfer_takes_four_mebibytes_at_most_beside_the_windows_of_its_connection() {
-    assert_bounded("serving over QUIC", serving(crate::kill::QUIC).await, WINDOWS);
-    let world = World::over_quic().await;
-    assert_bounded("asking over QUIC", asking(world.door().to_string()).await, WINDOWS);
+    assert_bounded("serving over QUIC", serving(crate::world::QUIC).await, WINDOWS);
+    let world = World::over(crate::world::Way::Iroh).await;
+    assert_bounded("asking over QUIC", asking(world.address.clone()).await, WINDOWS);
 }

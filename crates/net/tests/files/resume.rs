@@ -2,17 +2,30 @@
 
 use parlour_net::{Agent, Code, Fault, FileError, Files};
 
-use crate::world::{MIB, World, agent_config, bounded, content, hash, identity, open_box, parts, reached, station};
+use crate::{
+    over_every_carrier,
+    world::{MIB, Placed, Way, World, bounded, config_to, content, hash, identity, open_box, parts, reached, station_config},
+};
 
 const SIZE: u64 = 128 * MIB;
+
+over_every_carrier! {
+    a_push_goes_on_after_every_cut,
+    a_pull_goes_on_after_every_cut,
+    a_cut_right_at_the_end_does_not_hide_that_the_file_is_there,
+    a_push_goes_on_at_a_station_that_was_started_again,
+    a_pull_goes_on_in_a_process_that_was_started_again,
+    a_push_that_is_being_prepared_when_its_session_ends_does_not_mix_with_those_of_the_next_one,
+    a_later_push_of_the_same_file_by_the_same_peer_takes_over,
+    pushes_of_the_same_file_by_different_peers_do_not_mix,
+}
 
 fn sparing(moved: u64) -> bool {
     (SIZE..SIZE + SIZE / 2).contains(&moved)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_goes_on_after_every_cut() {
-    let world = World::new().await;
+async fn a_push_goes_on_after_every_cut(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     let local = world.here("x", &bytes);
     let transfer = world.agent.link().push(&local, "box/x");
@@ -27,9 +40,8 @@ async fn a_push_goes_on_after_every_cut() {
     assert!(parts(world.there.path()).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pull_goes_on_after_every_cut() {
-    let world = World::new().await;
+async fn a_pull_goes_on_after_every_cut(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     std::fs::write(world.there("x"), &bytes).unwrap();
     let back = world.here.path().join("back");
@@ -45,9 +57,8 @@ async fn a_pull_goes_on_after_every_cut() {
     assert!(parts(world.here.path()).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cut_right_at_the_end_does_not_hide_that_the_file_is_there() {
-    let world = World::new().await;
+async fn a_cut_right_at_the_end_does_not_hide_that_the_file_is_there(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(8 * MIB, 1);
     for n in 0..20_u32 {
         let local = world.here("x", &bytes);
@@ -60,32 +71,31 @@ async fn a_cut_right_at_the_end_does_not_hide_that_the_file_is_there() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_goes_on_at_a_station_that_was_started_again() {
-    let world = World::new().await;
+async fn a_push_goes_on_at_a_station_that_was_started_again(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     let local = world.here("x", &bytes);
     let transfer = world.agent.link().push(&local, "box/x");
     reached(&transfer, SIZE / 2).await;
-    let World { station: old, agent, files, there, here: _here, .. } = world;
+    let World { placed, agent, files, there, here: _here, .. } = world;
     drop((transfer, agent, files));
-    bounded(old.stop()).await;
-    drop(old);
+    let address = placed.address.clone();
+    placed.stop().await;
     let kept = std::fs::metadata(there.path().join(&parts(there.path())[0])).unwrap().len();
     assert!(kept > 0 && kept < SIZE && !there.path().join("x").exists());
 
     let files = Files::builder().root(open_box(&there)).open().unwrap();
-    let station = station(&files).await;
-    let agent = Agent::connect(agent_config(&station, 1));
+    let placed = Placed::at(&address, station_config(&files)).await;
+    assert_eq!(placed.address, address);
+    let agent = Agent::connect(config_to(&address, 1).await);
     let copied = bounded(agent.link().push(&local, "box/x")).await.unwrap();
     assert_eq!((copied.hash, copied.moved), (hash(&bytes), SIZE - kept));
     assert!(std::fs::read(there.path().join("x")).unwrap() == bytes);
     assert!(parts(there.path()).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pull_goes_on_in_a_process_that_was_started_again() {
-    let world = World::new().await;
+async fn a_pull_goes_on_in_a_process_that_was_started_again(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     std::fs::write(world.there("x"), &bytes).unwrap();
     let back = world.here.path().join("back");
@@ -102,9 +112,8 @@ async fn a_pull_goes_on_in_a_process_that_was_started_again() {
     assert!(std::fs::read(&back).unwrap() == bytes);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_that_is_being_prepared_when_its_session_ends_does_not_mix_with_those_of_the_next_one() {
-    let world = World::new().await;
+async fn a_push_that_is_being_prepared_when_its_session_ends_does_not_mix_with_those_of_the_next_one(way: Way) {
+    let world = World::over(way).await;
     let contents = [content(SIZE, 1), content(SIZE, 2)];
     let [first, second] = [world.here("a", &contents[0]), world.here("b", &contents[1])];
     let begun = world.agent.link().push(&first, "box/a");
@@ -238,9 +247,8 @@ async fn a_file_that_keeps_changing_is_given_up_by_name() {
     assert!(!world.there("x").exists() && !back.exists());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_later_push_of_the_same_file_by_the_same_peer_takes_over() {
-    let world = World::new().await;
+async fn a_later_push_of_the_same_file_by_the_same_peer_takes_over(way: Way) {
+    let world = World::over(way).await;
     let bytes = content(SIZE, 1);
     let local = world.here("x", &bytes);
     let first = world.agent.link().push(&local, "box/x");
@@ -252,9 +260,8 @@ async fn a_later_push_of_the_same_file_by_the_same_peer_takes_over() {
     assert!(copied.moved < SIZE && std::fs::read(world.there("x")).unwrap() == bytes);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pushes_of_the_same_file_by_different_peers_do_not_mix() {
-    let world = World::new().await;
+async fn pushes_of_the_same_file_by_different_peers_do_not_mix(way: Way) {
+    let world = World::over(way).await;
     let other = world.another_agent(2).await;
     let contents = [content(32 * MIB, 1), content(32 * MIB, 2)];
     let first = world.agent.link().push(world.here("a", &contents[0]), "box/x");

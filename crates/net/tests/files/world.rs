@@ -1,6 +1,7 @@
 //! A station that serves files, an agent, and a folder of each.
 
 use std::{
+    ops::Deref,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,11 +11,11 @@ use parlour_net::{
     StationConfig, Transfer, Trust,
 };
 #[cfg(feature = "iroh")]
-use parlour_net::{ConnectConfig, IrohConfig, IrohEndpoint};
+use parlour_net::{ConnectConfig, IrohAddr, IrohConfig, IrohEndpoint};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-pub use crate::support::bounded;
+pub use crate::{support::bounded, way::Way};
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -61,21 +62,109 @@ pub async fn station(files: &Files) -> Station {
     Station::bind(station_config(files)).await.unwrap()
 }
 
+/// In place of an address: over QUIC, wherever there is room.
+pub const QUIC: &str = "quic";
+
+/// In place of an address: over that carrier, wherever there is room.
+pub const fn anywhere(way: Way) -> &'static str {
+    match way {
+        Way::WebSocket => "127.0.0.1:0",
+        #[cfg(feature = "iroh")]
+        Way::Iroh => QUIC,
+    }
+}
+
 #[cfg(feature = "iroh")]
-pub async fn endpoint(n: u8) -> IrohEndpoint {
-    bounded(IrohEndpoint::bind(&identity(n), &IrohConfig::loopback())).await.unwrap()
+async fn endpoint(n: u8, config: &IrohConfig) -> IrohEndpoint {
+    bounded(IrohEndpoint::bind(&identity(n), config)).await.unwrap()
+}
+
+/// A station, and where agents find it.
+pub struct Placed {
+    pub station: Station,
+    pub address: String,
+    #[cfg(feature = "iroh")]
+    door: Option<IrohEndpoint>,
+}
+
+impl Placed {
+    /// At this address: that of a station which is no more, or one of [`anywhere`].
+    pub async fn at(address: &str, mut config: StationConfig) -> Self {
+        #[cfg(feature = "iroh")]
+        if let Some(sockets) = sockets(address) {
+            let door = endpoint(200, &sockets).await;
+            config.iroh = Some(door.clone());
+            let station = Station::bind(config).await.unwrap();
+            return Self { station, address: door.addr().to_string(), door: Some(door) };
+        }
+        config.address = address.parse().unwrap();
+        let station = Station::bind(config).await.unwrap();
+        Self {
+            address: station.local_addr().to_string(),
+            station,
+            #[cfg(feature = "iroh")]
+            door: None,
+        }
+    }
+
+    /// Stops the station and gives its place up.
+    pub async fn stop(self) {
+        bounded(self.station.stop()).await;
+        #[cfg(feature = "iroh")]
+        if let Some(door) = self.door {
+            let sockets = door.bound_sockets();
+            bounded(door.close()).await;
+            drop((self.station, door));
+            // They are closed by whichever task of the station lets go of the endpoint last.
+            bounded(async {
+                while sockets.iter().any(|socket| std::net::UdpSocket::bind(socket).is_err()) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// What an endpoint binds that is to be found at this address, if that is one of QUIC. Agents know no other way to a station that was
+/// started again than the old one: so it has the same key, and the same ports.
+#[cfg(feature = "iroh")]
+fn sockets(address: &str) -> Option<IrohConfig> {
+    if address == QUIC {
+        return Some(IrohConfig::loopback());
+    }
+    let addr: IrohAddr = address.parse().ok()?;
+    Some(IrohConfig { bind: addr.direct.into_iter().collect(), relays: Vec::new() })
+}
+
+/// What an agent with the identity number `n` needs to reach the station at this address.
+#[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
+pub async fn config_to(address: &str, n: u8) -> AgentConfig {
+    #[cfg(feature = "iroh")]
+    if let Ok(addr) = address.parse() {
+        let own = endpoint(n, &IrohConfig::loopback()).await;
+        return patient(AgentConfig::over(ConnectConfig::iroh(own, addr)));
+    }
+    let mut config = AgentConfig::new(format!("wss://{address}").parse().unwrap(), Trust::Key(identity(200).key()));
+    config.connect.identity = Some(identity(n));
+    patient(config)
 }
 
 pub fn agent_config(station: &Station, n: u8) -> AgentConfig {
     let mut config = AgentConfig::new(station.url(), Trust::Key(station.key()));
     config.connect.identity = Some(identity(n));
+    patient(config)
+}
+
+/// Comes back soon, however often it has been in vain.
+fn patient(mut config: AgentConfig) -> AgentConfig {
     config.connect.backoff.first = Duration::from_millis(5);
     config.connect.backoff.longest = Duration::from_millis(20);
     config
 }
 
 pub struct World {
-    pub station: Station,
+    pub placed: Placed,
     pub agent: Agent,
     pub files: Files,
     /// The station's folder, its root `box`.
@@ -83,62 +172,41 @@ pub struct World {
     /// The agent's folder.
     pub here: TempDir,
     pub events: mpsc::UnboundedReceiver<FileEvent>,
-    /// The station's door for agents that come over QUIC, as all do then.
-    #[cfg(feature = "iroh")]
-    quic: Option<IrohEndpoint>,
+}
+
+impl Deref for World {
+    type Target = Placed;
+
+    fn deref(&self) -> &Placed {
+        &self.placed
+    }
 }
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(|builder, there| builder.root(open_box(there))).await
+        Self::over(Way::WebSocket).await
     }
 
     pub async fn with(set: impl FnOnce(FilesBuilder, &TempDir) -> FilesBuilder) -> Self {
+        Self::over_with(Way::WebSocket, set).await
+    }
+
+    /// Over this carrier.
+    pub async fn over(way: Way) -> Self {
+        Self::over_with(way, |builder, there| builder.root(open_box(there))).await
+    }
+
+    pub async fn over_with(way: Way, set: impl FnOnce(FilesBuilder, &TempDir) -> FilesBuilder) -> Self {
         let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (files, events) = observed(set, &there);
-        let station = station(&files).await;
-        let agent = Agent::connect(agent_config(&station, 1));
+        let placed = Placed::at(anywhere(way), station_config(&files)).await;
+        let agent = Agent::connect(config_to(&placed.address, 1).await);
         bounded(agent.ready()).await.unwrap();
-        Self {
-            station,
-            agent,
-            files,
-            there,
-            here,
-            events,
-            #[cfg(feature = "iroh")]
-            quic: None,
-        }
-    }
-
-    /// The same over QUIC.
-    #[cfg(feature = "iroh")]
-    pub async fn over_quic() -> Self {
-        let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (files, events) = observed(|builder, there| builder.root(open_box(there)), &there);
-        let mut config = station_config(&files);
-        let door = endpoint(200).await;
-        config.iroh = Some(door.clone());
-        let station = Station::bind(config).await.unwrap();
-        let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint(1).await, door.addr())));
-        bounded(agent.ready()).await.unwrap();
-        Self { station, agent, files, there, here, events, quic: Some(door) }
-    }
-
-    /// Where it is reached over QUIC.
-    #[cfg(feature = "iroh")]
-    pub fn door(&self) -> parlour_net::IrohAddr {
-        self.quic.as_ref().unwrap().addr()
+        Self { placed, agent, files, there, here, events }
     }
 
     pub async fn another_agent(&self, n: u8) -> Agent {
-        #[cfg(feature = "iroh")]
-        if let Some(door) = &self.quic {
-            let agent = Agent::connect(AgentConfig::over(ConnectConfig::iroh(endpoint(n).await, door.addr())));
-            bounded(agent.ready()).await.unwrap();
-            return agent;
-        }
-        let agent = Agent::connect(agent_config(&self.station, n));
+        let agent = Agent::connect(config_to(&self.address, n).await);
         bounded(agent.ready()).await.unwrap();
         agent
     }
