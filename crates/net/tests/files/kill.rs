@@ -166,7 +166,7 @@ async fn a_push_goes_on_by_itself_when_the_receiver_was_killed_and_comes_back(wa
     let _child = Child::serving(there.path(), &address, None);
     let copied = bounded(transfer).await.unwrap();
     assert_eq!(copied.hash, hash(&bytes));
-    assert!(copied.moved < SIZE + SIZE / 2, "{}", copied.moved);
+    assert!(copied.moved < SIZE + SIZE / 8, "no more came again than was under way: {}", copied.moved);
     assert!(std::fs::read(there.path().join("x")).unwrap() == bytes);
     assert!(parts(there.path()).is_empty());
 }

@@ -63,6 +63,7 @@ pub async fn station(files: &Files) -> Station {
 }
 
 /// In place of an address: over QUIC, wherever there is room.
+#[cfg(feature = "iroh")]
 pub const QUIC: &str = "quic";
 
 /// In place of an address: over that carrier, wherever there is room.
@@ -138,7 +139,6 @@ fn sockets(address: &str) -> Option<IrohConfig> {
 }
 
 /// What an agent with the identity number `n` needs to reach the station at this address.
-#[cfg_attr(not(feature = "iroh"), expect(clippy::unused_async, reason = "binding an endpoint is"))]
 pub async fn config_to(address: &str, n: u8) -> AgentConfig {
     #[cfg(feature = "iroh")]
     if let Ok(addr) = address.parse() {
