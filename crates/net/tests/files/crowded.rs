@@ -11,6 +11,9 @@ use crate::{
     world::{MIB, Way, World, bounded, content, hash, open_box, parts, reached},
 };
 
+/// What a peer sends that is in no hurry.
+const LITTLE: &[u8] = b"little";
+
 over_every_carrier! {
     peers_that_hold_all_places_and_trickle_do_not_keep_others_out,
     many_peers_that_trickle_do_not_keep_out_one_that_moves,
@@ -18,13 +21,24 @@ over_every_carrier! {
     a_push_that_had_to_make_room_goes_on_by_itself_when_there_is_some,
 }
 
-/// Pushes that are open and hold their places without moving: as those of a peer that sends a byte now and then.
-async fn loiter(agent: &Agent, names: &[&str]) -> Vec<Raw> {
+/// Pushes that are under way and hold their places without moving: as those of a peer that sends a byte now and then.
+async fn loiter(world: &World, agent: &Agent, names: &[&str]) -> Vec<Raw> {
     let mut raws = Vec::new();
     for name in names {
         let mut raw = Raw::begin_over(agent.link(), offer(&format!("box/{name}"), MIB)).await;
         raw.open(0, MIB).await;
-        raw.data(b"little").await;
+        raw.data(LITTLE).await;
+        // Until its settling and its bytes have arrived, each by its own way, it is an offer that nobody has taken up.
+        let begin = format!(".{name}.");
+        let is_there = |part: &String| {
+            part.starts_with(&begin) && std::fs::metadata(world.there(part)).is_ok_and(|file| file.len() == LITTLE.len() as u64)
+        };
+        bounded(async {
+            while !parts(world.there.path()).iter().any(is_there) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         raws.push(raw);
     }
     raws
@@ -34,16 +48,16 @@ async fn peers_that_hold_all_places_and_trickle_do_not_keep_others_out(way: Way)
     let world =
         World::over_with(way, |builder, there| builder.root(open_box(there)).max_transfers(2).max_transfers_in_all(4)).await;
     let others = [world.another_agent(2).await, world.another_agent(3).await];
-    let first = loiter(&others[0], &["a", "b"]).await;
-    let second = loiter(&others[1], &["c", "d"]).await;
+    let first = loiter(&world, &others[0], &["a", "b"]).await;
+    let second = loiter(&world, &others[1], &["c", "d"]).await;
     // Two have two places each; the third gets one of those, and the other three transfers go on.
     all_is_well(&world).await;
     let mut codes = Vec::new();
     for raw in first.into_iter().chain(second) {
         let mut raw = raw;
-        raw.data(&vec![0; MIB as usize - 6]).await;
+        raw.data(&vec![0; MIB as usize - LITTLE.len()]).await;
         let mut whole = vec![0; MIB as usize];
-        whole[..6].copy_from_slice(b"little");
+        whole[..LITTLE.len()].copy_from_slice(LITTLE);
         codes.push(raw.finish(MIB, hash(&whole)).await.err().map(|fault| (fault.code, fault.retry_after_ms)));
     }
     codes.sort();
@@ -57,8 +71,8 @@ async fn many_peers_that_trickle_do_not_keep_out_one_that_moves(way: Way) {
     };
     let world = World::over_with(way, slow).await;
     let others = [world.another_agent(2).await, world.another_agent(3).await];
-    let first = loiter(&others[0], &["a"]).await;
-    let _second = loiter(&others[1], &["b"]).await;
+    let first = loiter(&world, &others[0], &["a"]).await;
+    let _second = loiter(&world, &others[1], &["b"]).await;
     all_is_well(&world).await;
     let first = first.into_iter().next().unwrap();
     assert_eq!(first.refused().await, Code::RATE_LIMITED, "the one that was slow for longest");

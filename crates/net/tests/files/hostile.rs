@@ -17,6 +17,9 @@ use crate::{
     world::{MIB, Way, World, bounded, content, hash, names, open_box, parts},
 };
 
+/// After so much silence a transfer is given up; an honest one is never silent for so long, on a loaded machine either.
+const IDLE: Duration = Duration::from_secs(1);
+
 over_every_carrier! {
     paths_that_only_a_hostile_peer_sends_are_refused_by_name,
     a_petabyte_is_announced_and_nothing_happens,
@@ -225,8 +228,7 @@ async fn data_after_the_end_is_ignored(way: Way) {
 }
 
 async fn a_sender_that_stalls_is_given_up_and_its_part_kept(way: Way) {
-    let idle = Duration::from_millis(200);
-    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(idle)).await;
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(IDLE)).await;
     let mut raw = Raw::begin(&world, offer("box/x", 100)).await;
     raw.open(0, 100).await;
     raw.data(&[1; 50]).await;
@@ -236,13 +238,12 @@ async fn a_sender_that_stalls_is_given_up_and_its_part_kept(way: Way) {
 }
 
 async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
-    let idle = Duration::from_secs(1);
-    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(idle)).await;
+    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(IDLE)).await;
     let into = ask(world.agent.link(), &offer("box/x", 600)).await.unwrap().into.unwrap();
     assert_eq!(world.files.used("box"), Some((0, 600)));
     loop {
         let event = bounded(world.events.recv()).await.unwrap();
-        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(idle)) {
+        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(IDLE)) {
             break;
         }
     }
@@ -254,8 +255,7 @@ async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
 }
 
 async fn a_receiver_that_stops_reading_is_given_up(way: Way) {
-    let idle = Duration::from_millis(300);
-    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(idle)).await;
+    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(IDLE)).await;
     std::fs::write(world.there("x"), content(32 * MIB, 1)).unwrap();
     let link = world.agent.link();
     let mut sink = link.sink(1 << 20);
@@ -265,7 +265,7 @@ async fn a_receiver_that_stops_reading_is_given_up(way: Way) {
     while let Ok(Received::Chunk { .. }) = bounded(sink.recv()).await {}
     loop {
         let event = bounded(world.events.recv()).await.unwrap();
-        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(idle)) {
+        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(IDLE)) {
             break;
         }
     }

@@ -1,7 +1,5 @@
 //! Raw requests of files, and a push whose sender is the test itself.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use parlour_net::{Code, Fault, Link, Source};
 use parlour_wire::{
@@ -12,13 +10,17 @@ use parlour_wire::{
     limits,
 };
 
-use crate::world::{MIB, World, bounded, content, hash};
+use crate::{
+    support::BOUND,
+    world::{MIB, World, bounded, content, hash},
+};
 
 pub const CBOR: ContentType = ContentType::CBOR;
 pub const NOTHING: Part = Part { size: 0, hash: [0; 32] };
 
 pub async fn ask<T: Call>(link: &Link, request: &T) -> Result<T::Answer, Fault> {
-    let answer = bounded(link.request_raw(T::NAME, CBOR, encode(request).into(), Duration::from_secs(20))).await?;
+    // What this end calls `timed_out` by itself must not be taken for the other's word.
+    let answer = bounded(link.request_raw(T::NAME, CBOR, encode(request).into(), 2 * BOUND)).await?;
     Ok(decode(&answer.content).unwrap())
 }
 
