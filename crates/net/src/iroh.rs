@@ -46,8 +46,8 @@ const PROTOCOL: &[u8] = b"parlour/link/1";
 const STRANGER_WINDOW: u32 = 64 * 1024;
 /// Unread bytes of a peer, and unacknowledged ones to it: what a session keeps for a resume, too.
 const WINDOW: u32 = limits::UNACKED_BYTES as u32;
-/// Unread bytes of one stream. What is under way of it stands before whatever is said next, so a request beside it waits as long as the peer
-/// takes for so much; over a long way no more than this comes in one round trip.
+/// Unread bytes of one stream: over a long way no more than this comes in one round trip. With a peer that is near less is under way
+/// ([`crate::allowance`]), because it stands before whatever is said next.
 const STREAM_WINDOW: u32 = WINDOW / 4;
 /// Connections that may wait for the listener.
 const ARRIVALS: usize = 64;
@@ -261,8 +261,8 @@ impl IrohEndpoint {
         self.inner.endpoint.bound_sockets()
     }
 
-    /// Closes every connection of this endpoint, tells the peers, and takes no more. Its ports are free when the last clone is gone,
-    /// those of a station and of links included.
+    /// Closes every connection of this endpoint, tells the peers, and takes no more. Its ports are free a moment after the last clone is
+    /// gone, those of a station and of links included: who binds one of them again tries again.
     pub async fn close(&self) {
         self.inner.endpoint.close().await;
     }

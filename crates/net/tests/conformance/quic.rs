@@ -112,34 +112,25 @@ async fn a_stranger_may_leave_little_unread() {
     assert!(written <= 64 * 1024, "{written}");
 }
 
-/// What is under way of a stream stands before whatever is said next: when its receiver reads nothing, as much as its window.
+/// What is under way of a stream stands before whatever is said next: when its receiver reads nothing, all its credit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_matters_waits_for_little_of_a_stream_that_is_under_way() {
     let mut rig = Rig::start(Way::Iroh, ListenConfig::default()).await;
     let raw = greeted(&rig).await;
     let (_, pusher) = rig.server.opened().await;
     let mut sink = pusher.link().sink(8 << 20);
+    assert_eq!(sink.credit(), 256 * 1024, "to a peer that is near");
     rig.server.service.set_room(false);
     let mut stream = open(&raw, sink.id()).await;
     let chunk = Bytes::from(message(&Frame { content: vec![0; limits::STREAM_CHUNK].into(), ..data(sink.id(), b"") }));
-    let (mut left, mut ahead) = (chunk.clone(), 0);
-    loop {
-        let write = stream.write(&left);
-        // Until there is more than a stranger may send, the word that this is none may be under way.
-        let wrote = if ahead < 128 * 1024 { Some(bounded(write).await) } else { write.now_or_never() };
-        let Some(wrote) = wrote else { break };
-        ahead += left.split_to(wrote.unwrap()).len();
-        if left.is_empty() {
-            left = chunk.clone();
-        }
+    for _ in 0..sink.credit() as usize / limits::STREAM_CHUNK {
+        bounded(stream.write_all(&chunk)).await.unwrap();
     }
     let mut raw = Raw::Iroh(raw);
     assert!(raw.send(&Raw::request(1, "echo", Bytes::from_static(b"now"))).await, "there is room beside the stream");
     rig.server.service.set_room(true);
     while raw.recv().await.unwrap().kind != Kind::RESPONSE {}
     assert!(bounded(sink.recv()).await.is_ok(), "the stream goes on");
-    // One read may have been made before there was no room.
-    assert!(ahead <= (1 << 20) + 64 * 1024, "{ahead} bytes were before it");
 }
 
 #[tokio::test]

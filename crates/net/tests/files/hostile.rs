@@ -259,7 +259,7 @@ async fn a_receiver_that_stops_reading_is_given_up(way: Way) {
     std::fs::write(world.there("x"), content(32 * MIB, 1)).unwrap();
     let link = world.agent.link();
     let mut sink = link.sink(1 << 20);
-    let pull = Pull { path: "box/x".into(), stream: sink.id(), credit: 1 << 20, part: NOTHING };
+    let pull = Pull { path: "box/x".into(), stream: sink.id(), credit: sink.credit().into(), part: NOTHING };
     let refused = ask(link, &pull).await.unwrap_err();
     assert_eq!(refused.code, Code::TIMED_OUT);
     while let Ok(Received::Chunk { .. }) = bounded(sink.recv()).await {}

@@ -160,7 +160,7 @@ async fn a_receiver_that_drops_every_push_is_given_up(way: Way) {
             // The settling is never answered: what becomes of the stream says enough.
             if name == Push::NAME {
                 let taken = link.sink(1 << 20);
-                let into = Some(Destination { stream: taken.id(), credit: 1 << 20, part: NOTHING });
+                let into = Some(Destination { stream: taken.id(), credit: taken.credit().into(), part: NOTHING });
                 let _ = link.answer(id, Ok(Answer { content_type: CBOR, content: encode(&PushAnswer { into }).into() }));
                 sink = Some(taken);
             } else if let Some(mut sink) = sink.take() {

@@ -116,10 +116,16 @@ async fn a_push_that_is_being_prepared_when_its_session_ends_does_not_mix_with_t
     let world = World::over(way).await;
     let contents = [content(SIZE, 1), content(SIZE, 2)];
     let [first, second] = [world.here("a", &contents[0]), world.here("b", &contents[1])];
-    let begun = world.agent.link().push(&first, "box/a");
-    reached(&begun, SIZE / 8).await;
-    drop(begun);
-    let part = world.there(&parts(world.there.path())[0]);
+    let part = loop {
+        let begun = world.agent.link().push(&first, "box/a");
+        reached(&begun, SIZE / 8).await;
+        drop(begun);
+        match parts(world.there.path()).first() {
+            Some(part) => break world.there(part),
+            // It had ended before it was dropped.
+            None => std::fs::remove_file(world.there("a")).unwrap(),
+        }
+    };
     // What is there of the file is busy, so its next push waits before it is answered.
     let busy = tokio::task::spawn_blocking(move || {
         let file = std::fs::File::open(part).unwrap();
