@@ -70,7 +70,10 @@ async fn pull_too_much(folder: &Path) {
         let station = Station::bind(config).await.unwrap();
         let mut config = agent_config(&station, n + 1);
         let lost = lost.clone();
-        config.hooks.on_disconnect(move |_station, reason| std::future::ready(lost.send((n, reason)).unwrap()));
+        config.hooks.on_disconnect(move |_station, reason| {
+            lost.send((n, reason)).unwrap();
+            std::future::ready(())
+        });
         agents.push(ready(config).await);
         stations.push(station);
     }
