@@ -90,6 +90,7 @@ async fn pipelines(ends: &Ends, round_trips: usize) -> anyhow::Result<Vec<Figure
 async fn transfers(ends: &Ends, folder: &Path, bytes: u64) -> anyhow::Result<Vec<Figure>> {
     let copy = raw::copy(bytes).await? / MB;
     let large = files::make(&ends.shared(), LARGE, bytes)?;
+    files::touch_blocks(folder, bytes)?;
     let raw = raw::copy_file(&large, &folder.join("raw-copy"), bytes).await? / MB;
     let pulled = files::pull(ends, LARGE).await?.rate() / MB;
     let [pushed, replaced] = files::push(ends, &large).await?.map(|took| took.rate() / MB);

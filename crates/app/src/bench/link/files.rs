@@ -55,6 +55,14 @@ pub(super) fn make(folder: &Path, name: &str, bytes: u64) -> anyhow::Result<Path
     Ok(path)
 }
 
+/// Has the disk give the blocks that two more files take, and takes them back. A virtual disk writes a block for the first time at a
+/// fifth of its speed; otherwise whatever is measured last and needs the most of them would pay for that.
+pub(super) fn touch_blocks(folder: &Path, bytes: u64) -> anyhow::Result<()> {
+    let spare = [make(folder, "spare", bytes)?, make(folder, "second-spare", bytes)?];
+    spare.iter().try_for_each(std::fs::remove_file)?;
+    Ok(())
+}
+
 /// The agent gets a file of the station.
 pub(super) async fn pull(ends: &Ends, name: &str) -> anyhow::Result<Took> {
     let target = ends.own().join(name);
