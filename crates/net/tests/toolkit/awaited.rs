@@ -37,7 +37,10 @@ async fn pair(spin: Duration) -> (Station, Agent, Arc<Semaphore>) {
     let opened = Arc::clone(&gate);
     let held = move |_cx, ()| {
         let opened = Arc::clone(&opened);
-        async move { Ok::<(), parlour_net::Fault>(opened.acquire().await.expect("it is not closed").forget()) }
+        async move {
+            opened.acquire().await.expect("it is not closed").forget();
+            Ok::<(), parlour_net::Fault>(())
+        }
     };
     config.handlers.on_request("held", held).allow(Access::Anyone);
     config.handlers.on_request("echo", |_cx, value: u64| async move { Ok(value) }).allow(Access::Anyone);
