@@ -93,7 +93,7 @@ impl Shared {
         let root = self.root(&cx, &path)?;
         root.check_read()?;
         let seat = Arc::new(self.seats.take(&who(cx.peer()), now())?);
-        let (story, meter, displaced) = (self.story(&cx, &path, Way::Out), Meter::of(Arc::clone(&seat)), seat.wanted_back());
+        let (story, meter, displaced) = (self.story(&cx, &path, Way::Out), Meter::of(&seat), seat.wanted_back());
         let reader = in_thread(move || Reader::new(open_below(&root.dir, &path)?, Some(seat))).await?;
         story.tell(FileStage::Begun);
         let source = cx.link().source(pull.stream, pull.credit);
@@ -115,7 +115,7 @@ impl Shared {
         let mark = (path.clone(), tag(&who, &path));
         let replaced = self.replace(&mark);
         let seat = Arc::new(self.seats.take(&who, now())?);
-        let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::of(Arc::clone(&seat))));
+        let (story, meter) = (self.story(&cx, &path, Way::In), Arc::new(Meter::of(&seat)));
         let coming = Coming { cx: &cx, root: &root, push: &push, mark: &mark, replaced: &replaced, meter: &meter };
         let prepared = self.prepare(coming, Arc::clone(&seat)).await;
         let Some(Ready { intake, have }) =
@@ -208,18 +208,17 @@ impl Shared {
                 error = displaced => error,
                 () = tokio::time::sleep(idle) => FileError::Stalled(idle),
             };
-            let Some(shared) = shared.upgrade() else { return };
-            let offer = locked(&shared.offers).remove(&key);
-            if let Some(Offer { intake, story, .. }) = offer {
-                let reason = error.clone();
-                let forget = move || {
-                    intake.abandon(reason);
-                    Ok(())
-                };
-                // Whoever is told that it has failed may come again at once, and finds its room given back.
-                let _: Result<(), FileError> = in_thread(forget).await;
-                story.tell(FileStage::Failed(error));
-            }
+            let offer = shared.upgrade().and_then(|shared| locked(&shared.offers).remove(&key));
+            // The stream of the sink is stopped last, which tells the peer.
+            let Some(Offer { sink: _sink, intake, story, .. }) = offer else { return };
+            let reason = error.clone();
+            let forget = move || {
+                intake.abandon(reason);
+                Ok(())
+            };
+            // Whoever is told that it has failed may come again at once, and finds room and place given back.
+            let _: Result<(), FileError> = in_thread(forget).await;
+            story.tell(FileStage::Failed(error));
         });
     }
 

@@ -238,7 +238,8 @@ async fn a_sender_that_stalls_is_given_up_and_its_part_kept(way: Way) {
 }
 
 async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
-    let mut world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(IDLE)).await;
+    let mut world =
+        World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(IDLE).max_transfers(1)).await;
     let into = ask(world.agent.link(), &offer("box/x", 600)).await.unwrap().into.unwrap();
     assert_eq!(world.files.used("box"), Some((0, 600)));
     loop {
@@ -248,6 +249,8 @@ async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
         }
     }
     assert_eq!(world.files.used("box"), Some((0, 0)), "there is room again by the time that somebody is told");
+    let again = ask(world.agent.link(), &offer("box/z", 600)).await.unwrap().into.unwrap();
+    assert_ne!(again.stream, into.stream, "and the place");
     let late = ask(world.agent.link(), &Settle { stream: into.stream }).await.unwrap_err();
     assert_eq!(late.code, Code::LINK_LOST);
     let local = world.here("y", &content(1000, 1));
