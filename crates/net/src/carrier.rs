@@ -62,8 +62,8 @@ pub(crate) trait Carrier: Send + Unpin {
         true
     }
 
-    /// The round trip of the way, if what is under way of a stream stands before what the peer says next.
-    fn round_trip(&self) -> Option<Duration> {
+    /// The round trip of the way when little is under way, if what is under way of a stream stands before what the peer says next.
+    fn round_trip(&mut self) -> Option<Duration> {
         None
     }
 

@@ -191,8 +191,8 @@ impl Desk {
                     continue;
                 }
                 Control::Stream(control) => {
-                    if matches!(control, StreamControl::Grant { .. }) {
-                        self.port.set_near(is_near(pump.round_trip()));
+                    if matches!(control, StreamControl::Grant { .. }) && pump.is_connected() {
+                        self.port.set_far(!is_near(pump.round_trip()));
                     }
                     self.flows.get_or_insert_default().control(control, pump, now);
                     continue;
@@ -291,9 +291,10 @@ impl Desk {
 
     /// A connection is there, and both ends know each other.
     pub(crate) fn on_up(&mut self, session: LinkSessionId, pump: &mut Pump, now: Instant) {
+        // Before anybody is told, who may begin a stream at once. How far it is the first grant says: to shake hands takes long on a busy
+        // machine.
+        self.port.set_far(pump.round_trip().is_none());
         self.port.set_up(session);
-        // On a new way nobody knows; the first grant will tell.
-        self.port.set_near(pump.round_trip().is_some());
         if let Some(flows) = &mut self.flows {
             flows.on_up(pump, now);
         }

@@ -6,6 +6,7 @@
 //! themselves, not for a server with thousands of clients.
 
 mod carrier;
+mod distance;
 mod door;
 pub(crate) mod fuzzing;
 mod streams;

@@ -135,9 +135,9 @@ impl Link {
     /// Opens the receiving end of a stream. The peer is told its name and credit in a request or an answer, and sends.
     ///
     /// `credit` is how many bytes may be under way, and so what the stream may hold of this side's memory. On a way of high delay
-    /// it bounds the speed: what fits into one round trip. It is at least twice the largest chunk. Over iroh it begins with 256 KiB at
-    /// most, and stays so while the peer answers within 5 ms, because all else would wait for what is under way; [`Sink::credit`]
-    /// says what it begins with. Without a connection the stream begins with the next one.
+    /// it bounds the speed: what fits into one round trip. It is at least twice the largest chunk. Over iroh, and
+    /// without a connection, it begins with 256 KiB at most, and stays so if the peer is nearer than a round trip of 5 ms, because all else
+    /// would wait for what is under way; [`Sink::credit`] says what it begins with. Without a connection the stream begins with the next one.
     #[must_use]
     pub fn sink(&self, credit: u32) -> Sink {
         Sink::new(self, credit)

@@ -108,8 +108,8 @@ pub(crate) struct Port {
     reports: AtomicUsize,
     /// The last name that was given to a stream, once there is one.
     streams: OnceLock<AtomicU64>,
-    /// The peer is near, and streams are in the way of the rest.
-    near: AtomicBool,
+    /// The peer is known to be far, or streams are in nobody's way.
+    far: AtomicBool,
     /// The link came up, went down, ended, or has room.
     pub(crate) changed: Notify,
     /// The user's content types, if there are any.
@@ -332,16 +332,18 @@ impl Port {
         self.changed.notify_waiters();
     }
 
-    pub(crate) fn set_near(&self, near: bool) {
-        self.near.store(near, Ordering::Relaxed);
+    pub(crate) fn set_far(&self, far: bool) {
+        self.far.store(far, Ordering::Relaxed);
     }
 
-    /// See [`crate::allowance`].
+    /// Whether streams begin with little under way ([`crate::allowance`]): where nobody knows, too, since more is granted later.
     pub(crate) fn is_near(&self) -> bool {
-        self.near.load(Ordering::Relaxed)
+        !self.far.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_down(&self) {
+        // The next connection may be by another way.
+        self.set_far(false);
         let was_up = std::mem::take(&mut self.lock().up);
         if was_up {
             self.changed.notify_waiters();

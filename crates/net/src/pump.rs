@@ -71,8 +71,8 @@ impl Pump {
     }
 
     /// See [`Carrier::round_trip`].
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.carrier.as_ref().and_then(|carrier| carrier.round_trip())
+    pub(crate) fn round_trip(&mut self) -> Option<Duration> {
+        self.carrier.as_mut().and_then(|carrier| carrier.round_trip())
     }
 
     /// Takes a carrier in place of the one before, if any.

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use ::iroh::endpoint::{Connection, Path, RecvStream, SendStream, VarInt};
+use ::iroh::endpoint::{Connection, Path, PathId, RecvStream, SendStream, VarInt};
 use bytes::BytesMut;
 use parlour_wire::{Frame, Kind, limits};
 
 use super::{
     WINDOW,
+    distance::Distance,
     streams::{Streams, is_stop},
     ways::{Inlet, Outlet},
 };
@@ -29,6 +30,7 @@ pub(crate) struct IrohCarrier<G = ()> {
     inlet: Inlet,
     outlet: Outlet,
     streams: Streams,
+    distance: Distance<PathId>,
     limit: usize,
     /// Frames of the main stream since the others had their turn.
     since: u32,
@@ -46,6 +48,7 @@ impl<G: Send + Unpin> IrohCarrier<G> {
             inlet: Inlet::new(recv),
             outlet: Outlet::new(send, BytesMut::new()),
             streams: Streams::default(),
+            distance: Distance::default(),
             limit: 0,
             since: 0,
             closing: false,
@@ -87,10 +90,9 @@ impl<G: Send + Unpin> Carrier for IrohCarrier<G> {
         if self.outlet.waiting() < WRITE_HIGH { Poll::Ready(Ok(())) } else { self.outlet.poll_write_out(cx) }
     }
 
-    fn round_trip(&self) -> Option<Duration> {
+    fn round_trip(&mut self) -> Option<Duration> {
         let paths = self.connection.paths();
-        // A connection without a path is far, if it comes back at all.
-        Some(paths.iter().find(Path::is_selected).map_or(Duration::MAX, |path| path.rtt()))
+        Some(self.distance.note(paths.iter().find(Path::is_selected).map(|path| (path.id(), path.rtt()))))
     }
 
     fn takes_chunks(&self) -> bool {
