@@ -111,18 +111,24 @@ impl Asked {
         self.cell.lock().progress
     }
 
-    /// Tells the link's account how long the answer has taken.
+    /// Tells the link's account that the answer is there.
     fn note_answer(&mut self) {
-        if let (Some(Look { made, looks }), Some(spin)) = (self.look.take(), self.link.port.spin()) {
-            spin.answered(looks, now().saturating_duration_since(made));
+        match (self.look.take(), self.link.port.spin()) {
+            (Some(Look { looks: true, .. }), Some(spin)) => spin.found(),
+            (Some(Look { made, looks: false }), Some(spin)) => spin.answered(now().saturating_duration_since(made)),
+            _ => {}
         }
     }
 
     /// Whether this is polled again soon rather than when the answer wakes its task.
-    fn looks_again(&self) -> bool {
-        matches!((&self.look, self.link.port.spin()), (Some(Look { made, looks: true }), Some(spin)) if spin.goes_on(*made, now()))
+    fn looks_again(&mut self) -> bool {
+        let (Some(Look { made, looks: true }), Some(spin)) = (&self.look, self.link.port.spin()) else { return false };
+        let goes_on = spin.goes_on(*made, now());
+        if !goes_on {
+            self.look = None;
+        }
+        goes_on
     }
-
     /// Whether the handler has reported since the last call of this.
     pub(crate) fn is_alive(&self) -> bool {
         std::mem::take(&mut self.cell.lock().reported)

@@ -58,29 +58,35 @@ impl Spin {
         !self.longest.is_zero() && self.left.load(Ordering::Relaxed) == 0
     }
 
-    /// An answer came `took` after its request, to a caller that `looked`.
-    pub(crate) fn answered(&self, looked: bool, took: Duration) {
-        let quick = took <= self.longest;
-        match (looked, quick) {
-            (true, true) => self.pause.store(FIRST, Ordering::Relaxed),
-            (true, false) => {
-                let pause = self.pause.load(Ordering::Relaxed);
-                self.left.store(pause, Ordering::Relaxed);
-                self.pause.store((pause * 2).min(MOST), Ordering::Relaxed);
-            }
-            (false, true) => self.left.store(self.left.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed),
-            (false, false) => {}
-        }
+    /// A caller that did not look has its answer, `took` after it asked.
+    pub(crate) fn answered(&self, took: Duration) {
+        let left = if took <= self.longest {
+            self.left.load(Ordering::Relaxed).saturating_sub(1)
+        } else {
+            self.pause.load(Ordering::Relaxed)
+        };
+        self.left.store(left, Ordering::Relaxed);
     }
 
-    /// Whether a caller that asked at `made` looks again at `now`.
+    /// A caller that looked has its answer.
+    pub(crate) fn found(&self) {
+        self.pause.store(FIRST, Ordering::Relaxed);
+    }
+
+    /// Whether a caller that asked at `made` and has no answer at `now` looks again. The last time it does not, and has looked in vain.
     pub(crate) fn goes_on(&self, made: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(made) < self.longest
+        let goes_on = now.saturating_duration_since(made) < self.longest;
+        if !goes_on {
+            let pause = self.pause.load(Ordering::Relaxed);
+            self.left.store(pause, Ordering::Relaxed);
+            self.pause.store((pause * 2).min(MOST), Ordering::Relaxed);
+        }
+        goes_on
     }
 }
 
-/// Has this poll's task polled again once whatever else can be done has been looked at: on a worker thread of a runtime, its other
-/// tasks and the network; on any other thread, nothing.
+/// Has this poll's task polled again: on a worker thread of a runtime after its other tasks and, if no other thread waits for it, the
+/// network; on any other thread at once.
 pub(crate) fn again(cx: &mut Context<'_>) {
     // The first poll of it only arranges for that.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
@@ -93,9 +99,14 @@ mod tests {
     const QUICK: Duration = Duration::from_micros(30);
     const SLOW: Duration = Duration::from_millis(30);
 
+    /// A call whose answer takes so long; whether its caller looked.
     fn answered(spin: &Spin, took: Duration) -> bool {
-        let looks = spin.looks();
-        spin.answered(looks, took);
+        let (looks, made) = (spin.looks(), crate::pump::now());
+        match looks {
+            false => spin.answered(took),
+            true if spin.goes_on(made, made + took) => spin.found(),
+            true => {}
+        }
         looks
     }
 
@@ -109,6 +120,11 @@ mod tests {
     fn nobody_looks_at_a_link_whose_answers_are_slow() {
         let spin = Spin::new(USUAL);
         assert!((0..10_000).all(|_| !answered(&spin, SLOW)));
+        assert_eq!(
+            [QUICK, SLOW, QUICK, QUICK, QUICK].map(|took| answered(&spin, took)),
+            [false, false, false, false, true],
+            "one is not enough"
+        );
     }
 
     #[test]
