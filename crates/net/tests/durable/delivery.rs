@@ -9,7 +9,8 @@ use parlour_wire::{Code, frame::ContentType, header::Fault};
 use crate::{
     bounded, open, open_with,
     receiver::{Effects, Receiver, order, tally},
-    rig::{Address, Way, over_every_carrier},
+    rig::Address,
+    way::{Way, over_every_carrier},
 };
 
 over_every_carrier! {

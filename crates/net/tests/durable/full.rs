@@ -12,7 +12,8 @@ use parlour_wire::{Code, frame::ContentType};
 use crate::{
     bounded, open,
     receiver::{Effects, Receiver, order},
-    rig::{Address, Way},
+    rig::Address,
+    way::Way,
 };
 
 /// The file, for the process with the limit.

@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use crate::{
     bounded, open,
     receiver::{Effects, Receiver, tally},
-    rig::{Address, Way, over_every_carrier},
+    rig::Address,
+    way::{Way, over_every_carrier},
 };
 
 over_every_carrier! {

@@ -8,6 +8,8 @@ mod receiver;
 mod restarts;
 mod rig;
 mod typed;
+#[path = "../support/way.rs"]
+mod way;
 
 use std::{path::Path, time::Duration};
 

@@ -7,7 +7,8 @@ use parlour_wire::frame::ContentType;
 use crate::{
     bounded, open,
     receiver::{Effects, Receiver, order, tally},
-    rig::{Address, Way, over_every_carrier},
+    rig::Address,
+    way::{Way, over_every_carrier},
 };
 
 over_every_carrier! {

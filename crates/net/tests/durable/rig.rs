@@ -6,39 +6,7 @@ use parlour_net::{ConnectConfig, Events, Identity, Link, Listener, ServerIdentit
 #[cfg(feature = "iroh")]
 use parlour_net::{IrohAddr, IrohConfig, IrohEndpoint};
 
-/// Runs each of these scenarios over every carrier.
-macro_rules! over_every_carrier {
-    ($($scenario:ident,)*) => {
-        mod websocket {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::rig::Way::WebSocket).await;
-                }
-            )*
-        }
-
-        #[cfg(feature = "iroh")]
-        mod iroh {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() {
-                    super::$scenario($crate::rig::Way::Iroh).await;
-                }
-            )*
-        }
-    };
-}
-
-pub(crate) use over_every_carrier;
-
-/// Which carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    WebSocket,
-    #[cfg(feature = "iroh")]
-    Iroh,
-}
+use crate::way::Way;
 
 /// Who the receivers of a test are, one after the other.
 fn receiver() -> Identity {
