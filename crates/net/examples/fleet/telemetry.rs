@@ -8,6 +8,9 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
+/// Telemetry a second, at most, whatever a drone is told.
+const FASTEST: u32 = 1000;
+
 /// Action of a drone, at every beat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Telemetry {
@@ -80,7 +83,7 @@ struct Pace {
 
 impl Pace {
     fn new(hz: u32, first: u64) -> Self {
-        let (start, period) = (Instant::now(), Duration::from_secs(1) / hz);
+        let (start, period) = (Instant::now(), Duration::from_secs(1) / hz.min(FASTEST));
         let mut interval = interval(period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Self { start, period, first, interval }

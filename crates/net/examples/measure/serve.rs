@@ -41,9 +41,9 @@ impl SessionService for Service {
             "receive" => {
                 let credit = u32::from_be_bytes(request.content[..].try_into().unwrap());
                 let mut sink = session.link().sink(credit);
-                let id = Bytes::copy_from_slice(&sink.id().to_be_bytes());
+                let told = [sink.id(), sink.credit().into()].map(u64::to_be_bytes).concat().into();
                 tokio::spawn(async move { while let Ok(Received::Chunk { .. }) = sink.recv().await {} });
-                Box::pin(async { Ok((ContentType::BYTES, id)) })
+                Box::pin(async { Ok((ContentType::BYTES, told)) })
             }
             _ => Box::pin(async move { Ok((request.content_type, request.content)) }),
         }

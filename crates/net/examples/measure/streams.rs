@@ -61,7 +61,7 @@ async fn beside(link: &Link, what: &str, stream: impl Future<Output = ()>) {
 
 async fn receive(link: &Link, bytes: u64) {
     let mut sink = link.sink(CREDIT);
-    let asked = [sink.id(), u64::from(CREDIT), bytes].map(u64::to_be_bytes).concat();
+    let asked = [sink.id(), sink.credit().into(), bytes].map(u64::to_be_bytes).concat();
     link.request_raw("send", ContentType::BYTES, Bytes::from(asked), TIMEOUT).await.unwrap();
     assert_eq!(drain(&mut sink).await, bytes);
 }
@@ -79,8 +79,8 @@ async fn drain(sink: &mut Sink) -> u64 {
 async fn send_all(link: &Link, bytes: u64) {
     let credit = Bytes::copy_from_slice(&CREDIT.to_be_bytes());
     let answer = link.request_raw("receive", ContentType::BYTES, credit, TIMEOUT).await.unwrap();
-    let id = u64::from_be_bytes(answer.content[..].try_into().unwrap());
-    send(link.clone(), id, CREDIT.into(), bytes).await;
+    let [id, credit] = [0, 8].map(|at| u64::from_be_bytes(answer.content[at..][..8].try_into().unwrap()));
+    send(link.clone(), id, credit, bytes).await;
 }
 
 /// Bytes over TLS with the same ciphers and nothing else, in GB/s.
