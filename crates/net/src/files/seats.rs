@@ -173,7 +173,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::meter::Meter, *};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -195,6 +195,16 @@ mod tests {
         assert_eq!(seats.take(&who(2), now).err(), Some(FileError::TooMany), "nobody has more than one above it");
         drop(first);
         assert!(seats.take(&who(2), now).is_ok() && seats.lock().taken.len() == 2);
+    }
+
+    #[test]
+    fn who_looks_on_at_a_transfer_does_not_hold_its_place() {
+        let (seats, now) = (seats(1, 1), now());
+        let seat = Arc::new(seats.take(&who(1), now).expect("free"));
+        let meter = Meter::of(&seat);
+        drop(seat);
+        assert!(seats.take(&who(1), now).is_ok(), "the work is over");
+        meter.moved(1);
     }
 
     #[test]

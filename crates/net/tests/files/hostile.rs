@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlour_net::{Code, FileError, Received};
+use parlour_net::{Code, FileError, FileStage, Received};
 use parlour_wire::{
     api::Call,
     encode,
@@ -237,20 +237,21 @@ async fn a_sender_that_stalls_is_given_up_and_its_part_kept(way: Way) {
     all_is_well(&world).await;
 }
 
+/// Waits until the end that serves is told that a transfer has stalled.
+async fn told_of_stalling(world: &mut World) {
+    while bounded(world.events.recv()).await.unwrap().stage != FileStage::Failed(FileError::Stalled(IDLE)) {}
+}
+
 async fn an_offer_that_is_never_taken_up_is_forgotten(way: Way) {
     let mut world =
         World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000)).idle(IDLE).max_transfers(1)).await;
     let into = ask(world.agent.link(), &offer("box/x", 600)).await.unwrap().into.unwrap();
     assert_eq!(world.files.used("box"), Some((0, 600)));
-    loop {
-        let event = bounded(world.events.recv()).await.unwrap();
-        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(IDLE)) {
-            break;
-        }
-    }
+    told_of_stalling(&mut world).await;
     assert_eq!(world.files.used("box"), Some((0, 0)), "there is room again by the time that somebody is told");
     let again = ask(world.agent.link(), &offer("box/z", 600)).await.unwrap().into.unwrap();
     assert_ne!(again.stream, into.stream, "and the place");
+    told_of_stalling(&mut world).await;
     let late = ask(world.agent.link(), &Settle { stream: into.stream }).await.unwrap_err();
     assert_eq!(late.code, Code::LINK_LOST);
     let local = world.here("y", &content(1000, 1));
@@ -266,12 +267,7 @@ async fn a_receiver_that_stops_reading_is_given_up(way: Way) {
     let refused = ask(link, &pull).await.unwrap_err();
     assert_eq!(refused.code, Code::TIMED_OUT);
     while let Ok(Received::Chunk { .. }) = bounded(sink.recv()).await {}
-    loop {
-        let event = bounded(world.events.recv()).await.unwrap();
-        if event.stage == parlour_net::FileStage::Failed(FileError::Stalled(IDLE)) {
-            break;
-        }
-    }
+    told_of_stalling(&mut world).await;
     all_is_well(&world).await;
 }
 
