@@ -26,6 +26,7 @@ use parlour_server::store::{
     Account, Backup, Device, GroupInfo, LogPage, Observer, Opener, Refusal, Store, StoreError, Write, Written, blobs::Upload,
 };
 use parlour_wire::{AccountId, BlobId, ConversationId, DeviceId, api::ConversationState, name::Name};
+use rusqlite::Connection;
 use thiserror::Error;
 
 use self::{
@@ -95,7 +96,7 @@ impl Default for Options {
 pub struct SqliteStore {
     readers: Arc<Readers>,
     queue: Arc<Queue>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<JoinHandle<Connection>>,
 }
 
 impl SqliteStore {
@@ -165,7 +166,11 @@ impl SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.queue.close();
-        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+        let written = self.writer.take().map(JoinHandle::join);
+        // Whoever closes last moves the write-ahead log into the database file. Connections that close at the same moment each
+        // find another one open, and none of them does; so the writer's goes alone, after all others.
+        self.readers.close();
+        if let Some(Err(_)) = written {
             tracing::error!("the writer thread of the store panicked");
         }
     }
@@ -307,5 +312,39 @@ impl Store for SqliteStore {
 
     fn setting(&self, key: &'static str) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send + 'static {
         self.readers.ask(move |db| query::setting(db, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use parlour_server::store::Committed;
+
+    use super::*;
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn committed(&self, _: Vec<Committed>) {}
+    }
+
+    /// Two connections that close at the same moment are a matter of luck, so there are many attempts.
+    #[tokio::test]
+    async fn a_store_that_closes_while_it_reads_leaves_one_file() {
+        for _ in 0..200 {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { readers: 2, ..Options::default() };
+            let store = SqliteStore::open_with(&dir.path().join(FILE), Arc::new(Deaf), options).unwrap();
+            let asked: Vec<_> = (0..4).map(|_| store.unknown_blobs(vec![BlobId([1; 32])])).collect();
+            // Who asks at that moment holds a part of the store.
+            let late = store.probe();
+            drop(store);
+            let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+            assert_eq!(files, [FILE], "nothing is left for the next start to go through");
+            for answer in asked {
+                assert_eq!(answer.await.unwrap(), [BlobId([1; 32])], "what was asked in time is answered");
+            }
+            assert!(matches!(late.await, Err(StoreError::Unavailable(_))));
+        }
     }
 }

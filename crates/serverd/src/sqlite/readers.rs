@@ -37,14 +37,14 @@ struct Queue {
 /// A fixed number of reader threads.
 pub(super) struct Readers {
     queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
     /// Opens `count` connections and starts their threads.
     pub(super) fn start(path: &Path, count: usize) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::default());
-        let mut readers = Self { queue, threads: Vec::with_capacity(count) };
+        let readers = Self { queue, threads: Mutex::default() };
         for number in 0..count.max(1) {
             let connection = connect(path, Role::Reader, None).map_err(|error| store_error(&error))?;
             let queue = Arc::clone(&readers.queue);
@@ -52,7 +52,7 @@ impl Readers {
                 .name(format!("store-read-{number}"))
                 .spawn(move || serve(&queue, connection))
                 .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            readers.threads.push(thread);
+            readers.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(readers)
     }
@@ -76,6 +76,17 @@ impl Readers {
         }
     }
 
+    /// Takes no more reads, answers those that wait, and closes the connections.
+    pub(super) fn close(&self) {
+        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.queue.wake.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if thread.join().is_err() {
+                tracing::error!("a reader thread of the store panicked");
+            }
+        }
+    }
+
     fn push(&self, read: Read) -> Result<(), StoreError> {
         let mut waiting = self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.closed {
@@ -93,13 +104,7 @@ impl Readers {
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.queue.wake.notify_all();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a reader thread of the store panicked");
-            }
-        }
+        self.close();
     }
 }
 

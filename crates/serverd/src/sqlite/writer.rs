@@ -204,8 +204,8 @@ impl Writer {
         Self { connection, cache: Cache::default(), observer, meter, failing: false }
     }
 
-    /// Works until the queue is closed and empty.
-    pub(super) fn run(mut self, queue: &Queue) {
+    /// Works until the queue is closed and empty. The connection is given back so that it can be the last to be closed.
+    pub(super) fn run(mut self, queue: &Queue) -> Connection {
         struct Guard<'a>(&'a Queue);
         impl Drop for Guard<'_> {
             fn drop(&mut self) {
@@ -216,6 +216,7 @@ impl Writer {
         while let Some(batch) = queue.take() {
             self.carry_out(batch);
         }
+        self.connection
     }
 
     fn carry_out(&mut self, jobs: Vec<Job>) {
