@@ -7,7 +7,7 @@ mod support;
 use self::support::{parlour, run};
 
 /// The figures of the link, each with what it is compared with.
-const LINK: [(&str, Option<&str>); 31] = [
+const LINK: [(&str, Option<&str>); 32] = [
     ("raw TLS round trip, 64 B, p50", None),
     ("raw TLS round trip, p99", None),
     ("request without codec, p50", Some("raw TLS")),
@@ -19,6 +19,7 @@ const LINK: [(&str, Option<&str>); 31] = [
     ("actions with types", Some("raw TLS echo")),
     ("raw TLS copy, memory to memory", None),
     ("raw TLS copy, file to file, fsync", Some("memory to memory")),
+    ("raw TLS copy, over another file", Some("memory to memory")),
     ("file pulled", Some("raw TLS, file to file")),
     ("file pushed", Some("raw TLS, file to file")),
     ("file pushed over another", Some("raw TLS, file to file")),

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use super::times::Times;
+use super::{files::let_go_of_cache, times::Times};
 use crate::bench::baseline::{configs, now};
 
 /// Bytes that a copy moves in one go.
@@ -74,8 +74,17 @@ pub(super) async fn copy(bytes: u64) -> anyhow::Result<f64> {
     rate(bytes, start)
 }
 
-/// Bytes a second from one file into another, which is on disk at the end.
-pub(super) async fn copy_file(from: &Path, to: &Path, bytes: u64) -> anyhow::Result<f64> {
+/// Bytes a second from one file into another, which is on disk at the end: under a name that is free, and then in place of the one
+/// that is there, by a new file that takes its name.
+pub(super) async fn copy_file_twice(from: &Path, to: &Path, bytes: u64) -> anyhow::Result<[f64; 2]> {
+    let fresh = copy_file(from, to, bytes, |_| Ok(())).await?;
+    let_go_of_cache(to)?;
+    let again = copy_file(from, &to.with_extension("new"), bytes, |copy| std::fs::rename(copy, to)).await?;
+    std::fs::remove_file(to)?;
+    Ok([fresh, again])
+}
+
+async fn copy_file(from: &Path, to: &Path, bytes: u64, at_end: impl FnOnce(&Path) -> std::io::Result<()>) -> anyhow::Result<f64> {
     let Ends { client, server } = connect().await?;
     let start = now();
     let source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -84,9 +93,8 @@ pub(super) async fn copy_file(from: &Path, to: &Path, bytes: u64) -> anyhow::Res
     receive(server, bytes, |piece| target.write_all(piece)).await?;
     sending.await??;
     target.sync_all()?;
-    let rate = rate(bytes, start);
-    std::fs::remove_file(to)?;
-    rate
+    at_end(to)?;
+    rate(bytes, start)
 }
 
 /// A source of bytes in memory.
