@@ -5,7 +5,21 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use parlour_net::{Access, Agent, Code, CopyOptions, FileError, Files, KeySet, Rights, Root};
 
-use crate::world::{MIB, World, agent_config, bounded, content, identity, names, open_box};
+use crate::{
+    over_every_carrier,
+    world::{MIB, Way, World, agent_config, bounded, content, identity, names, open_box},
+};
+
+over_every_carrier! {
+    a_file_that_is_too_large_is_refused_before_it_moves,
+    a_quota_counts_what_was_there_and_what_comes,
+    a_quota_notices_what_the_application_has_removed_or_replaced,
+    a_file_whose_place_two_take_is_given_back_to_the_quota_once,
+    pushes_side_by_side_do_not_exceed_a_quota_together,
+    a_peer_has_so_many_transfers_and_no_more_while_others_have_theirs,
+    empty_files_and_folders_are_counted_too,
+    a_quota_of_bytes_bounds_the_number_of_files,
+}
 
 #[tokio::test]
 async fn a_root_is_open_for_what_it_says_and_to_whom_it_says() {
@@ -51,9 +65,8 @@ async fn a_root_is_open_for_what_it_says_and_to_whom_it_says() {
     }
 }
 
-#[tokio::test]
-async fn a_file_that_is_too_large_is_refused_before_it_moves() {
-    let world = World::with(|builder, there| builder.root(open_box(there).max_file(1000))).await;
+async fn a_file_that_is_too_large_is_refused_before_it_moves(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).max_file(1000))).await;
     let local = world.here("x", &content(1001, 1));
     let refused = world.push(&local, "box/x").await.unwrap_err();
     assert_eq!((refused.code(), refused.is_from_peer()), (Code::TOO_LARGE, true));
@@ -68,12 +81,11 @@ async fn a_file_that_is_too_large_is_refused_before_it_moves() {
     assert_eq!(names(world.here.path()), ["x", "y"]);
 }
 
-#[tokio::test]
-async fn a_quota_counts_what_was_there_and_what_comes() {
+async fn a_quota_counts_what_was_there_and_what_comes(way: Way) {
     let there = tempfile::tempdir().unwrap();
     std::fs::create_dir(there.path().join("old")).unwrap();
     std::fs::write(there.path().join("old/x"), content(400, 1)).unwrap();
-    let world = World::with(|builder, _| builder.root(open_box(&there).quota(1000))).await;
+    let world = World::over_with(way, |builder, _| builder.root(open_box(&there).quota(1000))).await;
     assert_eq!(world.files.used("box"), Some((400, 0)));
     let file = |name: &str, size| world.here(name, &content(size, 2));
     world.push(&file("a", 500), "box/a").await.unwrap();
@@ -85,9 +97,8 @@ async fn a_quota_counts_what_was_there_and_what_comes() {
     assert_eq!(names(there.path()), ["a", "c", "old"]);
 }
 
-#[tokio::test]
-async fn a_quota_notices_what_the_application_has_removed_or_replaced() {
-    let world = World::with(|builder, there| builder.root(open_box(there).quota(1000))).await;
+async fn a_quota_notices_what_the_application_has_removed_or_replaced(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000))).await;
     world.push(&world.here("a", &content(600, 1)), "box/a").await.unwrap();
     std::fs::remove_file(world.there("a")).unwrap();
     world.push(&world.here("b", &content(600, 2)), "box/b").await.unwrap();
@@ -98,9 +109,8 @@ async fn a_quota_notices_what_the_application_has_removed_or_replaced() {
     assert_eq!(world.files.used("box"), Some((300, 0)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_whose_place_two_take_is_given_back_to_the_quota_once() {
-    let world = World::with(|builder, there| builder.root(open_box(there).quota(100 * MIB))).await;
+async fn a_file_whose_place_two_take_is_given_back_to_the_quota_once(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(100 * MIB))).await;
     world.push(&world.here("large", &content(40 * MIB, 1)), "box/x").await.unwrap();
     let other = world.another_agent(2).await;
     let options = || CopyOptions { replace: true, ..CopyOptions::default() };
@@ -114,9 +124,8 @@ async fn a_file_whose_place_two_take_is_given_back_to_the_quota_once() {
     assert_eq!(world.files.used("box"), Some((24 * MIB, 0)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pushes_side_by_side_do_not_exceed_a_quota_together() {
-    let world = World::with(|builder, there| builder.root(open_box(there).quota(10 * MIB))).await;
+async fn pushes_side_by_side_do_not_exceed_a_quota_together(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(10 * MIB))).await;
     let pushes = (0..8).map(|n| {
         let local = world.here(&format!("x{n}"), &content(3 * MIB, n));
         let link = world.agent.link().clone();
@@ -130,9 +139,8 @@ async fn pushes_side_by_side_do_not_exceed_a_quota_together() {
     assert_eq!(names(world.there.path()).len(), passed);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_has_so_many_transfers_and_no_more_while_others_have_theirs() {
-    let world = World::with(|builder, there| builder.root(open_box(there)).max_transfers(2)).await;
+async fn a_peer_has_so_many_transfers_and_no_more_while_others_have_theirs(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).max_transfers(2)).await;
     let local = world.here("x", &content(256 * MIB, 1));
     let link = world.agent.link();
     let [first, second] = [link.push(&local, "box/1"), link.push(&local, "box/2")];
@@ -185,9 +193,8 @@ async fn roots_that_cannot_be_served_are_refused_by_name() {
     assert!(matches!(open(vec![missing]), Err(parlour_net::FilesError::Folder { .. })));
 }
 
-#[tokio::test]
-async fn empty_files_and_folders_are_counted_too() {
-    let world = World::with(|builder, there| builder.root(open_box(there).max_entries(6))).await;
+async fn empty_files_and_folders_are_counted_too(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).max_entries(6))).await;
     let (empty, full) = (world.here("empty", b""), world.here("full", b"full"));
     world.push(&empty, "box/a/b/x").await.unwrap();
     assert_eq!((world.files.entries("box"), world.files.used("box")), (Some((3, 0)), Some((0, 0))));
@@ -207,13 +214,12 @@ async fn empty_files_and_folders_are_counted_too() {
     assert_eq!(world.files.entries("box"), Some((6, 0)));
 }
 
-#[tokio::test]
-async fn a_quota_of_bytes_bounds_the_number_of_files() {
+async fn a_quota_of_bytes_bounds_the_number_of_files(way: Way) {
     let there = tempfile::tempdir().unwrap();
     for n in 0..1024 {
         std::fs::write(there.path().join(n.to_string()), b"").unwrap();
     }
-    let world = World::with(|builder, _| builder.root(open_box(&there).quota(1 << 20))).await;
+    let world = World::over_with(way, |builder, _| builder.root(open_box(&there).quota(1 << 20))).await;
     assert_eq!((world.files.entries("box"), world.files.used("box")), (Some((1024, 0)), Some((0, 0))));
     assert_eq!(world.push(&world.here("x", b""), "box/x").await.unwrap_err().code(), Code::QUOTA);
 }

@@ -3,15 +3,26 @@
 use parlour_net::{Agent, Code, FileError, FileStage, Link, Target, Way};
 
 use crate::{
+    over_every_carrier,
     support::Proxy,
+    way::Way as Carrier,
     world::{MIB, World, agent_config, bounded, content, hash, names, parts, reached},
 };
 
 const SIZE: u64 = 256 * MIB;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_push_leaves_nothing() {
-    let mut world = World::new().await;
+over_every_carrier! {
+    a_cancelled_push_leaves_nothing,
+    a_cancelled_pull_leaves_nothing,
+    a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on,
+    a_dropped_transfer_keeps_its_part_file_and_nothing_else,
+    a_transfer_can_be_cancelled_while_it_waits_for_the_link,
+    a_pull_that_is_cancelled_before_it_goes_on_leaves_nothing_of_what_was_there,
+    a_transfer_over_a_closed_link_fails_by_name,
+}
+
+async fn a_cancelled_push_leaves_nothing(way: Carrier) {
+    let mut world = World::over(way).await;
     let local = world.here("x", &content(SIZE, 1));
     let transfer = world.agent.link().push(&local, "box/x");
     reached(&transfer, 8 * MIB).await;
@@ -21,9 +32,8 @@ async fn a_cancelled_push_leaves_nothing() {
     assert!(names(world.there.path()).is_empty(), "{:?}", names(world.there.path()));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_pull_leaves_nothing() {
-    let world = World::new().await;
+async fn a_cancelled_pull_leaves_nothing(way: Carrier) {
+    let world = World::over(way).await;
     std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
     let transfer = world.agent.link().pull("box/x", world.here.path().join("back"));
     reached(&transfer, 8 * MIB).await;
@@ -32,18 +42,8 @@ async fn a_cancelled_pull_leaves_nothing() {
     assert!(names(world.here.path()).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
-    is_named_and_those_beside_it_go_on(World::new().await).await;
-}
-
-#[cfg(feature = "iroh")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_quic_a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on() {
-    is_named_and_those_beside_it_go_on(World::over(crate::way::Way::Iroh).await).await;
-}
-
-async fn is_named_and_those_beside_it_go_on(mut world: World) {
+async fn a_cancelled_transfer_has_its_name_at_the_other_end_and_those_beside_it_go_on(way: Carrier) {
+    let mut world = World::over(way).await;
     let other = world.another_agent(2).await;
     let (large, small) = (content(SIZE, 1), content(SIZE / 4, 2));
     for (name, bytes) in [("large", &large), ("small", &small)] {
@@ -88,9 +88,8 @@ async fn is_named_and_those_beside_it_go_on(mut world: World) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_transfer_keeps_its_part_file_and_nothing_else() {
-    let mut world = World::new().await;
+async fn a_dropped_transfer_keeps_its_part_file_and_nothing_else(way: Carrier) {
+    let mut world = World::over(way).await;
     let local = world.here("x", &content(SIZE, 1));
     let transfer = world.agent.link().push(&local, "box/x");
     reached(&transfer, 8 * MIB).await;
@@ -99,9 +98,8 @@ async fn a_dropped_transfer_keeps_its_part_file_and_nothing_else() {
     assert_eq!((names(world.there.path()).len(), parts(world.there.path()).len()), (1, 1));
 }
 
-#[tokio::test]
-async fn a_transfer_can_be_cancelled_while_it_waits_for_the_link() {
-    let world = World::new().await;
+async fn a_transfer_can_be_cancelled_while_it_waits_for_the_link(way: Carrier) {
+    let world = World::over(way).await;
     let local = world.here("x", &content(1000, 1));
     bounded(world.station.stop()).await;
     let transfer = world.agent.link().push(&local, "box/x");
@@ -134,9 +132,8 @@ async fn a_pull_that_is_cancelled_while_the_link_is_down_leaves_nothing() {
     assert!(names(world.here.path()).is_empty(), "{:?}", names(world.here.path()));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pull_that_is_cancelled_before_it_goes_on_leaves_nothing_of_what_was_there() {
-    let world = World::new().await;
+async fn a_pull_that_is_cancelled_before_it_goes_on_leaves_nothing_of_what_was_there(way: Carrier) {
+    let world = World::over(way).await;
     std::fs::write(world.there("x"), content(SIZE, 1)).unwrap();
     let pull = || world.agent.link().pull("box/x", world.here.path().join("back"));
     let transfer = pull();
@@ -156,9 +153,8 @@ async fn a_pull_that_is_cancelled_before_it_goes_on_leaves_nothing_of_what_was_t
     assert!(names(world.here.path()).is_empty(), "{:?}", names(world.here.path()));
 }
 
-#[tokio::test]
-async fn a_transfer_over_a_closed_link_fails_by_name() {
-    let world = World::new().await;
+async fn a_transfer_over_a_closed_link_fails_by_name(way: Carrier) {
+    let world = World::over(way).await;
     let local = world.here("x", &content(1000, 1));
     bounded(world.agent.close()).await;
     let error = world.push(&local, "box/x").await.unwrap_err();

@@ -5,11 +5,25 @@ use parlour_net::{
     Access, Agent, Code, CopyOptions, FileError, FileEvent, FileStage, Files, Progress, Rights, Root, Transfer, Way,
 };
 
-use crate::world::{MIB, World, agent_config, bounded, content, hash, names, open_box, serving, station};
+use crate::{
+    over_every_carrier,
+    way::Way as Carrier,
+    world::{MIB, World, agent_config, bounded, content, hash, names, open_box, serving, station},
+};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_every_size_arrive_as_they_are_both_ways() {
-    let world = World::new().await;
+over_every_carrier! {
+    files_of_every_size_arrive_as_they_are_both_ways,
+    eight_files_go_side_by_side_while_requests_are_answered,
+    a_file_that_is_there_is_replaced_only_if_that_is_wanted,
+    a_file_that_is_being_replaced_is_the_old_one_whole_until_it_is_the_new_one,
+    a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced,
+    the_time_of_the_last_change_is_kept_if_that_is_wanted,
+    progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves,
+    a_push_that_has_ended_leaves_no_timer_behind,
+}
+
+async fn files_of_every_size_arrive_as_they_are_both_ways(way: Carrier) {
+    let world = World::over(way).await;
     let chunk = 64 * 1024;
     let mark = 4 * MIB;
     let sizes = [0, 1, chunk - 1, chunk, chunk + 1, 4 * chunk, mark - 1, mark, mark + 1, 2 * mark, 64 * MIB, 64 * MIB + 12345];
@@ -50,9 +64,8 @@ async fn the_station_may_push_and_pull_too() {
     assert!(std::fs::read(back).unwrap() == bytes);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eight_files_go_side_by_side_while_requests_are_answered() {
-    let world = World::new().await;
+async fn eight_files_go_side_by_side_while_requests_are_answered(way: Carrier) {
+    let world = World::over(way).await;
     let mut transfers = FuturesUnordered::new();
     for n in 0..8_u8 {
         let bytes = content(16 * MIB, n);
@@ -91,9 +104,8 @@ async fn eight_files_go_side_by_side_while_requests_are_answered() {
     }
 }
 
-#[tokio::test]
-async fn a_file_that_is_there_is_replaced_only_if_that_is_wanted() {
-    let world = World::new().await;
+async fn a_file_that_is_there_is_replaced_only_if_that_is_wanted(way: Carrier) {
+    let world = World::over(way).await;
     let (old, new) = (content(1000, 1), content(2000, 2));
     std::fs::write(world.there("x"), &old).unwrap();
     let local = world.here("x", &new);
@@ -111,9 +123,8 @@ async fn a_file_that_is_there_is_replaced_only_if_that_is_wanted() {
     assert_eq!((names(world.there.path()), names(world.here.path())), (vec!["x".to_owned()], vec!["x".to_owned()]));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_being_replaced_is_the_old_one_whole_until_it_is_the_new_one() {
-    let world = World::new().await;
+async fn a_file_that_is_being_replaced_is_the_old_one_whole_until_it_is_the_new_one(way: Carrier) {
+    let world = World::over(way).await;
     let size = 128 * MIB;
     let (old, new) = (content(MIB, 1), content(size, 2));
     std::fs::write(world.there("x"), &old).unwrap();
@@ -142,9 +153,8 @@ async fn a_file_that_is_being_replaced_is_the_old_one_whole_until_it_is_the_new_
     assert_eq!(names(world.there.path()), ["x"]);
 }
 
-#[tokio::test]
-async fn a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced() {
-    let world = World::new().await;
+async fn a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced(way: Carrier) {
+    let world = World::over(way).await;
     let local = world.here("x", &content(64 * MIB, 1));
     let transfer = world.agent.link().push(&local, "box/x");
     crate::world::reached(&transfer, 1).await;
@@ -155,9 +165,8 @@ async fn a_name_that_is_taken_while_the_file_is_on_its_way_is_not_replaced() {
     assert_eq!(names(world.there.path()), ["x"]);
 }
 
-#[tokio::test]
-async fn the_time_of_the_last_change_is_kept_if_that_is_wanted() {
-    let world = World::with(|builder, there| builder.root(open_box(there)).keep_modified(true)).await;
+async fn the_time_of_the_last_change_is_kept_if_that_is_wanted(way: Carrier) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).keep_modified(true)).await;
     let local = world.here("x", b"old news");
     let then = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_234_567_890_123);
     std::fs::File::options().write(true).open(&local).unwrap().set_modified(then).unwrap();
@@ -185,9 +194,8 @@ async fn watched(transfer: Transfer) -> Vec<Progress> {
     bounded(watching).await.unwrap()
 }
 
-#[tokio::test]
-async fn progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves() {
-    let mut world = World::new().await;
+async fn progress_is_told_to_the_one_who_asked_and_events_to_the_one_who_serves(way: Carrier) {
+    let mut world = World::over(way).await;
     let size = 10 * MIB;
     let bytes = content(size, 1);
     let local = world.here("x", &bytes);
@@ -228,10 +236,9 @@ async fn a_peer_without_files_says_so() {
     assert_eq!(refused.code(), Code::FILE_NOT_FOUND);
 }
 
-#[tokio::test]
-async fn a_push_that_has_ended_leaves_no_timer_behind() {
+async fn a_push_that_has_ended_leaves_no_timer_behind(way: Carrier) {
     let hour = std::time::Duration::from_secs(3600);
-    let world = World::with(|builder, there| builder.root(open_box(there)).idle(hour)).await;
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there)).idle(hour)).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let local = world.here("x", b"small");

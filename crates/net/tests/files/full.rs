@@ -6,14 +6,19 @@ use parlour_net::{Code, FileError, Files};
 
 use crate::{
     kill::Child,
-    world::{MIB, World, agent_config, bounded, content, names},
+    over_every_carrier,
+    world::{MIB, Placed, Way, World, anywhere, bounded, config_to, content, names, station_config},
 };
 
+over_every_carrier! {
+    a_receiver_that_cannot_write_says_that_its_disk_is_full_and_lives_on,
+    a_disk_that_is_full_is_told_at_the_end_that_has_it,
+}
+
 /// Where a file may not grow beyond a mebibyte, writing fails in the same way as on a full disk.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_cannot_write_says_that_its_disk_is_full_and_lives_on() {
+async fn a_receiver_that_cannot_write_says_that_its_disk_is_full_and_lives_on(way: Way) {
     let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let child = Child::serving(there.path(), "127.0.0.1:0", Some(MIB));
+    let child = Child::serving(there.path(), anywhere(way), Some(MIB));
     let agent = child.agent(1).await;
     bounded(agent.ready()).await.unwrap();
     let local = here.path().join("x");
@@ -50,13 +55,12 @@ impl Drop for Small {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_full_is_told_at_the_end_that_has_it() {
+async fn a_disk_that_is_full_is_told_at_the_end_that_has_it(way: Way) {
     let Some(small) = Small::mount() else {
         eprintln!("no small disk can be mounted by this user: the test of the size limit above stands for this one");
         return;
     };
-    let world = World::new().await;
+    let world = World::over(way).await;
     std::fs::write(world.there("x"), content(8 * MIB, 1)).unwrap();
     let error = world.pull("box/x", &small.path().join("x")).await.unwrap_err();
     assert_eq!(error, FileError::DiskFull);
@@ -64,8 +68,8 @@ async fn a_disk_that_is_full_is_told_at_the_end_that_has_it() {
 
     let root = parlour_net::Root::new("box", small.path(), parlour_net::Rights::ReadWrite);
     let files = Files::builder().root(root.allow(parlour_net::Access::Anyone)).open().unwrap();
-    let station = crate::world::station(&files).await;
-    let agent = parlour_net::Agent::connect(agent_config(&station, 1));
+    let placed = Placed::at(anywhere(way), station_config(&files)).await;
+    let agent = parlour_net::Agent::connect(config_to(&placed.address, 1).await);
     bounded(agent.ready()).await.unwrap();
     let local = world.here("large", &content(8 * MIB, 1));
     let error = bounded(agent.link().push(&local, "box/x")).await.unwrap_err();
