@@ -11,7 +11,8 @@ use crate::tidy;
 
 const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--release", "--locked", "--", "-Dwarnings"];
 /// The link without its second carrier, for programs that want a small tree.
-const SMALL: [&str; 8] = ["clippy", "-p", "parlour-net", "--no-default-features", "--release", "--locked", "--", "-Dwarnings"];
+const SMALL: [&str; 9] =
+    ["clippy", "-p", "parlour-net", "--no-default-features", "--all-targets", "--release", "--locked", "--", "-Dwarnings"];
 const DOC: [&str; 6] = ["doc", "--workspace", "--no-deps", "--document-private-items", "--release", "--locked"];
 /// The fuzz targets are no part of the workspace, and built on nightly only; their manifest is read at least.
 const FUZZ: [&str; 5] = ["read-manifest", "--quiet", "--offline", "--manifest-path", "fuzz/Cargo.toml"];

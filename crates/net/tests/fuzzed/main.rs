@@ -35,7 +35,6 @@ corpus! {
     clock from "../../../../fuzz/bodies/clock.rs": the_corpus_of_times_holds, changed_times_hold;
     fleet from "../../../../fuzz/bodies/fleet.rs": the_corpus_of_proofs_holds, changed_proofs_hold;
     log from "../../../../fuzz/bodies/log.rs": the_corpus_of_logs_holds, changed_logs_hold;
-    quic from "../../../../fuzz/bodies/quic.rs": the_corpus_of_quic_streams_holds, changed_quic_streams_hold;
     websocket from "../../../../fuzz/bodies/websocket.rs": the_corpus_of_websockets_holds, changed_websockets_hold;
 }
 
@@ -45,4 +44,9 @@ fn of_the_corpus_of_answers_those_agree_that_say_so() {
     let said = |file: &PathBuf| file.file_name().unwrap().to_str().unwrap().starts_with("agreed");
     let wrong: Vec<_> = replay::files("answer").into_iter().filter(|file| answered(file).is_ok() != said(file)).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[cfg(feature = "iroh")]
+corpus! {
+    quic from "../../../../fuzz/bodies/quic.rs": the_corpus_of_quic_streams_holds, changed_quic_streams_hold;
 }
