@@ -93,7 +93,8 @@ pub enum Target {
     },
 }
 
-/// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half.
+/// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half. A connection that has
+/// lasted for ten seconds, or for as long as the wait before it, ends the row of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// After the first failure.
@@ -146,7 +147,7 @@ pub enum ConnectError {
         seen: [u8; 32],
     },
     /// Another key than the expected one, or none: a certificate with any other kind of key counts as none.
-    #[error("the server has the wrong key: {}", .seen.map_or_else(|| "none".to_owned(), |key| key.to_string()))]
+    #[error("the server has the wrong key: {}", .seen.map_or_else(|| "it has not shown the one that is expected".to_owned(), |key| key.to_string()))]
     WrongKey {
         /// The expected key; `None` if a set of keys is trusted.
         expected: Option<PeerKey>,

@@ -59,7 +59,7 @@ use std::{
 
 pub use announce::{Announce, AnnounceConfig, Policy, Rivalry};
 pub use find::{Discovered, FindConfig, Finder, find};
-pub use parlour_proto::discovery::{Counts, Ignored};
+pub use parlour_proto::discovery::{Asks, Counts, Ignored};
 pub use parlour_wire::announce::{CarrierKind, Endpoint, Place};
 
 use parlour_proto::discovery as machine;

@@ -39,7 +39,8 @@ const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 const CROWD: usize = 16;
 /// Turns before the driver lets other tasks run.
 const TURNS: usize = 4;
-/// A connection that lasted this long was a good one: the next wait is a short one again.
+/// A connection that lasted this long was a good one, as is one that lasted as long as the wait before it: the next wait is a short
+/// one again. So a link is never away for longer than it was there because of losses alone.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// How the driver stands to its server.
@@ -56,6 +57,8 @@ pub(crate) struct Driver {
     pump: Pump,
     way: Way,
     failures: u32,
+    /// The wait before the last try.
+    waited: Duration,
     desk: Desk,
     events: Filler<LinkEvent>,
     /// There is a session to come back to.
@@ -120,6 +123,7 @@ impl Driver {
             pump,
             way,
             failures: 0,
+            waited: Duration::ZERO,
             desk,
             events,
             has_session: false,
@@ -271,6 +275,7 @@ impl Driver {
         }
         let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(self.config.backoff.longest);
         let retry_in = self.config.backoff.delay(self.failures, u16::from_ne_bytes(random)).max(asked);
+        self.waited = retry_in;
         self.way = Way::Waiting(Box::pin(tokio::time::sleep(retry_in)));
         self.tell_down(fault, retry_in);
     }
@@ -282,6 +287,7 @@ impl Driver {
 
     /// Tells that the link does not work. An application that takes no events for a year is not to find a million failed tries.
     fn tell_down(&self, fault: Fault, retry_in: Duration) {
+        self.desk.port.set_trouble(fault.clone());
         self.events.push_latest(LinkEvent::Down { fault, retry_in }, |event| matches!(event, LinkEvent::Down { .. }));
     }
 
@@ -291,7 +297,7 @@ impl Driver {
         if self.pump.is_connected() {
             return Ok(false);
         }
-        if now.saturating_duration_since(since) >= STEADY {
+        if now.saturating_duration_since(since) >= STEADY.min(self.waited) {
             self.failures = 0;
         }
         let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };

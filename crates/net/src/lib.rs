@@ -52,7 +52,7 @@ pub use identity::{Identity, IdentityError, KeySet, NotAKey, PeerKey};
 pub use link::Link;
 pub use listener::{Admission, ListenConfig, Listener, SessionInfo};
 pub use parlour_proto::link::{Answer, KeepAlive, LinkConfig, OpenRequests, Remains, RequestId, StreamId, Unsent};
-pub use parlour_wire::header::Origin;
+pub use parlour_wire::{code::Blame, compress::Encoding, header::Origin};
 pub use port::SendError;
 pub use pusher::{PushError, Pusher};
 pub use service::{Incoming, IncomingAction, SessionService};

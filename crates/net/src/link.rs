@@ -174,6 +174,13 @@ impl Link {
         self.port.is_up()
     }
 
+    /// Why a link of the end that connects does not work: what the last try has come to, or how the last connection ended. `None`
+    /// while it works, and before anything has gone wrong.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Fault> {
+        self.port.trouble()
+    }
+
     /// Waits until the link is up.
     ///
     /// # Errors

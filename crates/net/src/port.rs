@@ -60,6 +60,8 @@ struct State {
     close: Option<Fault>,
     closed: bool,
     up: bool,
+    /// Why the last try to connect has failed, or the last connection has ended.
+    trouble: Option<Box<Fault>>,
     /// Counts connections.
     connection: u64,
     session: Option<LinkSessionId>,
@@ -281,6 +283,10 @@ impl Port {
 
     pub(crate) fn is_up(&self) -> bool {
         self.lock().up
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Fault> {
+        self.lock().trouble.as_deref().cloned()
     }
 
     /// The number of the connection at hand, or of the last one.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{ConnectConfig, ConnectError, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
+use parlour_net::{Backoff, ConnectConfig, ConnectError, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
 use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
 use support::{BOUND, Proxy, Seen, Server, bounded, next, up};
 
@@ -159,6 +159,27 @@ async fn a_request_that_is_in_flight_during_a_cut_is_answered_after_it() {
     assert!(up(&mut events).await);
     server.service.gate.add_permits(1);
     assert_eq!(bounded(asked).await.unwrap().unwrap().content, number(1));
+}
+
+#[tokio::test]
+async fn a_link_that_is_cut_again_and_again_is_not_away_for_longer_each_time() {
+    let server = Server::start(ListenConfig::default()).await;
+    let proxy = Proxy::start(server.address).await;
+    let mut config = server.config(proxy.address);
+    config.backoff = Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(30) };
+    let (_link, mut events) = Link::connect(config);
+    for _ in 0..12 {
+        up(&mut events).await;
+        // As long as the longest wait that may follow a first failure.
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        proxy.cut();
+        loop {
+            match next(&mut events).await {
+                LinkEvent::Down { retry_in, .. } => break assert!(retry_in <= Duration::from_millis(20), "{retry_in:?}"),
+                other => assert!(matches!(other, LinkEvent::Action { .. }), "{other:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ impl Announce {
         self.rivalry.clone()
     }
 
-    /// Says goodbye, and waits until it is said. Dropping does the same without waiting.
+    /// Says goodbye, to those whom it announces itself to, and waits until it is said. Dropping does the same without waiting.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         // A task that has ended has said goodbye, or its runtime is gone.

@@ -81,7 +81,8 @@ impl Root {
 
     /// What all files below it together may come to by pushes, in bytes; part files count. So does what the application puts there
     /// itself, from the next count on: the folder is counted when it is opened, and again when pushes seem to have used the quota up,
-    /// since to count a large one at every push would take longer than the push. A file that takes the place of another must fit
+    /// none is under way there and the last count is ten seconds old, since to count a large one at every push would take longer than
+    /// the push. A file that takes the place of another must fit
     /// beside it. It bounds their number, too: see [`Root::max_entries`].
     #[must_use]
     pub fn quota(mut self, bytes: u64) -> Self {

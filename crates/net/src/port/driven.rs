@@ -29,10 +29,16 @@ impl Port {
     pub(crate) fn set_up(&self, session: LinkSessionId) {
         let mut state = self.lock();
         state.up = true;
+        state.trouble = None;
         state.connection += 1;
         state.session = Some(session);
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Why it does not work.
+    pub(crate) fn set_trouble(&self, fault: Fault) {
+        self.lock().trouble = Some(Box::new(fault));
     }
 
     pub(crate) fn set_far(&self, far: bool) {

@@ -205,7 +205,7 @@ impl Agent {
     }
 
     /// Waits until the station has been reached and is known to be the right one. From then on it gives the station at once, also
-    /// while the link is down.
+    /// while the link is down. It waits for as long as that takes; [`Link::trouble`] says what is in the way.
     ///
     /// # Errors
     /// [`AgentError`] if that will not happen any more.
@@ -243,7 +243,8 @@ impl Agent {
     }
 
     /// Tells the station that the agent goes, after what was asked and sent before, as far as there is room for it. Requests
-    /// without an answer fail. Handlers that are under way may go on for five seconds.
+    /// without an answer fail. Handlers that are under way may go on for five seconds. A link that does not work at that moment is
+    /// not waited for, and what waits for it is given up: who has just begun waits until the agent is [`Agent::ready`].
     pub async fn close(&self) {
         self.link().close().await;
         self.ended().await;

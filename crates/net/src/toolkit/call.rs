@@ -48,8 +48,8 @@ impl Link {
         self.port.codecs.get().cloned().unwrap_or_default()
     }
 
-    /// Asks the peer's handler of that name. The call is a future of the answer; it fails after 30 seconds unless it says
-    /// otherwise, and dropping it cancels the request.
+    /// Asks the peer's handler of that name. The call can be awaited for the answer ([`Call::send`] makes a future of it); it fails
+    /// after 30 seconds unless it says otherwise, and dropping it cancels the request.
     ///
     /// ```no_run
     /// # use std::time::Duration;
