@@ -70,7 +70,7 @@ pub(crate) struct Door<S> {
 impl<S: SessionService> Door<S> {
     pub(crate) fn new(service: Arc<S>, config: ListenConfig) -> Self {
         let link = Arc::new(config.link.clone());
-        let registry = Arc::new(Registry::new(config.stranger_timeout));
+        let registry = Arc::new(Registry::new(config.stranger_timeout, config.grace));
         Self { link, registry, service, config }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Registry {
     empty: Notify,
     /// See [`crate::ListenConfig::stranger_timeout`].
     pub(crate) stranger_timeout: Duration,
+    /// See [`crate::ListenConfig::grace`].
+    pub(crate) grace: Duration,
 }
 
 #[derive(Default)]
@@ -30,8 +32,8 @@ struct Sessions {
 }
 
 impl Registry {
-    pub(crate) fn new(stranger_timeout: Duration) -> Self {
-        Self { stranger_timeout, ..Self::default() }
+    pub(crate) fn new(stranger_timeout: Duration, grace: Duration) -> Self {
+        Self { stranger_timeout, grace, ..Self::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {

@@ -75,21 +75,24 @@ pub(crate) struct SessionTask<S: SessionService> {
     /// When it is looked again whether the session is kept.
     look: Option<Instant>,
     stranger_timeout: Duration,
+    grace: Duration,
     /// Dropped last: a listener whose registry is empty has no session left that holds the service.
     place: Option<Place>,
 }
 
-/// The requests of a lost session. They count as a session until they are done, so that there are not more than are let in.
+/// The requests of a lost session. They count as a session until they are done, so that there are not more than are let in; for as long
+/// as a session without a connection would, so that who asks for what never ends does not keep others out.
 struct Late<S> {
     pending: FuturesUnordered<Pending>,
     mailbox: Arc<Mailbox>,
     service: Arc<S>,
+    until: Instant,
     /// Dropped last, as that of a session.
     _place: Option<Place>,
 }
 
 impl<S: SessionService> Late<S> {
-    /// Lets them come to their ends, but not beyond that of the server.
+    /// Lets them come to their ends, but not beyond that of the server, nor for longer than the grace of a session.
     async fn finish(mut self) {
         while let Some(finished) = self.next().await {
             let (id, result) = finished;
@@ -108,9 +111,10 @@ impl<S: SessionService> Late<S> {
                 (Poll::Pending, None) => Poll::Pending,
             }
         });
-        match stop.await {
-            Ok(finished) => finished,
-            Err(until) => tokio::time::timeout_at(until.into(), next).await.ok().flatten(),
+        match tokio::time::timeout_at(self.until.into(), stop).await {
+            Ok(Ok(finished)) => finished,
+            Ok(Err(until)) => tokio::time::timeout_at(until.min(self.until).into(), next).await.ok().flatten(),
+            Err(_) => None,
         }
     }
 }
@@ -133,7 +137,7 @@ impl Drop for Place {
 
 impl<S: SessionService> SessionTask<S> {
     pub(crate) fn new(pump: Pump, mailbox: Arc<Mailbox>, registry: Arc<Registry>, service: Arc<S>, info: SessionInfo) -> Self {
-        let stranger_timeout = registry.stranger_timeout;
+        let (stranger_timeout, grace) = (registry.stranger_timeout, registry.grace);
         let place = Place { registry, session: mailbox.session };
         let desk = Desk::new(Arc::clone(&mailbox.port));
         Self {
@@ -149,6 +153,7 @@ impl<S: SessionService> SessionTask<S> {
             stop: None,
             look: None,
             stranger_timeout,
+            grace,
             place: Some(place),
         }
     }
@@ -397,6 +402,7 @@ impl<S: SessionService> SessionTask<S> {
                 pending: std::mem::take(&mut self.pending),
                 mailbox: Arc::clone(&self.mailbox),
                 service: Arc::clone(&self.service),
+                until: later(now(), self.grace),
                 _place: self.place.take(),
             };
             runtime.spawn(late.finish());

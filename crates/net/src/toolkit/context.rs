@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -43,13 +43,39 @@ pub(crate) struct CallState {
     id: RequestId,
     deadline: Option<Instant>,
     origin: Option<Origin>,
-    cancelled: AtomicBool,
-    signal: Notify,
+    pub(crate) interest: Interest,
 }
 
 impl CallState {
     pub(crate) fn new(id: RequestId, deadline: Option<Instant>, origin: Option<Origin>) -> Self {
-        Self { id, deadline, origin, cancelled: AtomicBool::new(false), signal: Notify::new() }
+        Self { id, deadline, origin, interest: Interest::new() }
+    }
+}
+
+/// Whether anybody waits for what a request comes to.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    cancelled: AtomicBool,
+    signal: Notify,
+    /// Sessions that have asked for it, and have not given it up.
+    askers: AtomicUsize,
+}
+
+impl Interest {
+    fn new() -> Self {
+        Self { cancelled: AtomicBool::new(false), signal: Notify::new(), askers: AtomicUsize::new(1) }
+    }
+
+    /// The request has come again, in another session.
+    pub(crate) fn ask_again(&self) {
+        self.askers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A session that has asked is over for so long that it does not count any more.
+    pub(crate) fn give_up(&self) {
+        if self.askers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.cancel();
+        }
     }
 
     pub(crate) fn cancel(&self) {
@@ -57,11 +83,15 @@ impl CallState {
         self.signal.notify_waiters();
     }
 
-    async fn cancelled(&self) {
+    fn is_over(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    async fn over(&self) {
         loop {
             let mut signal = std::pin::pin!(self.signal.notified());
             signal.as_mut().enable();
-            if self.cancelled.load(Ordering::Acquire) {
+            if self.is_over() {
                 return;
             }
             signal.await;
@@ -117,15 +147,15 @@ impl Context {
     pub async fn cancelled(&self) {
         let Some(call) = &self.call else { return std::future::pending().await };
         match call.deadline {
-            Some(deadline) => drop(tokio::time::timeout_at(deadline.into(), call.cancelled()).await),
-            None => call.cancelled().await,
+            Some(deadline) => drop(tokio::time::timeout_at(deadline.into(), call.interest.over()).await),
+            None => call.interest.over().await,
         }
     }
 
     /// Whether the caller waits no longer.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let over = |call: &Arc<CallState>| call.cancelled.load(Ordering::Acquire) || call.deadline.is_some_and(|at| at <= now());
+        let over = |call: &Arc<CallState>| call.interest.is_over() || call.deadline.is_some_and(|at| at <= now());
         self.call.as_ref().is_some_and(over)
     }
 
@@ -139,5 +169,20 @@ impl Context {
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         self.call.as_ref().and_then(|call| call.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_over_when_the_last_session_that_asked_for_it_has_given_it_up() {
+        let interest = Interest::new();
+        interest.ask_again();
+        interest.give_up();
+        assert!(!interest.is_over(), "it has come again");
+        interest.give_up();
+        assert!(interest.is_over());
     }
 }

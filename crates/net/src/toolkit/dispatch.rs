@@ -202,12 +202,22 @@ impl Dispatcher {
     /// The peer no longer waits for an answer.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         if let Some(call) = self.calls.get(&id) {
-            call.cancel();
+            call.interest.cancel();
         }
         let waits = self.inbox.iter().position(|message| matches!(message, Message::Request(request, _) if request.id == id));
         if let Some(message) = waits.and_then(|at| self.inbox.remove(at)) {
             self.inbox_bytes -= message.weight();
             self.push_due((id, Err(Fault::new(Code::CANCELLED, "the request was cancelled"))));
+        }
+    }
+
+    /// The session is over for so long that nobody is expected to ask again: requests that no later session waits for are told so.
+    pub(crate) fn give_up(&mut self) {
+        self.calls.values().for_each(|call| call.interest.give_up());
+        for message in &self.inbox {
+            if let Message::Request(_, Some((call, _))) = message {
+                call.interest.give_up();
+            }
         }
     }
 
@@ -379,6 +389,7 @@ impl Dispatcher {
                 return Ok(());
             }
             Some(Start::Wait(first, result)) => {
+                first.interest.ask_again();
                 let future = Box::pin(async { result.await.unwrap_or_else(|_| Err(lost())) });
                 self.launch(Running { name, id: Some(id), call: Some(first), record: None, future }, false);
                 return Ok(());

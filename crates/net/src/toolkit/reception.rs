@@ -44,6 +44,8 @@ pub(crate) struct Reception {
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: Table,
     pub(crate) aftercare: Aftercare,
+    /// See [`crate::ListenConfig::grace`].
+    pub(crate) grace: Duration,
     pub(crate) key: PeerKey,
     pub(crate) fleet: Option<FleetSecret>,
     pub(crate) home: OnceLock<WeakStation>,
@@ -87,10 +89,15 @@ impl Work {
         }
     }
 
-    /// Goes on without its session until nothing is left to do.
-    async fn finish(mut self) {
+    /// Goes on without its session until nothing is left to do. Whoever waits for its caller longer than `patience` is told that there
+    /// is none.
+    async fn finish(mut self, patience: Duration) {
         self.held = false;
+        let mut patience = std::pin::pin!(tokio::time::sleep(patience).fuse());
         std::future::poll_fn(|cx| {
+            if patience.as_mut().poll(cx).is_ready() {
+                self.dispatcher.give_up();
+            }
             self.poll(cx);
             if self.dispatcher.is_idle() { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -256,7 +263,7 @@ impl SessionService for Reception {
     fn close(&self, mut visit: Visit) {
         self.leave(&mut visit, Fault::new(Code::STOPPING, "the station has stopped"));
         if !visit.work.dispatcher.is_idle() {
-            self.aftercare.take(visit.peer.key(), visit.work.finish());
+            self.aftercare.take(visit.peer.key(), visit.work.finish(self.grace));
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     identity::{Identity, PeerKey},
     listener::{Admission, ListenConfig, Listener},
     port::{Action, SendError},
+    pump::{later, now},
     tls::{ServerIdentity, TlsError},
 };
 
@@ -179,11 +180,12 @@ impl Station {
             Some(endpoint) => listener.with_iroh(endpoint),
             None => listener,
         };
-        let stop_timeout = listen.stop_timeout;
+        let (stop_timeout, grace) = (listen.stop_timeout, listen.grace);
         let reception = Arc::new(Reception {
             shared: Arc::new(Shared { registry: Registry::new(handlers, codecs), ledger: Arc::new(Ledger::new(dedupe)) }),
             table: Table::new(Arc::new(hooks), one_link_per_key),
             aftercare: Aftercare::default(),
+            grace,
             key: identity.key(),
             fleet,
             home: OnceLock::new(),
@@ -193,8 +195,12 @@ impl Station {
         let inner = Arc::new(Inner { reception: Arc::clone(&reception), key: identity.key(), address: bound, stop, stopped });
         reception.home.get_or_init(|| WeakStation(Arc::downgrade(&inner)));
         tokio::spawn(async move {
-            listener.serve(Arc::clone(&reception), listen, wanted).await;
-            reception.aftercare.finish(stop_timeout).await;
+            let mut asked = wanted.clone();
+            // Who could stop it may have gone, which stops it as well.
+            let asked = async { asked.wait_for(|wanted| *wanted).await.map_or_else(|_| now(), |_| now()) };
+            let ((), asked) = tokio::join!(listener.serve(Arc::clone(&reception), listen, wanted), asked);
+            // Handlers of sessions that are over have run meanwhile.
+            reception.aftercare.finish(later(asked, stop_timeout).saturating_duration_since(now())).await;
             done.send_replace(true);
         });
         Ok(Self { inner })
@@ -285,7 +291,8 @@ impl Station {
     }
 
     /// Stops: nobody is let in any more, handlers come to their ends within [`ListenConfig::stop_timeout`], peers are told to go.
-    /// They come back to a station that is started again at the same address.
+    /// They come back to a station that is started again at the same address. Peers that do not hang up, or do not read, may make it
+    /// some seconds more.
     pub async fn stop(&self) {
         self.inner.stop.send_replace(true);
         self.stopped().await;

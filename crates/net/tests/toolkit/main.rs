@@ -13,6 +13,7 @@ mod flood;
 mod full;
 mod hooks;
 mod large;
+mod left;
 mod once;
 mod order;
 #[path = "../support/mod.rs"]

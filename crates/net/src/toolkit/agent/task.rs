@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use parlour_wire::{Code, LinkSessionId, frame::ContentType, header::Fault};
 use tokio::sync::{oneshot, watch};
 
@@ -41,6 +41,8 @@ const PROOF_PAUSE: Duration = Duration::from_secs(1);
 const BATCH: usize = 256;
 /// Turns before the task lets others run.
 const TURNS: usize = 8;
+/// How long what a session was asked may run when it is over, before it is told that nobody waits: as at a station by default.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How long handlers may go on when the link has ended.
 const REST: Duration = Duration::from_secs(5);
 
@@ -330,9 +332,13 @@ impl Visit {
         }
     }
 
-    /// Goes on without its session until nothing is left to do.
+    /// Goes on without its session until nothing is left to do. Whoever waits for its caller for too long is told that there is none.
     async fn finish(mut self) {
+        let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE).fuse());
         std::future::poll_fn(|cx| {
+            if patience.as_mut().poll(cx).is_ready() {
+                self.dispatcher.give_up();
+            }
             self.dispatcher.poll(cx);
             while self.dispatcher.next_due().is_some() {}
             if self.dispatcher.is_idle() { Poll::Ready(()) } else { Poll::Pending }

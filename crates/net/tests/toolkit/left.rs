@@ -1,0 +1,61 @@
+//! What a peer leaves behind that never comes back: neither its place nor its handlers for ever; and what who waits for a place hears.
+
+use std::time::Duration;
+
+use parlour_net::{Access, Agent, Code, Context, Station};
+
+use crate::world::{agent_config, bounded, ready, reports, station_config, through_proxy};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_what_never_ends_and_is_lost_keeps_no_place_and_its_handlers_are_told() {
+    let (begun, mut has_begun) = reports();
+    let (told, mut was_told) = reports();
+    let mut config = station_config();
+    (config.listen.grace, config.listen.max_sessions) = (Duration::from_millis(50), 1);
+    let watch = config.handlers.on_request("watch", move |cx: Context, n: u32| {
+        let (begun, told) = (begun.clone(), told.clone());
+        async move {
+            begun.send(n).unwrap();
+            cx.cancelled().await;
+            told.send(n).unwrap();
+            Ok(())
+        }
+    });
+    watch.allow(Access::Authenticated);
+    let deaf = config.handlers.on_request("deaf", |_cx, ()| std::future::pending::<Result<(), parlour_net::Fault>>());
+    deaf.allow(Access::Authenticated);
+    let station = Station::bind(config).await.unwrap();
+    let mut lost_config = agent_config(&station, 1);
+    let proxy = through_proxy(&station, &mut lost_config).await;
+    let lost = ready(lost_config).await;
+    let watching = lost.request::<()>("watch", &7_u32).without_deadline().send();
+    let unheard = lost.request::<()>("deaf", &()).without_deadline().send();
+    assert_eq!(has_begun.next().await, 7);
+    proxy.set_open(false);
+    proxy.cut();
+
+    // It comes when the place is free, whether or not the handlers listen.
+    let other = Agent::connect(agent_config(&station, 2));
+    bounded(other.ready()).await.unwrap();
+    assert_eq!(other.link().trouble(), None);
+    assert_eq!(was_told.next().await, 7);
+    drop((watching, unheard));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_not_let_in_says_why() {
+    let mut config = station_config();
+    config.listen.max_sessions = 1;
+    let station = Station::bind(config).await.unwrap();
+    let first = ready(agent_config(&station, 1)).await;
+    let second = Agent::connect(agent_config(&station, 2));
+    let refused = async {
+        while second.link().trouble().is_none_or(|fault| fault.code != Code::OVERLOADED) {
+            tokio::task::yield_now().await;
+        }
+    };
+    bounded(refused).await;
+    bounded(first.close()).await;
+    bounded(second.ready()).await.unwrap();
+    assert_eq!(second.link().trouble(), None);
+}
