@@ -78,7 +78,7 @@ pub struct ListenConfig {
     /// Who is let in.
     pub admit: Admission,
     /// How long a session survives without a connection. When it is over, what it was asked may run for as long again, in its place,
-    /// for when it is asked again; after that the handlers are told that nobody waits ([`crate::Context::cancelled`]).
+    /// for when it is asked again; after that, and five seconds at least, the handlers are told that nobody waits ([`crate::Context::cancelled`]).
     pub grace: Duration,
     /// Sessions at a time, those without a connection included.
     pub max_sessions: usize,

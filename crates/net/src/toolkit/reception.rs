@@ -32,6 +32,9 @@ use crate::{
 
 /// How long the messages of a peer wait that has announced a proof of the fleet's secret.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handlers of a session that is over are told that nobody waits after this at the earliest, however short the grace: who was cut off is
+/// back by then as a rule, and asks again.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that are kept until the link has certainly taken them.
 const RECENT: usize = 256;
 /// Bytes of such answers.
@@ -263,7 +266,7 @@ impl SessionService for Reception {
     fn close(&self, mut visit: Visit) {
         self.leave(&mut visit, Fault::new(Code::STOPPING, "the station has stopped"));
         if !visit.work.dispatcher.is_idle() {
-            self.aftercare.take(visit.peer.key(), visit.work.finish(self.grace));
+            self.aftercare.take(visit.peer.key(), visit.work.finish(self.grace.max(PATIENCE)));
         }
     }
 }
