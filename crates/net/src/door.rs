@@ -149,7 +149,7 @@ impl<S: SessionService> Door<S> {
         }
         let identity = session_identity(&random, self.config.grace);
         let mailbox = Arc::new(Mailbox::new(identity.session, identity.token, key));
-        if let Err(fault) = self.registry.insert(&mailbox, self.config.max_sessions) {
+        if let Err(fault) = self.registry.insert(&mailbox, self.config.max_sessions, self.service.has_one_session_per_key()) {
             return refuse(arrival, fault);
         }
         let info = SessionInfo {

@@ -31,6 +31,13 @@ struct Sessions {
     stopping: bool,
 }
 
+impl Sessions {
+    /// Whether exactly one session is of this key.
+    fn has_one_of(&self, key: Option<PeerKey>) -> bool {
+        key.is_some() && self.by_id.values().filter(|other| other.peer_key == key).take(2).count() == 1
+    }
+}
+
 impl Registry {
     pub(crate) fn new(stranger_timeout: Duration, grace: Duration) -> Self {
         Self { stranger_timeout, grace, ..Self::default() }
@@ -41,12 +48,13 @@ impl Registry {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, mailbox: &Arc<Mailbox>, limit: usize) -> Result<(), Fault> {
+    /// Adds a session. Beyond the limit it is taken only if it `replaces` the only other one of its key.
+    pub(crate) fn insert(&self, mailbox: &Arc<Mailbox>, limit: usize, replaces: bool) -> Result<(), Fault> {
         let mut sessions = self.lock();
         if sessions.stopping {
             return Err(stopping());
         }
-        if sessions.by_id.len() >= limit {
+        if sessions.by_id.len() >= limit && !(replaces && sessions.has_one_of(mailbox.peer_key)) {
             let message = "too many sessions".to_owned();
             return Err(Fault { code: Code::OVERLOADED, message, retry_after_ms: Some(1000) });
         }

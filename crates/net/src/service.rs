@@ -105,6 +105,12 @@ pub trait SessionService: Send + Sync + 'static {
         true
     }
 
+    /// Whether a session ends an older one of the same key. Then who comes again finds a place where there is none for others: that of
+    /// the older one, which it is about to end.
+    fn has_one_session_per_key(&self) -> bool {
+        false
+    }
+
     /// Pushes were refused as [`crate::PushError::Full`]; from now on they are taken again.
     fn drained(&self, session: &mut Self::Session) {
         let _ = session;
@@ -112,7 +118,8 @@ pub trait SessionService: Send + Sync + 'static {
 
     /// The session has been lost, and this is what the service must remember so that requests of it that come again take effect
     /// once. Only if the links are configured so ([`crate::LinkConfig::keep_remains`]). [`SessionService::close`] follows, and for
-    /// each of the requests that run [`SessionService::finished_late`], whenever that is.
+    /// each of the requests that run [`SessionService::finished_late`], whenever that is, if it is within
+    /// [`crate::ListenConfig::grace`] from then.
     fn remains(&self, session: &mut Self::Session, remains: Remains) {
         let _ = (session, remains);
     }

@@ -250,6 +250,10 @@ impl SessionService for Reception {
         }
     }
 
+    fn has_one_session_per_key(&self) -> bool {
+        self.table.has_one_link_per_key()
+    }
+
     fn is_kept(&self, visit: &Visit) -> bool {
         visit.line.is_some()
     }

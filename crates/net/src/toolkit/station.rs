@@ -66,7 +66,8 @@ pub struct StationConfig {
     /// If set, a peer is let in as one of the fleet once it has proven that it knows the secret. The others are strangers: they may
     /// call handlers of [`crate::Access::Anyone`], are told to nobody, and leave with their connection.
     pub fleet: Option<FleetSecret>,
-    /// Whether a fresh session ends those that its key had before: an agent that was restarted does not leave its old self behind.
+    /// Whether a fresh session ends those that its key had before: an agent that was restarted does not leave its old self behind, and
+    /// finds its place if there is no other ([`ListenConfig::max_sessions`]).
     /// The other one is told `already_exists` and does not come back. Set it to `false` if programs share a key.
     pub one_link_per_key: bool,
     /// How much is remembered of requests that may come again.

@@ -62,6 +62,10 @@ pub(crate) struct Entrance {
 }
 
 impl Table {
+    pub(crate) fn has_one_link_per_key(&self) -> bool {
+        self.one_per_key
+    }
+
     pub(crate) fn new(hooks: Arc<Hooks>, one_per_key: bool) -> Self {
         Self { hooks, one_per_key, rows: Mutex::default() }
     }

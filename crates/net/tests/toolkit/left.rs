@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parlour_net::{Access, Agent, Code, Context, Station};
 
-use crate::world::{agent_config, bounded, ready, reports, station_config, through_proxy};
+use crate::world::{agent_config, bounded, key, ready, reports, station_config, through_proxy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_for_what_never_ends_and_is_lost_keeps_no_place_and_its_handlers_are_told() {
@@ -58,4 +58,34 @@ async fn an_agent_that_is_not_let_in_says_why() {
     bounded(first.close()).await;
     bounded(second.ready()).await.unwrap();
     assert_eq!(second.link().trouble(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_starts_again_takes_its_own_place_at_a_full_station() {
+    let (up, mut connected) = reports();
+    let mut config = station_config();
+    config.listen.max_sessions = 2;
+    config.hooks.on_connect(move |peer| {
+        let _ = up.send(peer.key());
+        async {}
+    });
+    let station = Station::bind(config).await.unwrap();
+    let _neighbour = ready(agent_config(&station, 1)).await;
+    let mut killed_config = agent_config(&station, 2);
+    let proxy = through_proxy(&station, &mut killed_config).await;
+    let _killed = ready(killed_config).await;
+    proxy.set_open(false);
+    proxy.cut();
+
+    let again = ready(agent_config(&station, 2)).await;
+    assert_eq!(connected.take(3).await, [Some(key(1)), Some(key(2)), Some(key(2))]);
+    let other = Agent::connect(agent_config(&station, 3));
+    let refused = async {
+        while other.link().trouble().is_none_or(|fault| fault.code != Code::OVERLOADED) {
+            tokio::task::yield_now().await;
+        }
+    };
+    bounded(refused).await;
+    bounded(again.close()).await;
+    bounded(other.ready()).await.unwrap();
 }
