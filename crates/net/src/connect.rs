@@ -93,8 +93,8 @@ pub enum Target {
     },
 }
 
-/// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half. A connection that has
-/// lasted for ten seconds, or for as long as the wait before it, ends the row of failures.
+/// Waiting between tries to connect: doubles from `first` to `longest`, less a random part of up to a half. A link that was
+/// up for two seconds, or for as long as the wait before it, ends the row of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// After the first failure.

@@ -39,15 +39,15 @@ const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 const CROWD: usize = 16;
 /// Turns before the driver lets other tasks run.
 const TURNS: usize = 4;
-/// A connection that lasted this long was a good one, as is one that lasted as long as the wait before it: the next wait is a short
-/// one again. So a link is never away for longer than it was there because of losses alone.
-const STEADY: Duration = Duration::from_secs(10);
+/// A link that was up for this long was a good one, as is one that was up for as long as the wait before it: the next wait is a short
+/// one again. So losses alone do not keep a link away for longer than it is there, but for a second or so.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// How the driver stands to its server.
 enum Way {
     Connecting(BoxFuture<'static, Result<Reached, ConnectError>>),
     Waiting(Pin<Box<Sleep>>),
-    Connected { since: Instant, server: ServerFacts },
+    Connected { server: ServerFacts },
 }
 
 /// The task of a client's link.
@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     failures: u32,
     /// The wait before the last try.
     waited: Duration,
+    /// Since when the link is up. A connection that does not come as far counts as a failure however long it lasts.
+    up: Option<Instant>,
     desk: Desk,
     events: Filler<LinkEvent>,
     /// There is a session to come back to.
@@ -124,6 +126,7 @@ impl Driver {
             way,
             failures: 0,
             waited: Duration::ZERO,
+            up: None,
             desk,
             events,
             has_session: false,
@@ -144,7 +147,7 @@ impl Driver {
         let url = "wss://localhost:1".parse().expect("a URL");
         let mut driver = Self::new(ConnectConfig::new(url, crate::tls::Trust::Fingerprint([0; 32])), port, events, false);
         let server = ServerFacts { fingerprint: [0; 32], trusted_by_system: false, peer_key: None };
-        driver.way = Way::Connected { since: now(), server };
+        driver.way = Way::Connected { server };
         driver.pump.connect(carrier, now());
         driver
     }
@@ -247,7 +250,7 @@ impl Driver {
             Way::Connecting(attempt) => match attempt.as_mut().poll(cx) {
                 Poll::Pending => Ok(false),
                 Poll::Ready(Ok(Reached { carrier, server })) => {
-                    self.way = Way::Connected { since: now, server };
+                    self.way = Way::Connected { server };
                     self.pump.connect(carrier, now);
                     Ok(true)
                 }
@@ -293,13 +296,10 @@ impl Driver {
 
     /// A connection that has gone since the last look leads to the next one.
     fn after_loss(&mut self, given_up: Option<Fault>, now: Instant) -> Result<bool, ConnectError> {
-        let Way::Connected { since, .. } = self.way else { return Ok(false) };
-        if self.pump.is_connected() {
+        if !matches!(self.way, Way::Connected { .. }) || self.pump.is_connected() {
             return Ok(false);
         }
-        if now.saturating_duration_since(since) >= STEADY.min(self.waited) {
-            self.failures = 0;
-        }
+        self.judge(now);
         let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };
         let fault = self.ended.take().or(given_up).unwrap_or_else(lost);
         if !fault.code.retry() {
@@ -307,6 +307,13 @@ impl Driver {
         }
         self.retry(fault);
         Ok(true)
+    }
+
+    /// A link that was up for a while ends a row of failures.
+    fn judge(&mut self, now: Instant) {
+        if self.up.take().is_some_and(|up| now.saturating_duration_since(up) >= STEADY.min(self.waited)) {
+            self.failures = 0;
+        }
     }
 
     fn drain_events(&mut self, now: Instant) {
@@ -362,6 +369,7 @@ impl Driver {
     fn on_up(&mut self, up: Up, now: Instant) {
         let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
+        self.up = Some(now);
         self.desk.on_up(up.session, &mut self.pump, now);
         self.events.push(LinkEvent::Up {
             session: up.session,
@@ -376,6 +384,7 @@ impl Driver {
 
     fn reconnect(&mut self, now: Instant) {
         if self.pump.is_connected() {
+            self.judge(now);
             self.pump.lose(now);
             let message = "the connection was dropped on purpose".to_owned();
             let fault = Fault { code: Code::LINK_LOST, message, retry_after_ms: None };
@@ -399,6 +408,7 @@ impl Driver {
 
     /// The link cannot work until somebody changes something.
     fn fail(&mut self, error: ConnectError, now: Instant) -> Turn {
+        self.desk.port.set_trouble(error.fault());
         self.pump.handle(Input::Command(Command::Close(error.fault())), now);
         self.drain_events(now);
         self.events.push(LinkEvent::Failed(error));
@@ -409,6 +419,7 @@ impl Driver {
     fn finish(&mut self) -> Turn {
         if !self.closing {
             let fault = self.ended.take().unwrap_or_else(closed);
+            self.desk.port.set_trouble(fault.clone());
             self.events.push(LinkEvent::Failed(ConnectError::Refused(fault)));
         }
         self.desk.end();

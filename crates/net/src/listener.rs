@@ -80,7 +80,8 @@ pub struct ListenConfig {
     /// How long a session survives without a connection. When it is over, what it was asked may run for as long again, in its place,
     /// for when it is asked again; after that, and five seconds at least, the handlers are told that nobody waits ([`crate::Context::cancelled`]).
     pub grace: Duration,
-    /// Sessions at a time, those without a connection included.
+    /// Sessions at a time, those without a connection included. Beyond it whoever is here already may take the place of its old self, if
+    /// the service has one session for each key: so there are more for as long as the old one takes to end.
     pub max_sessions: usize,
     /// How long a connection may take from TCP to hello. Whoever has come as far as the link and says no hello by then is told so
     /// (`timed_out`) before it is closed, and keeps its place for up to three seconds more for that.

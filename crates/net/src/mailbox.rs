@@ -55,6 +55,11 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Whether the session is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(crate) fn stop(&self, until: Instant) {
         self.lock().stop = Some(until);
         self.port.wake();

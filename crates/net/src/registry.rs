@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 
 use crate::{identity::PeerKey, mailbox::Mailbox, session::stopping};
 
+/// Sessions of one key that may come in beyond the limit, those included that are over and whose requests go on.
+const PER_KEY: usize = 8;
+
 /// The sessions of a listener.
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -28,13 +31,16 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Sessions {
     by_id: BTreeMap<LinkSessionId, Arc<Mailbox>>,
+    /// The sessions of each key, among them those that are over and whose requests go on.
+    by_key: BTreeMap<PeerKey, Vec<Arc<Mailbox>>>,
     stopping: bool,
 }
 
 impl Sessions {
-    /// Whether exactly one session is of this key.
-    fn has_one_of(&self, key: Option<PeerKey>) -> bool {
-        key.is_some() && self.by_id.values().filter(|other| other.peer_key == key).take(2).count() == 1
+    /// Whether exactly one session is of this key, beside few that are over.
+    fn is_replaced_by(&self, key: Option<PeerKey>) -> bool {
+        let Some(same) = key.and_then(|key| self.by_key.get(&key)) else { return false };
+        same.len() < PER_KEY && same.iter().filter(|other| !other.is_closed()).count() <= 1
     }
 }
 
@@ -54,9 +60,12 @@ impl Registry {
         if sessions.stopping {
             return Err(stopping());
         }
-        if sessions.by_id.len() >= limit && !(replaces && sessions.has_one_of(mailbox.peer_key)) {
+        if sessions.by_id.len() >= limit && !(replaces && sessions.is_replaced_by(mailbox.peer_key)) {
             let message = "too many sessions".to_owned();
             return Err(Fault { code: Code::OVERLOADED, message, retry_after_ms: Some(1000) });
+        }
+        if let Some(key) = mailbox.peer_key {
+            sessions.by_key.entry(key).or_default().push(Arc::clone(mailbox));
         }
         sessions.by_id.insert(mailbox.session, Arc::clone(mailbox));
         Ok(())
@@ -72,7 +81,15 @@ impl Registry {
 
     pub(crate) fn remove(&self, session: &LinkSessionId) {
         let mut sessions = self.lock();
-        sessions.by_id.remove(session);
+        let key = sessions.by_id.remove(session).and_then(|mailbox| mailbox.peer_key);
+        if let Some(key) = key
+            && let Some(same) = sessions.by_key.get_mut(&key)
+        {
+            same.retain(|mailbox| mailbox.session != *session);
+            if same.is_empty() {
+                sessions.by_key.remove(&key);
+            }
+        }
         let empty = sessions.by_id.is_empty();
         drop(sessions);
         if empty {

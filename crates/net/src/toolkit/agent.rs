@@ -205,7 +205,8 @@ impl Agent {
     }
 
     /// Waits until the station has been reached and is known to be the right one. From then on it gives the station at once, also
-    /// while the link is down. It waits for as long as that takes; [`Link::trouble`] says what is in the way.
+    /// while the link is down. It waits for as long as that takes; [`Link::trouble`] says why
+    /// there is no link meanwhile.
     ///
     /// # Errors
     /// [`AgentError`] if that will not happen any more.
