@@ -191,18 +191,29 @@ pub(super) fn count(root: &Dir, stale: Option<SystemTime>) -> Result<Amount, Fil
             if found.is_dir() && path.components().count() < DEPTH {
                 folders.push(path.join(entry.file_name()));
             }
-            total = total.plus(Amount::file(if found.is_file() { found.len() } else { 0 }));
+            total = total.plus(amount_of(&entry, &found));
         }
     }
     Ok(total)
 }
 
+fn amount_of(entry: &cap_std::fs::DirEntry, found: &cap_std::fs::Metadata) -> Amount {
+    match found.is_file() {
+        true if is_part(entry) => Amount::part(found.len()),
+        true => Amount::file(found.len()),
+        false => Amount::file(0),
+    }
+}
+
+fn is_part(entry: &cap_std::fs::DirEntry) -> bool {
+    entry.file_name().to_str().is_some_and(RemotePath::is_part_file)
+}
+
 /// Removes a part file that is stale and not in use.
 fn is_removed(folder: &Dir, entry: &cap_std::fs::DirEntry, found: &cap_std::fs::Metadata, stale: Option<SystemTime>) -> bool {
     let name = entry.file_name();
-    let is_part = name.to_str().is_some_and(RemotePath::is_part_file);
     let old = stale.is_some_and(|stale| found.modified().is_ok_and(|modified| modified.into_std() < stale));
-    if !is_part || !old {
+    if !is_part(entry) || !old {
         return false;
     }
     let Ok(file) = entry.open().map(cap_std::fs::File::into_std) else { return false };

@@ -18,6 +18,7 @@ over_every_carrier! {
     pushes_side_by_side_do_not_exceed_a_quota_together,
     a_peer_has_so_many_transfers_and_no_more_while_others_have_theirs,
     empty_files_and_folders_are_counted_too,
+    a_push_that_is_refused_is_not_counted,
     a_quota_of_bytes_bounds_the_number_of_files,
 }
 
@@ -222,4 +223,13 @@ async fn a_quota_of_bytes_bounds_the_number_of_files(way: Way) {
     let world = World::over_with(way, |builder, _| builder.root(open_box(&there).quota(1 << 20))).await;
     assert_eq!((world.files.entries("box"), world.files.used("box")), (Some((1024, 0)), Some((0, 0))));
     assert_eq!(world.push(&world.here("x", b""), "box/x").await.unwrap_err().code(), Code::QUOTA);
+}
+
+async fn a_push_that_is_refused_is_not_counted(way: Way) {
+    let world = World::over_with(way, |builder, there| builder.root(open_box(there).quota(1000))).await;
+    let local = world.here("x", &content(1001, 1));
+    // The refusal counts again what is there, while the push has its part file already.
+    let refused = world.push(&local, "box/x").await.unwrap_err();
+    assert_eq!(refused.code(), Code::QUOTA);
+    assert_eq!((world.files.used("box"), world.files.entries("box")), (Some((0, 0)), Some((0, 0))));
 }
