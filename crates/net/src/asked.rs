@@ -129,6 +129,7 @@ impl Asked {
         }
         goes_on
     }
+
     /// Whether the handler has reported since the last call of this.
     pub(crate) fn is_alive(&self) -> bool {
         std::mem::take(&mut self.cell.lock().reported)

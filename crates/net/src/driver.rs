@@ -24,6 +24,7 @@ use crate::{
     port::{Port, closed},
     pump::{Pump, now},
     queue::Filler,
+    tries::Tries,
 };
 
 /// Events that may wait for the application before the peer is asked to keep its messages.
@@ -39,9 +40,6 @@ const EVENT_BYTES: usize = 2 * limits::UNACKED_BYTES;
 const CROWD: usize = 16;
 /// Turns before the driver lets other tasks run.
 const TURNS: usize = 4;
-/// A link that was up for this long was a good one, as is one that was up for as long as the wait before it: the next wait is a short
-/// one again. So losses alone do not keep a link away for longer than it is there, but for a second or so.
-const STEADY: Duration = Duration::from_secs(2);
 
 /// How the driver stands to its server.
 enum Way {
@@ -56,11 +54,7 @@ pub(crate) struct Driver {
     route: Option<Arc<Route>>,
     pump: Pump,
     way: Way,
-    failures: u32,
-    /// The wait before the last try.
-    waited: Duration,
-    /// Since when the link is up. A connection that does not come as far counts as a failure however long it lasts.
-    up: Option<Instant>,
+    tries: Tries,
     desk: Desk,
     events: Filler<LinkEvent>,
     /// There is a session to come back to.
@@ -124,9 +118,7 @@ impl Driver {
             route,
             pump,
             way,
-            failures: 0,
-            waited: Duration::ZERO,
-            up: None,
+            tries: Tries::default(),
             desk,
             events,
             has_session: false,
@@ -271,14 +263,12 @@ impl Driver {
 
     /// Waits before the next try, at least as long as the server asked.
     fn retry(&mut self, fault: Fault) {
-        self.failures = self.failures.saturating_add(1);
         let mut random = [0; 2];
         if let Err(error) = getrandom::fill(&mut random) {
             tracing::warn!(%error, "no random numbers: clients will not be spread in time");
         }
         let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(self.config.backoff.longest);
-        let retry_in = self.config.backoff.delay(self.failures, u16::from_ne_bytes(random)).max(asked);
-        self.waited = retry_in;
+        let retry_in = self.tries.wait(self.config.backoff, asked, u16::from_ne_bytes(random));
         self.way = Way::Waiting(Box::pin(tokio::time::sleep(retry_in)));
         self.tell_down(fault, retry_in);
     }
@@ -299,7 +289,7 @@ impl Driver {
         if !matches!(self.way, Way::Connected { .. }) || self.pump.is_connected() {
             return Ok(false);
         }
-        self.judge(now);
+        self.tries.lost(now);
         let lost = || Fault { code: Code::LINK_LOST, message: "the connection is lost".to_owned(), retry_after_ms: None };
         let fault = self.ended.take().or(given_up).unwrap_or_else(lost);
         if !fault.code.retry() {
@@ -307,13 +297,6 @@ impl Driver {
         }
         self.retry(fault);
         Ok(true)
-    }
-
-    /// A link that was up for a while ends a row of failures.
-    fn judge(&mut self, now: Instant) {
-        if self.up.take().is_some_and(|up| now.saturating_duration_since(up) >= STEADY.min(self.waited)) {
-            self.failures = 0;
-        }
     }
 
     fn drain_events(&mut self, now: Instant) {
@@ -369,7 +352,7 @@ impl Driver {
     fn on_up(&mut self, up: Up, now: Instant) {
         let Way::Connected { server: ServerFacts { fingerprint, trusted_by_system, peer_key }, .. } = self.way else { return };
         tracing::debug!(session = %up.session, resumed = up.resumed, "link up");
-        self.up = Some(now);
+        self.tries.succeeded(now);
         self.desk.on_up(up.session, &mut self.pump, now);
         self.events.push(LinkEvent::Up {
             session: up.session,
@@ -384,7 +367,7 @@ impl Driver {
 
     fn reconnect(&mut self, now: Instant) {
         if self.pump.is_connected() {
-            self.judge(now);
+            self.tries.lost(now);
             self.pump.lose(now);
             let message = "the connection was dropped on purpose".to_owned();
             let fault = Fault { code: Code::LINK_LOST, message, retry_after_ms: None };

@@ -39,6 +39,7 @@ mod spin;
 mod streams;
 pub mod tls;
 mod toolkit;
+mod tries;
 mod websocket;
 
 #[cfg(feature = "iroh")]

@@ -37,7 +37,7 @@ struct Sessions {
 }
 
 impl Sessions {
-    /// Whether exactly one session is of this key, beside few that are over.
+    /// Whether this key is here, with one session at most that is not over, and few that are.
     fn is_replaced_by(&self, key: Option<PeerKey>) -> bool {
         let Some(same) = key.and_then(|key| self.by_key.get(&key)) else { return false };
         same.len() < PER_KEY && same.iter().filter(|other| !other.is_closed()).count() <= 1
@@ -54,7 +54,7 @@ impl Registry {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a session. Beyond the limit it is taken only if it `replaces` the only other one of its key.
+    /// Adds a session. Beyond the limit it is taken only if it `replaces` the one that its key has.
     pub(crate) fn insert(&self, mailbox: &Arc<Mailbox>, limit: usize, replaces: bool) -> Result<(), Fault> {
         let mut sessions = self.lock();
         if sessions.stopping {

@@ -75,7 +75,6 @@ pub(crate) struct SessionTask<S: SessionService> {
     /// When it is looked again whether the session is kept.
     look: Option<Instant>,
     stranger_timeout: Duration,
-    grace: Duration,
     /// Dropped last: a listener whose registry is empty has no session left that holds the service.
     place: Option<Place>,
 }
@@ -88,7 +87,7 @@ struct Late<S> {
     service: Arc<S>,
     until: Instant,
     /// Dropped last, as that of a session.
-    _place: Option<Place>,
+    _place: Place,
 }
 
 impl<S: SessionService> Late<S> {
@@ -137,7 +136,7 @@ impl Drop for Place {
 
 impl<S: SessionService> SessionTask<S> {
     pub(crate) fn new(pump: Pump, mailbox: Arc<Mailbox>, registry: Arc<Registry>, service: Arc<S>, info: SessionInfo) -> Self {
-        let (stranger_timeout, grace) = (registry.stranger_timeout, registry.grace);
+        let stranger_timeout = registry.stranger_timeout;
         let place = Place { registry, session: mailbox.session };
         let desk = Desk::new(Arc::clone(&mailbox.port));
         Self {
@@ -153,7 +152,6 @@ impl<S: SessionService> SessionTask<S> {
             stop: None,
             look: None,
             stranger_timeout,
-            grace,
             place: Some(place),
         }
     }
@@ -397,13 +395,14 @@ impl<S: SessionService> SessionTask<S> {
         if self.keep_pending
             && !self.pending.is_empty()
             && let Ok(runtime) = Handle::try_current()
+            && let Some(place) = self.place.take()
         {
             let late = Late {
                 pending: std::mem::take(&mut self.pending),
                 mailbox: Arc::clone(&self.mailbox),
                 service: Arc::clone(&self.service),
-                until: later(now(), self.grace),
-                _place: self.place.take(),
+                until: later(now(), place.registry.grace),
+                _place: place,
             };
             runtime.spawn(late.finish());
         }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use parlour_net::{Backoff, ConnectConfig, ConnectError, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
+use parlour_net::{ConnectConfig, ConnectError, KeepAlive, Link, LinkConfig, LinkEvent, ListenConfig, PushError, Trust};
 use parlour_wire::{Code, frame::ContentType, header::Fault, limits};
 use support::{BOUND, Proxy, Seen, Server, bounded, next, up};
 
@@ -159,32 +159,6 @@ async fn a_request_that_is_in_flight_during_a_cut_is_answered_after_it() {
     assert!(up(&mut events).await);
     server.service.gate.add_permits(1);
     assert_eq!(bounded(asked).await.unwrap().unwrap().content, number(1));
-}
-
-#[tokio::test]
-async fn a_link_that_is_cut_again_and_again_is_not_away_for_longer_each_time() {
-    let server = Server::start(ListenConfig::default()).await;
-    let proxy = Proxy::start(server.address).await;
-    let mut config = server.config(proxy.address);
-    config.backoff = Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(30) };
-    let (_link, mut events) = Link::connect(config);
-    let first = Duration::from_millis(20);
-    let mut waited = first;
-    for _ in 0..12 {
-        loop {
-            match next(&mut events).await {
-                LinkEvent::Up { .. } => break,
-                // A machine that is slow may need more than one try.
-                LinkEvent::Down { retry_in, .. } => waited = retry_in,
-                other => panic!("{other:?}"),
-            }
-        }
-        tokio::time::sleep(waited + Duration::from_millis(5)).await;
-        proxy.cut();
-        let LinkEvent::Down { retry_in, .. } = next(&mut events).await else { panic!("it is cut") };
-        assert!(retry_in <= first, "{retry_in:?}");
-        waited = retry_in;
-    }
 }
 
 #[tokio::test]

@@ -198,7 +198,10 @@ impl Station {
         tokio::spawn(async move {
             let mut asked = wanted.clone();
             // Who could stop it may have gone, which stops it as well.
-            let asked = async { asked.wait_for(|wanted| *wanted).await.map_or_else(|_| now(), |_| now()) };
+            let asked = async {
+                drop(asked.wait_for(|wanted| *wanted).await);
+                now()
+            };
             let ((), asked) = tokio::join!(listener.serve(Arc::clone(&reception), listen, wanted), asked);
             // Handlers of sessions that are over have run meanwhile.
             reception.aftercare.finish(later(asked, stop_timeout).saturating_duration_since(now())).await;
